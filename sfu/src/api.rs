@@ -1,0 +1,482 @@
+//! The words in which the shell and signaling speak to the SFU: ids, requests, events, paths.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use turn_server::Now;
+
+/// A peer: one participant's transport in the SFU. Minted by signaling, unique for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub u64);
+
+/// A room, as the SFU knows it. Minted by signaling, unique for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(pub u64);
+
+/// A published track, minted by the SFU. On the wire `tr_` and 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackId(pub u64);
+
+impl fmt::Display for TrackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tr_{:016x}", self.0)
+    }
+}
+
+impl FromStr for TrackId {
+    type Err = ();
+
+    fn from_str(s: &str) -> Result<Self, ()> {
+        let hex = s.strip_prefix("tr_").filter(|h| h.len() == 16).ok_or(())?;
+        if !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(());
+        }
+        u64::from_str_radix(hex, 16).map(TrackId).map_err(|_| ())
+    }
+}
+
+/// Whether a track is heard or seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Heard.
+    Audio,
+    /// Seen.
+    Video,
+}
+
+impl Kind {
+    /// The SDP media name, `audio` or `video`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Audio => "audio",
+            Kind::Video => "video",
+        }
+    }
+}
+
+/// What a track shows, as its publisher said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A camera.
+    Camera,
+    /// A microphone.
+    Microphone,
+    /// A shared screen.
+    Screen,
+    /// The sound of a shared screen.
+    ScreenAudio,
+}
+
+impl Source {
+    /// The word on the wire (PROTOCOL: `camera`, `microphone`, `screen`, `screen-audio`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Camera => "camera",
+            Source::Microphone => "microphone",
+            Source::Screen => "screen",
+            Source::ScreenAudio => "screen-audio",
+        }
+    }
+
+    /// The reverse of [`Source::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "camera" => Source::Camera,
+            "microphone" => Source::Microphone,
+            "screen" => Source::Screen,
+            "screen-audio" => Source::ScreenAudio,
+            _ => return None,
+        })
+    }
+}
+
+/// A TCP connection of a worker (ICE-TCP), numbered by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// A TURN allocation, numbered by the TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AllocationId(pub u64);
+
+/// Where a datagram came from and where its answer must go: never a bare address, so that replies leave from the
+/// address at which the request arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// A UDP 4-tuple.
+    Udp {
+        /// Our address and port, as the client addressed it (PKTINFO).
+        local: SocketAddr,
+        /// The client's address and port.
+        remote: SocketAddr,
+    },
+    /// An accepted ICE-TCP connection.
+    Tcp(ConnectionId),
+    /// A client of the embedded TURN server, short-cut into this worker.
+    Relay {
+        /// The client's allocation.
+        allocation: AllocationId,
+        /// Which of our media addresses the client named as its peer.
+        peer: SocketAddr,
+    },
+}
+
+/// What the shell tells the SFU, apart from datagrams, which go through [`crate::Sfu::receive`].
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// One datagram; the slow-path twin of [`crate::Sfu::receive`] for tests and tools. The buffer is decrypted in place.
+    Datagram {
+        /// Where it came from.
+        path: Path,
+        /// Its bytes.
+        bytes: &'a mut [u8],
+    },
+    /// A TCP connection or allocation has ended: its path must not be used again.
+    PathClosed(Path),
+    /// Something that signaling wants.
+    Request(Request),
+    /// The deadline has come.
+    Tick,
+}
+
+/// What signaling asks of the SFU. A request about a peer that is gone is ignored.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Create a peer. Every later request names it.
+    Join {
+        /// The new peer.
+        peer: PeerId,
+        /// The room it joins; created when it is the first.
+        room: RoomId,
+        /// The participant id: `msid` stream id and CNAME of all that this peer publishes. 1–64 of `[A-Za-z0-9_-]`.
+        participant: Arc<str>,
+        /// Subscribe to everything that the others publish.
+        auto_subscribe: bool,
+        /// Offer first as soon as there is something to offer (`media: "sfu"`), rather than wait for the client's offer.
+        offer_first: bool,
+    },
+    /// The client's SDP offer.
+    Offer {
+        /// Who offers.
+        peer: PeerId,
+        /// The SDP, at most [`crate::sdp::SDP_BYTES_MAX`] bytes.
+        sdp: String,
+        /// What the client says its m-lines are.
+        tracks: Vec<TrackHint>,
+        /// Whether an unanswered offer of ours was delivered on the client's present socket. If it was and the offers
+        /// cross, ours stands (we are the impolite side); if it was not, ours is rolled back.
+        saw_ours: bool,
+    },
+    /// The client's SDP answer to our offer.
+    Answer {
+        /// Who answers.
+        peer: PeerId,
+        /// The SDP.
+        sdp: String,
+    },
+    /// Send a full offer even though nothing changed: the client may have a new RTCPeerConnection, or lost the last one.
+    Reoffer {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// Offer with a new ICE ufrag and password.
+    RestartIce {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// What a subscriber wants of a track.
+    Subscription {
+        /// The subscriber.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// `false` stops its RTP without renegotiation; `true` subscribes (also where auto-subscribe is off).
+        enabled: bool,
+    },
+    /// The publisher muted or unmuted a track; the SFU needs it only for events and quality.
+    Mute {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// The new state.
+        muted: bool,
+    },
+    /// Remove a peer, its tracks and subscriptions.
+    Leave {
+        /// Which.
+        peer: PeerId,
+    },
+}
+
+/// What a client's offer says about one of its m-lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackHint {
+    /// The m-line's mid.
+    pub mid: String,
+    /// What it shows.
+    pub source: Source,
+    /// Muted from the start.
+    pub muted: bool,
+}
+
+/// A published track, as others are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// Its id.
+    pub track: TrackId,
+    /// Heard or seen.
+    pub kind: Kind,
+    /// What it shows.
+    pub source: Source,
+    /// Muted by its publisher.
+    pub muted: bool,
+}
+
+/// What an m-line of ours carries: goes with offers and answers as `tracks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackLine {
+    /// The m-line.
+    pub mid: String,
+    /// The track.
+    pub track: TrackId,
+    /// Who publishes it.
+    pub participant: Arc<str>,
+    /// What it shows.
+    pub source: Source,
+}
+
+/// Why the SFU refused a request or stopped a subscription. Signaling maps it to a stable code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The SDP cannot be parsed or breaks a rule (`media/invalid_sdp`).
+    InvalidSdp,
+    /// The change needs a new RTCPeerConnection (`media/new_peer_required`).
+    NewPeerRequired,
+    /// The peer may not do this (`media/not_permitted`).
+    NotPermitted,
+}
+
+/// Which description of a client was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Description {
+    /// Its offer.
+    Offer,
+    /// Its answer.
+    Answer,
+}
+
+/// Why a subscriber does not get a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unavailable {
+    /// It cannot decode what the publisher sends.
+    Codec,
+    /// It has as many subscriptions as it may.
+    Limit,
+}
+
+/// Why a peer ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// DTLS failed: wrong fingerprint, alert, or never completed.
+    Dtls,
+    /// An assumption about this peer broke; it alone pays for it.
+    Internal,
+}
+
+/// What the SFU tells signaling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The answer to the client's offer.
+    Answer {
+        /// Whose.
+        peer: PeerId,
+        /// The SDP.
+        sdp: String,
+        /// What our m-lines carry.
+        tracks: Vec<TrackLine>,
+    },
+    /// An offer of ours. At most one is unanswered at a time.
+    Offer {
+        /// To whom.
+        peer: PeerId,
+        /// The SDP.
+        sdp: String,
+        /// What our m-lines carry.
+        tracks: Vec<TrackLine>,
+    },
+    /// A client's description was refused; nothing changed.
+    Refused {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        description: Description,
+        /// The reason.
+        refusal: Refusal,
+        /// What was expected and what came, in a sentence.
+        message: String,
+    },
+    /// ICE and DTLS are up.
+    Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// No valid STUN check came for the consent time (RFC 7675); the peer waits for a restart or for its end.
+    ConsentLost {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The peer is no more (not sent for [`Request::Leave`]).
+    Closed {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A track was published.
+    TrackPublished {
+        /// By whom.
+        peer: PeerId,
+        /// What.
+        info: TrackInfo,
+    },
+    /// A track was unpublished.
+    TrackUnpublished {
+        /// By whom.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+    },
+    /// A subscriber does not get a track.
+    TrackUnavailable {
+        /// The subscriber.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// Why.
+        reason: Unavailable,
+    },
+    /// Who speaks now, loudest first; sent when it changes.
+    Speakers {
+        /// Where.
+        room: RoomId,
+        /// Peer and level (0 silent … 127 loudest), at most [`crate::SPEAKERS_MAX`].
+        speakers: Vec<(PeerId, u8)>,
+    },
+}
+
+/// What the SFU wants done, apart from datagrams, which leave through [`crate::Sfu::next_run`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tell signaling.
+    Event(Event),
+    /// Nobody uses this connection or allocation any more: close it.
+    ClosePath(Path),
+}
+
+/// Datagrams of one size (the last may be shorter) to one destination: one GSO send.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Where to.
+    pub path: Path,
+    /// The datagrams, one behind the other.
+    pub bytes: &'a [u8],
+    /// The size of each datagram but the last, which may be shorter.
+    pub segment: usize,
+}
+
+impl Run<'_> {
+    /// The datagrams, one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(self.segment.max(1))
+    }
+}
+
+/// Monotonic counters of one worker; the shell sums workers at scrape time. All count since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// RTP packets accepted from publishers.
+    pub rtp_in: u64,
+    /// RTP packets forwarded to subscribers, first sends only.
+    pub rtp_out: u64,
+    /// Bytes sent to peers, RTP and RTX, with headers and tags.
+    pub bytes_out: u64,
+    /// Retransmissions sent to subscribers (RTX).
+    pub rtx_out: u64,
+    /// Retransmissions received from publishers.
+    pub rtx_in: u64,
+    /// NACKed packets asked of publishers.
+    pub nack_out: u64,
+    /// NACKed packets that subscribers asked for.
+    pub nack_in: u64,
+    /// Keyframe requests sent to publishers.
+    pub keyframe_requests_out: u64,
+    /// Keyframe requests from subscribers.
+    pub keyframe_requests_in: u64,
+    /// GSO runs handed out by [`crate::Sfu::next_run`] that carried RTP.
+    pub runs: u64,
+    /// Handshakes completed.
+    pub dtls_connected: u64,
+    /// Handshakes failed.
+    pub dtls_failed: u64,
+    /// Peers ended by a panic of their own.
+    pub peer_panics: u64,
+    /// Datagrams and packets dropped, by reason; the order of [`Drop::ALL`].
+    pub drops: [u64; Drop::ALL.len()],
+}
+
+macro_rules! drops {
+    ($($(#[$doc:meta])* $name:ident = $word:literal),* $(,)?) => {
+        /// Why a datagram or packet was dropped. A stranger's bytes are never an error: they are counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Drop { $($(#[$doc])* $name),* }
+        impl Drop {
+            /// All reasons, in the order of [`Counters::drops`].
+            pub const ALL: [Drop; [$(Drop::$name),*].len()] = [$(Drop::$name),*];
+            /// The metric label.
+            pub fn as_str(self) -> &'static str { match self { $(Drop::$name => $word),* } }
+        }
+    };
+}
+
+drops! {
+    /// First byte not of RFC 7983's table, or too short.
+    Unknown = "unknown",
+    /// DTLS, RTP or RTCP from an address that no valid STUN check came from.
+    UnknownPath = "unknown_path",
+    /// Malformed STUN.
+    StunMalformed = "stun_malformed",
+    /// STUN for a ufrag that nobody has.
+    StunUnknownUfrag = "stun_unknown_ufrag",
+    /// STUN whose MESSAGE-INTEGRITY does not verify.
+    StunIntegrity = "stun_integrity",
+    /// RTP or RTCP before DTLS is done.
+    BeforeDtls = "before_dtls",
+    /// Malformed RTP.
+    RtpMalformed = "rtp_malformed",
+    /// Malformed RTCP.
+    RtcpMalformed = "rtcp_malformed",
+    /// SRTP or SRTCP authentication failed.
+    Authentication = "authentication",
+    /// Replayed, or too old to tell.
+    Replay = "replay",
+    /// More SSRCs than one peer may use.
+    TooManyStreams = "too_many_streams",
+    /// RTP that belongs to no m-line.
+    UnknownStream = "unknown_stream",
+    /// A payload type that was not negotiated.
+    UnknownPayloadType = "unknown_payload_type",
+    /// RTP for a track that may not be published.
+    NotPermitted = "not_permitted",
+    /// A packet that had already come.
+    Duplicate = "duplicate",
+    /// A subscriber fell behind the slab and lost packets.
+    Overrun = "overrun",
+    /// A padding-only packet (nothing to forward).
+    Padding = "padding",
+}
