@@ -117,65 +117,77 @@ mod tests {
 
     #[test]
     fn vp8() {
-        check(Vp8, &[
-            (&[0x10, 0x50, 0, 0, 0x9d, 0x01, 0x2a], true, "no extension"),
-            (&[0x10, 0x51], false, "P=1"),
-            (&[0x00, 0x50], false, "S=0"),
-            (&[0x11, 0x50], false, "a later partition"),
-            (&[0x30, 0x50], true, "N says nothing of keyframes"),
-            (&[0x90, 0x00, 0x50], true, "empty extension"),
-            (&[0x90, 0x80, 0x01, 0x50], true, "picture ID of 7 bits"),
-            (&[0x90, 0x80, 0x81, 0x01, 0x50], true, "picture ID of 15 bits"),
-            (&[0x90, 0xe0, 0x81, 0x01, 0x07, 0x20, 0x50], true, "I, L, T"),
-            (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21, 0x51], false, "I, L, T, K and P=1"),
-            (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21, 0x50], true, "T and K share a byte"),
-            (&[0x90, 0x10, 0x01, 0x50], true, "K alone"),
-            (&[0x90, 0x40, 0x01, 0x50], true, "L alone"),
-        ]);
+        check(
+            Vp8,
+            &[
+                (&[0x10, 0x50, 0, 0, 0x9d, 0x01, 0x2a], true, "no extension"),
+                (&[0x10, 0x51], false, "P=1"),
+                (&[0x00, 0x50], false, "S=0"),
+                (&[0x11, 0x50], false, "a later partition"),
+                (&[0x30, 0x50], true, "N says nothing of keyframes"),
+                (&[0x90, 0x00, 0x50], true, "empty extension"),
+                (&[0x90, 0x80, 0x01, 0x50], true, "picture ID of 7 bits"),
+                (&[0x90, 0x80, 0x81, 0x01, 0x50], true, "picture ID of 15 bits"),
+                (&[0x90, 0xe0, 0x81, 0x01, 0x07, 0x20, 0x50], true, "I, L, T"),
+                (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21, 0x51], false, "I, L, T, K and P=1"),
+                (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21, 0x50], true, "T and K share a byte"),
+                (&[0x90, 0x10, 0x01, 0x50], true, "K alone"),
+                (&[0x90, 0x40, 0x01, 0x50], true, "L alone"),
+            ],
+        );
     }
 
     #[test]
     fn vp9() {
-        check(Vp9, &[
-            (&[0x08, 0x82], true, "no layers, no picture ID"),
-            (&[0x8c, 0x01, 0x82], true, "picture ID of 7 bits"),
-            (&[0x8c, 0x81, 0x01, 0x82], true, "picture ID of 15 bits"),
-            (&[0x48, 0x82], false, "P=1"),
-            (&[0x04, 0x82], false, "B=0"),
-            (&[0xaa, 0x81, 0x01, 0x00, 0x00, 0x18], true, "spatial layer 0"),
-            (&[0xaa, 0x81, 0x01, 0x02, 0x00, 0x18], false, "spatial layer 1"),
-            (&[0xa8, 0x01, 0x0e, 0x00], false, "spatial layer 7"),
-            (&[0xa8, 0x01, 0xf1, 0x00], true, "TID, U and D are not the spatial layer"),
-        ]);
+        check(
+            Vp9,
+            &[
+                (&[0x08, 0x82], true, "no layers, no picture ID"),
+                (&[0x8c, 0x01, 0x82], true, "picture ID of 7 bits"),
+                (&[0x8c, 0x81, 0x01, 0x82], true, "picture ID of 15 bits"),
+                (&[0x48, 0x82], false, "P=1"),
+                (&[0x04, 0x82], false, "B=0"),
+                (&[0xaa, 0x81, 0x01, 0x00, 0x00, 0x18], true, "spatial layer 0"),
+                (&[0xaa, 0x81, 0x01, 0x02, 0x00, 0x18], false, "spatial layer 1"),
+                (&[0xa8, 0x01, 0x0e, 0x00], false, "spatial layer 7"),
+                (&[0xa8, 0x01, 0xf1, 0x00], true, "TID, U and D are not the spatial layer"),
+            ],
+        );
     }
 
     #[test]
     fn h264() {
-        check(H264, &[
-            (&[0x67, 0x42], true, "SPS"),
-            (&[0x65, 0x88], true, "IDR"),
-            (&[0x61, 0x9a], false, "a slice"),
-            (&[0x68, 0xce], false, "PPS"),
-            (&[0xe7, 0x42], false, "forbidden bit"),
-            (&[0x78, 0, 2, 0x67, 0x42, 0, 1, 0x68], true, "STAP-A with SPS first"),
-            (&[0x78, 0, 2, 0x09, 0xf0, 0, 1, 0x65], true, "STAP-A with IDR last"),
-            (&[0x78, 0, 1, 0x61, 0, 1, 0x68], false, "STAP-A with neither"),
-            (&[0x7c, 0x85, 0x88], true, "FU-A, first of an IDR"),
-            (&[0x7c, 0x05, 0x88], false, "FU-A, amid an IDR"),
-            (&[0x7c, 0x45, 0x88], false, "FU-A, last of an IDR"),
-            (&[0x7c, 0x81, 0x88], false, "FU-A, first of a slice"),
-            (&[0x7c, 0x87, 0x42], true, "FU-A, first of an SPS"),
-        ]);
+        check(
+            H264,
+            &[
+                (&[0x67, 0x42], true, "SPS"),
+                (&[0x65, 0x88], true, "IDR"),
+                (&[0x61, 0x9a], false, "a slice"),
+                (&[0x68, 0xce], false, "PPS"),
+                (&[0xe7, 0x42], false, "forbidden bit"),
+                (&[0x78, 0, 2, 0x67, 0x42, 0, 1, 0x68], true, "STAP-A with SPS first"),
+                (&[0x78, 0, 2, 0x09, 0xf0, 0, 1, 0x65], true, "STAP-A with IDR last"),
+                (&[0x78, 0, 1, 0x61, 0, 1, 0x68], false, "STAP-A with neither"),
+                (&[0x7c, 0x85, 0x88], true, "FU-A, first of an IDR"),
+                (&[0x7c, 0x05, 0x88], false, "FU-A, amid an IDR"),
+                (&[0x7c, 0x45, 0x88], false, "FU-A, last of an IDR"),
+                (&[0x7c, 0x81, 0x88], false, "FU-A, first of a slice"),
+                (&[0x7c, 0x87, 0x42], true, "FU-A, first of an SPS"),
+            ],
+        );
     }
 
     #[test]
     fn av1() {
-        check(Av1, &[
-            (&[0x18, 0x0a, 0x0b], true, "N"),
-            (&[0x58, 0x0a, 0x0b], true, "N, to be continued"),
-            (&[0x10, 0x32], false, "no N"),
-            (&[0x98, 0x0a], false, "N on a continuation"),
-        ]);
+        check(
+            Av1,
+            &[
+                (&[0x18, 0x0a, 0x0b], true, "N"),
+                (&[0x58, 0x0a, 0x0b], true, "N, to be continued"),
+                (&[0x10, 0x32], false, "no N"),
+                (&[0x98, 0x0a], false, "N on a continuation"),
+            ],
+        );
     }
 
     /// Payloads that promise more than they hold.
@@ -184,28 +196,37 @@ mod tests {
         for codec in [Vp8, Vp9, H264, Av1] {
             check(codec, &[(&[], false, "empty")]);
         }
-        check(Vp8, &[
-            (&[0x10], false, "no payload header"),
-            (&[0x90], false, "no extension byte"),
-            (&[0x90, 0x80], false, "no picture ID"),
-            (&[0x90, 0x80, 0x80], false, "half a picture ID"),
-            (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21], false, "ends with its descriptor"),
-        ]);
-        check(Vp9, &[
-            (&[0x88], false, "no picture ID"),
-            (&[0x88, 0x80], false, "half a picture ID"),
-            (&[0xa8, 0x01], false, "no layer byte"),
-            (&[0x08], false, "a descriptor of nothing"),
-        ]);
-        check(H264, &[
-            (&[0x78], false, "STAP-A of nothing"),
-            (&[0x78, 0], false, "half a length"),
-            (&[0x78, 0, 0], false, "unit of no bytes"),
-            (&[0x78, 0, 0, 0, 1, 0x65], false, "unit of no bytes, then IDR"),
-            (&[0x78, 0xff, 0xff, 0x67], false, "unit beyond the payload"),
-            (&[0x78, 0, 1, 0x61, 0xff, 0xff, 0x65], false, "second unit beyond the payload"),
-            (&[0x7c], false, "FU-A without its header"),
-        ]);
+        check(
+            Vp8,
+            &[
+                (&[0x10], false, "no payload header"),
+                (&[0x90], false, "no extension byte"),
+                (&[0x90, 0x80], false, "no picture ID"),
+                (&[0x90, 0x80, 0x80], false, "half a picture ID"),
+                (&[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21], false, "ends with its descriptor"),
+            ],
+        );
+        check(
+            Vp9,
+            &[
+                (&[0x88], false, "no picture ID"),
+                (&[0x88, 0x80], false, "half a picture ID"),
+                (&[0xa8, 0x01], false, "no layer byte"),
+                (&[0x08], false, "a descriptor of nothing"),
+            ],
+        );
+        check(
+            H264,
+            &[
+                (&[0x78], false, "STAP-A of nothing"),
+                (&[0x78, 0], false, "half a length"),
+                (&[0x78, 0, 0], false, "unit of no bytes"),
+                (&[0x78, 0, 0, 0, 1, 0x65], false, "unit of no bytes, then IDR"),
+                (&[0x78, 0xff, 0xff, 0x67], false, "unit beyond the payload"),
+                (&[0x78, 0, 1, 0x61, 0xff, 0xff, 0x65], false, "second unit beyond the payload"),
+                (&[0x7c], false, "FU-A without its header"),
+            ],
+        );
         check(Av1, &[(&[0x08], false, "no OBU")]);
     }
 

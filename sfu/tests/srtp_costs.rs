@@ -1,5 +1,5 @@
 //! What sealing and opening cost: no allocation; and, on demand, how many nanoseconds. What aws-lc allocates in C would
-//! not be counted; its AES, GCM and HMAC contexts are flat, so there is nothing of it.
+//! not be counted; its AES, GCM and HMAC contexts are flat, and a count of `malloc` by preloading finds nothing per packet.
 #![allow(unsafe_code, clippy::disallowed_methods)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -67,10 +67,7 @@ fn no_packet_allocates() {
         let mut compound = Vec::with_capacity(200);
         let mut round = |index: u64| {
             let len = sealer.seal_rtp(&mut packet, HEADER_LEN, PLAIN_LEN, 1, index);
-            assert_eq!(
-                opener.open_rtp(&mut packet[..len], HEADER_LEN, 1, index as u16),
-                Ok((PLAIN_LEN, index))
-            );
+            assert_eq!(opener.open_rtp(&mut packet[..len], HEADER_LEN, 1, index as u16), Ok((PLAIN_LEN, index)));
             packet[20] ^= 1;
             let forged = opener.open_rtp(&mut packet[..len], HEADER_LEN, 1, index as u16 + 1);
             assert!(forged.is_err());

@@ -46,13 +46,7 @@ impl Cm {
     }
 
     /// Undoes [`Cm::seal_rtp`]. The caller has checked that `packet` holds `header_len` bytes and a tag.
-    pub(super) fn open_rtp(
-        &self,
-        packet: &mut [u8],
-        header_len: usize,
-        ssrc: u32,
-        index: u64,
-    ) -> Result<(), Rejected> {
+    pub(super) fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, index: u64) -> Result<(), Rejected> {
         let (authenticated, tag) = packet.split_at_mut(packet.len() - TAG_LEN);
         self.verify(authenticated, &rollover_counter(index), tag)?;
         self.apply_keystream(&mut authenticated[header_len..], ssrc, index);
@@ -68,13 +62,7 @@ impl Cm {
     }
 
     /// Undoes [`Cm::seal_rtcp`]. The caller has checked that `packet` holds `plain_len` bytes, the word and a tag.
-    pub(super) fn open_rtcp(
-        &self,
-        packet: &mut [u8],
-        plain_len: usize,
-        ssrc: u32,
-        index: u32,
-    ) -> Result<(), Rejected> {
+    pub(super) fn open_rtcp(&self, packet: &mut [u8], plain_len: usize, ssrc: u32, index: u32) -> Result<(), Rejected> {
         let (authenticated, tag) = packet.split_at_mut(plain_len + RTCP_WORD_LEN);
         self.verify(authenticated, &[], tag)?;
         self.apply_keystream(&mut authenticated[RTCP_CLEAR_LEN..plain_len], ssrc, u64::from(index));

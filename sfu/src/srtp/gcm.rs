@@ -41,13 +41,7 @@ impl Gcm {
     }
 
     /// Undoes [`Gcm::seal_rtp`]. The caller has checked that `packet` holds `header_len` bytes and a tag.
-    pub(super) fn open_rtp(
-        &self,
-        packet: &mut [u8],
-        header_len: usize,
-        ssrc: u32,
-        index: u64,
-    ) -> Result<(), Rejected> {
+    pub(super) fn open_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, index: u64) -> Result<(), Rejected> {
         let (header, sealed) = packet.split_at_mut(header_len);
         self.open(header, sealed, ssrc, index)
     }
@@ -61,13 +55,7 @@ impl Gcm {
     }
 
     /// Undoes [`Gcm::seal_rtcp`]. The caller has checked that `packet` holds `plain_len` bytes, a tag and the word.
-    pub(super) fn open_rtcp(
-        &self,
-        packet: &mut [u8],
-        plain_len: usize,
-        ssrc: u32,
-        index: u32,
-    ) -> Result<(), Rejected> {
+    pub(super) fn open_rtcp(&self, packet: &mut [u8], plain_len: usize, ssrc: u32, index: u32) -> Result<(), Rejected> {
         let aad = rtcp_aad(packet, index);
         self.open(&aad, &mut packet[RTCP_CLEAR_LEN..plain_len + TAG_LEN], ssrc, u64::from(index))
     }

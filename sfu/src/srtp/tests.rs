@@ -182,7 +182,11 @@ fn rollovers_are_followed_out_of_order() {
         for index in [0x7000, 0xe000, 0xffff, 0x1_0001, 0xfffe, 0x1_0000, 0x1_7000, 0x1_e000, 0x2_0003, 0x1_ffff] {
             assert_eq!(open(&mut opener, sealed(&sealer, 1, index)), Ok(index));
         }
-        assert_eq!(open(&mut opener, sealed(&sealer, 1, 0x4_0004)), Err(Rejected::Authentication), "a jump of rollovers");
+        assert_eq!(
+            open(&mut opener, sealed(&sealer, 1, 0x4_0004)),
+            Err(Rejected::Authentication),
+            "a jump of rollovers"
+        );
         assert_eq!(open(&mut opener, sealed(&sealer, 1, 0x2_0004)), Ok(0x2_0004));
     }
 }
@@ -258,6 +262,25 @@ fn the_last_rtcp_index_is_the_end() {
         let mut packet = plain.clone();
         assert_eq!(sealer.seal_rtcp(&mut packet), None);
         assert_eq!(packet, plain);
+    }
+}
+
+/// Also one who holds the keys must not make us reach behind the end of a packet.
+#[test]
+fn packets_shorter_than_their_parts_are_malformed() {
+    for profile in PROFILES {
+        let (mut opener, sealer) = pair(profile);
+        for len in 0..8 + profile.rtcp_overhead() {
+            assert_eq!(opener.open_rtcp(&mut vec![0xff; len]), Err(Rejected::Malformed), "{len} bytes");
+        }
+        for len in 0..12 + profile.rtp_overhead() {
+            assert_eq!(opener.open_rtp(&mut vec![0xff; len], 12, 1, 1), Err(Rejected::Malformed), "{len} bytes");
+        }
+        let mut packet = sealed(&sealer, 1, 1);
+        assert_eq!(opener.open_rtp(&mut packet.clone(), 21, 1, 1), Err(Rejected::Malformed), "a header into the tag");
+        assert_eq!(opener.open_rtp(&mut packet.clone(), 11, 1, 1), Err(Rejected::Malformed), "half a header");
+        assert_eq!(opener.open_rtp(&mut packet.clone(), usize::MAX, 1, 1), Err(Rejected::Malformed));
+        assert_eq!(opener.open_rtp(&mut packet, 12, 1, 1), Ok((20, 1)));
     }
 }
 
