@@ -3,6 +3,8 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+pub mod keyframe;
+pub mod srtp;
 
 pub use api::*;
 
