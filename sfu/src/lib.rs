@@ -3,6 +3,9 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+pub mod rtcp;
+pub mod rtp;
+pub mod twcc;
 
 pub use api::*;
 
