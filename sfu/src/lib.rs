@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+pub mod sdp;
 
 pub use api::*;
 
@@ -12,12 +13,6 @@ use std::time::Instant;
 
 /// Most entries of [`Event::Speakers`].
 pub const SPEAKERS_MAX: usize = 5;
-
-/// Session descriptions.
-pub mod sdp {
-    /// The longest description accepted, in bytes; a longer one is refused unread.
-    pub const SDP_BYTES_MAX: usize = 256 * 1024;
-}
 
 /// The certificate of a process: ECDSA P-256, self-signed, with a random serial (Firefox refuses a serial that it has seen).
 #[derive(Clone)]
