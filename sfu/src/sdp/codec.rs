@@ -146,7 +146,10 @@ impl Codec {
     /// A format parameter's value. Names do not depend on case; a flag without `=` has no value and is not found.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let pairs = self.fmtp.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        pairs
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// What must be equal for a publisher's packets to make sense to a subscriber.
@@ -156,7 +159,9 @@ impl Codec {
                 packetization_mode: self.parameter("packetization-mode").map_or(Some(0), |value| value.parse().ok()),
                 profile: H264Profile::of(self.parameter("profile-level-id")),
             },
-            CodecName::Vp9 => Variant::Profile(self.parameter("profile-id").map_or(Some(0), |value| value.parse().ok())),
+            CodecName::Vp9 => {
+                Variant::Profile(self.parameter("profile-id").map_or(Some(0), |value| value.parse().ok()))
+            }
             CodecName::Av1 => Variant::Profile(self.parameter("profile").map_or(Some(0), |value| value.parse().ok())),
             CodecName::Opus | CodecName::Red | CodecName::Vp8 => Variant::One,
         };
@@ -250,11 +255,22 @@ mod tests {
 
     fn codec(name: CodecName, fmtp: &str) -> Codec {
         let (clock_rate, channels) = if name == CodecName::Opus { (48_000, 2) } else { (90_000, 1) };
-        Codec { payload_type: 96, name, clock_rate, channels, fmtp: fmtp.into(), feedback: Feedback::default(), rtx: None }
+        Codec {
+            payload_type: 96,
+            name,
+            clock_rate,
+            channels,
+            fmtp: fmtp.into(),
+            feedback: Feedback::default(),
+            rtx: None,
+        }
     }
 
     fn h264(profile_level_id: &str) -> Codec {
-        codec(CodecName::H264, &format!("level-asymmetry-allowed=1; Packetization-Mode=1;profile-level-id={profile_level_id}"))
+        codec(
+            CodecName::H264,
+            &format!("level-asymmetry-allowed=1; Packetization-Mode=1;profile-level-id={profile_level_id}"),
+        )
     }
 
     #[test]
@@ -319,7 +335,10 @@ mod tests {
     fn feedback_meets_in_the_middle() {
         let ours = Feedback::video().intersection(Feedback { nack: true, transport_cc: true, ..Feedback::default() });
         assert_eq!(ours.values().collect::<Vec<_>>(), ["transport-cc", "nack"]);
-        assert_eq!(Feedback::video().values().map(Feedback::from_value).fold(Feedback::default(), Feedback::union), Feedback::video());
+        assert_eq!(
+            Feedback::video().values().map(Feedback::from_value).fold(Feedback::default(), Feedback::union),
+            Feedback::video()
+        );
         assert_eq!(Feedback::from_value("nack rpsi"), Feedback::default());
     }
 }

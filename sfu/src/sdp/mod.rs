@@ -5,6 +5,7 @@
 
 mod codec;
 mod parse;
+mod section;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -74,7 +74,11 @@ fn every_fixture_parses_and_is_whole() {
             assert!(media.ice_ufrag.is_some() && media.ice_pwd.is_some() && media.fingerprint.is_some(), "{name}");
             if media.kind != MediaKind::Application {
                 assert!(media.codecs.iter().any(supported), "{name} {}", media.mid);
-                assert!(media.extensions.iter().any(|(_, extension)| *extension == Extension::Mid), "{name} {}", media.mid);
+                assert!(
+                    media.extensions.iter().any(|(_, extension)| *extension == Extension::Mid),
+                    "{name} {}",
+                    media.mid
+                );
             }
         }
     }
@@ -152,18 +156,28 @@ fn firefox_inherits_its_fingerprint_and_marks_bundle_only() {
 fn answers_of_receivers() {
     for name in ["chromium_receive_answer", "firefox_receive_answer"] {
         let answer = fixture(name);
-        assert!(answer.media.iter().all(|media| media.direction == Direction::RecvOnly && media.setup == Some(Setup::Active)), "{name}");
+        assert!(
+            answer
+                .media
+                .iter()
+                .all(|media| media.direction == Direction::RecvOnly && media.setup == Some(Setup::Active)),
+            "{name}"
+        );
     }
     for name in ["chromium_recvonly_offer", "firefox_recvonly_offer"] {
         let offer = fixture(name);
-        assert!(offer.media.iter().all(|media| media.direction == Direction::RecvOnly && media.msid.is_none()), "{name}");
+        assert!(
+            offer.media.iter().all(|media| media.direction == Direction::RecvOnly && media.msid.is_none()),
+            "{name}"
+        );
         assert_eq!(offer.media.len(), 3, "{name}");
     }
 }
 
 #[test]
 fn stopped_m_lines_are_rejected() {
-    for name in ["chromium_stopped_offer", "chromium_stopped_answer", "firefox_stopped_offer", "firefox_stopped_answer"] {
+    for name in ["chromium_stopped_offer", "chromium_stopped_answer", "firefox_stopped_offer", "firefox_stopped_answer"]
+    {
         let description = fixture(name);
         let rejected: Vec<bool> = description.media.iter().map(|media| media.rejected).collect();
         assert_eq!(rejected, [false, false, true], "{name}");
@@ -252,7 +266,11 @@ fn what_cannot_be_served_is_refused() {
         ("a=fingerprint:sha-256", "a=fingerprint:sha-1", "a sha-256 fingerprint"),
         ("a=rtcp-mux", &format!("a=rtcp-mux\n{}", fingerprint.replace("00:01", "01:01")), "two SHA-256"),
         ("a=rtcp-mux", "a=rtcp-mux\na=setup:holdconn", "actpass, active or passive"),
-        ("a=rtcp-mux", "a=rtcp-mux\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap:1 urn:3gpp:video-orientation", "one extension"),
+        (
+            "a=rtcp-mux",
+            "a=rtcp-mux\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap:1 urn:3gpp:video-orientation",
+            "one extension",
+        ),
         ("a=rtcp-mux", "a=rtcp-mux\na=ssrc:x cname:y", "an SSRC"),
         ("a=rtcp-mux", "a=rtcp-mux\na=rid:12345678901234567 send", "1 to 16"),
         ("a=rtcp-mux", "a=rtcp-mux\na=sctp-port:65536", "an SCTP port"),
@@ -313,7 +331,8 @@ fn quirks_that_are_taken() {
     assert_eq!((&sim.media[0].ssrcs[..], &sim.media[0].rtx_ssrcs[..]), (&[1, 2, 3][..], &[(1, 4), (2, 5)][..]));
     let like_rtcp = MINIMAL.replace("SAVPF 111", "SAVPF 111 72") + "a=rtpmap:72 VP8/90000\n";
     assert_eq!(payload_types(&parse(&like_rtcp).expect("served without it").media[0]), [(111, CodecName::Opus, None)]);
-    let any_id = "a=extmap:4096 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap:7/sendonly urn:ietf:params:rtp-hdrext:sdes:mid\n";
+    let any_id =
+        "a=extmap:4096 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap:7/sendonly urn:ietf:params:rtp-hdrext:sdes:mid\n";
     assert_eq!(parse(&format!("{MINIMAL}{any_id}")).expect("extensions").media[0].extensions, [(7, Extension::Mid)]);
 }
 
@@ -329,11 +348,13 @@ fn mids() {
 
 /// What parsing a written description must give.
 fn as_parsed(local: &Local) -> Description {
-    let is_rejected = |media: &LocalMedia| media.rejected || media.kind == MediaKind::Application || media.codecs.is_empty();
+    let is_rejected =
+        |media: &LocalMedia| media.rejected || media.kind == MediaKind::Application || media.codecs.is_empty();
     let media = local.media.iter().map(|media| {
         let rejected = is_rejected(media);
         let send = media.send.as_ref().filter(|_| !rejected);
-        let bare = |codec: &Codec| Codec { fmtp: String::new(), feedback: Feedback::default(), rtx: None, ..codec.clone() };
+        let bare =
+            |codec: &Codec| Codec { fmtp: String::new(), feedback: Feedback::default(), rtx: None, ..codec.clone() };
         Media {
             kind: media.kind,
             mid: media.mid,
@@ -367,7 +388,13 @@ fn as_parsed(local: &Local) -> Description {
 }
 
 fn any_feedback() -> impl Strategy<Value = Feedback> {
-    any::<[bool; 5]>().prop_map(|[nack, nack_pli, ccm_fir, goog_remb, transport_cc]| Feedback { nack, nack_pli, ccm_fir, goog_remb, transport_cc })
+    any::<[bool; 5]>().prop_map(|[nack, nack_pli, ccm_fir, goog_remb, transport_cc]| Feedback {
+        nack,
+        nack_pli,
+        ccm_fir,
+        goog_remb,
+        transport_cc,
+    })
 }
 
 /// Codecs of an m-line, with payload types of their own from 96 on.
@@ -377,16 +404,30 @@ fn any_codecs() -> impl Strategy<Value = Vec<Codec>> {
     vec((select(names), 1..200_000_u32, 1..=2_u8, fmtp, any_feedback(), any::<bool>()), 0..8).prop_map(|codecs| {
         let codec = |(index, (name, clock_rate, channels, fmtp, feedback, rtx))| {
             let payload_type = 96 + 2 * index as u8;
-            Codec { payload_type, name, clock_rate, channels, fmtp, feedback, rtx: bool::then_some(rtx, payload_type + 1) }
+            Codec {
+                payload_type,
+                name,
+                clock_rate,
+                channels,
+                fmtp,
+                feedback,
+                rtx: bool::then_some(rtx, payload_type + 1),
+            }
         };
         codecs.into_iter().enumerate().map(codec).collect()
     })
 }
 
 fn any_send(id: &'static str) -> impl Strategy<Value = LocalSend> {
-    (id, id, id, 0..1_000_u32, proptest::option::of(1_000..2_000_u32)).prop_map(|(stream, track_id, cname, ssrc, rtx_ssrc)| {
-        LocalSend { stream_id: stream.into(), track_id, cname: cname.into(), ssrc, rtx_ssrc }
-    })
+    (id, id, id, 0..1_000_u32, proptest::option::of(1_000..2_000_u32)).prop_map(
+        |(stream, track_id, cname, ssrc, rtx_ssrc)| LocalSend {
+            stream_id: stream.into(),
+            track_id,
+            cname: cname.into(),
+            ssrc,
+            rtx_ssrc,
+        },
+    )
 }
 
 fn any_media(id: &'static str) -> impl Strategy<Value = LocalMedia> {
@@ -407,7 +448,13 @@ fn any_local(id: &'static str) -> impl Strategy<Value = Local> {
     let setup = select(vec![Setup::ActPass, Setup::Active, Setup::Passive]);
     let candidates = (vec(any::<SocketAddr>(), 0..4), vec(any::<SocketAddr>(), 0..4));
     (any::<[u64; 2]>(), credentials, setup, candidates, vec(any_media(id), 0..6)).prop_map(
-        |([session_id, version], (ice_ufrag, ice_pwd, fingerprint), setup, (udp_candidates, tcp_candidates), mut media)| {
+        |(
+            [session_id, version],
+            (ice_ufrag, ice_pwd, fingerprint),
+            setup,
+            (udp_candidates, tcp_candidates),
+            mut media,
+        )| {
             for (index, media) in media.iter_mut().enumerate() {
                 media.mid = mid(&format!("m{index}"));
             }
@@ -482,4 +529,77 @@ proptest! {
             prop_assert!(description.bundle.iter().all(|mid| description.media.iter().any(|media| media.mid == *mid)));
         }
     }
+}
+
+/// The whole text, for what parsing leaves out: candidates and their priorities, and the order of lines.
+#[test]
+fn a_written_offer() {
+    let opus = Codec {
+        payload_type: 111,
+        name: CodecName::Opus,
+        clock_rate: 48_000,
+        channels: 2,
+        fmtp: "useinbandfec=1".into(),
+        feedback: Feedback::audio(),
+        rtx: None,
+    };
+    let vp8 = Codec {
+        payload_type: 96,
+        name: CodecName::Vp8,
+        clock_rate: 90_000,
+        channels: 1,
+        fmtp: String::new(),
+        feedback: Feedback { nack: true, nack_pli: true, ..Feedback::default() },
+        rtx: Some(97),
+    };
+    let media = |name: &str, kind: MediaKind, codecs: Vec<Codec>| LocalMedia {
+        kind,
+        mid: mid(name),
+        rejected: false,
+        direction: Direction::SendOnly,
+        codecs,
+        extensions: vec![(1, Extension::Mid)],
+        send: None,
+    };
+    let send =
+        LocalSend { stream_id: "ann".into(), track_id: "t1".into(), cname: "ann".into(), ssrc: 7, rtx_ssrc: Some(8) };
+    let address = |address: &str| address.parse::<SocketAddr>().expect("an address");
+    let local = Local {
+        session_id: u64::MAX,
+        version: 3,
+        ice_ufrag: "ufrag".into(),
+        ice_pwd: "passwordpasswordpassword".into(),
+        fingerprint: [0xab; 32],
+        setup: Setup::ActPass,
+        udp_candidates: vec![address("192.0.2.1:443"), address("[2001:db8::1]:443")],
+        tcp_candidates: vec![address("192.0.2.1:444")],
+        media: vec![
+            LocalMedia { rejected: true, ..media("0", MediaKind::Audio, vec![opus.clone()]) },
+            LocalMedia { send: Some(send), ..media("1", MediaKind::Video, vec![vp8]) },
+            media("2", MediaKind::Application, Vec::new()),
+            media("3", MediaKind::Video, Vec::new()),
+            media("4", MediaKind::Audio, vec![opus]),
+        ],
+    };
+    let transport = format!(
+        "a=ice-ufrag:ufrag\na=ice-pwd:passwordpasswordpassword\na=fingerprint:sha-256 {}AB\na=setup:actpass",
+        "AB:".repeat(31)
+    );
+    let expected = format!(
+        "v=0\no=- 9223372036854775807 3 IN IP4 127.0.0.1\ns=-\nt=0 0\na=ice-lite\na=ice-options:ice2 trickle\n\
+         a=group:BUNDLE 1 4\na=extmap-allow-mixed\na=msid-semantic:WMS *\n\
+         m=audio 0 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=inactive\na=mid:0\na=rtpmap:111 opus/48000/2\n\
+         m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n\
+         a=candidate:1 1 udp 2130706431 192.0.2.1 443 typ host\na=candidate:2 1 udp 2130706175 2001:db8::1 443 typ host\n\
+         a=candidate:3 1 tcp 1520435199 192.0.2.1 444 typ host tcptype passive\na=end-of-candidates\n\
+         a=mid:1\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\
+         a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n\
+         a=msid:ann t1\na=ssrc-group:FID 7 8\na=ssrc:7 cname:ann\na=ssrc:7 msid:ann t1\na=ssrc:8 cname:ann\na=ssrc:8 msid:ann t1\n\
+         m=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=inactive\na=mid:2\n\
+         m=video 0 UDP/TLS/RTP/SAVPF 0\nc=IN IP4 0.0.0.0\na=inactive\na=mid:3\n\
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n\
+         a=mid:4\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\
+         a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc\na=fmtp:111 useinbandfec=1\n"
+    );
+    assert_eq!(local.write(), expected.replace('\n', "\r\n"));
 }

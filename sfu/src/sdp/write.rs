@@ -209,7 +209,8 @@ impl Codec {
 impl LocalSend {
     /// `a=msid` is what JSEP reads; SSRCs with names are for clients that signal no RID and for demultiplexing before a mid.
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stream, track, cname) = (Text::token(&self.stream_id), Text::token(&self.track_id), Text::token(&self.cname));
+        let (stream, track, cname) =
+            (Text::token(&self.stream_id), Text::token(&self.track_id), Text::token(&self.cname));
         write!(f, "a=msid:{stream} {track}\r\n")?;
         if let Some(rtx_ssrc) = self.rtx_ssrc {
             write!(f, "a=ssrc-group:FID {} {rtx_ssrc}\r\n", self.ssrc)?;
