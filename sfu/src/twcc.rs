@@ -67,7 +67,9 @@ impl Recorder {
         let ticks = (now.saturating_duration_since(origin).as_micros() / TICK.as_micros()) as u64;
         let newest = (self.base + self.arrivals.len() as u64).saturating_sub(1);
         let seq = rtp::extend(newest, seq);
-        let Some(ahead) = seq.checked_sub(self.base) else { return };
+        let Some(ahead) = seq.checked_sub(self.base) else {
+            return;
+        };
         let mut ahead = ahead as usize;
         if ahead >= WINDOW_MAX {
             self.arrivals.clear();

@@ -2,8 +2,8 @@
 
 use super::{
     BYE, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, FORMAT_REMB, FORMAT_TRANSPORT_WIDE, HEADER_BYTES,
-    PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, REMB_MAGIC, REPORT_BYTES, ReportBlock, SDES_CNAME,
-    SENDER_REPORT, SOURCE_DESCRIPTION, TRANSPORT_LAYER_FEEDBACK, TransportFeedback, VERSION,
+    PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, REMB_MAGIC, REPORT_BYTES, ReportBlock, SDES_CNAME, SENDER_REPORT,
+    SOURCE_DESCRIPTION, TRANSPORT_LAYER_FEEDBACK, TransportFeedback, VERSION,
 };
 use crate::rtp::{u16_at, u32_at};
 
@@ -98,8 +98,12 @@ impl<'a> Iterator for Packets<'a> {
         if rest.is_empty() {
             return None;
         }
-        let Some((raw, behind)) = split_packet(rest) else { return Some(Packet::Malformed) };
-        let Some(packet) = raw.read() else { return Some(Packet::Malformed) };
+        let Some((raw, behind)) = split_packet(rest) else {
+            return Some(Packet::Malformed);
+        };
+        let Some(packet) = raw.read() else {
+            return Some(Packet::Malformed);
+        };
         self.rest = behind;
         Some(packet)
     }
@@ -159,9 +163,7 @@ impl<'a> Raw<'a> {
                 let (sender, _, entries) = self.feedback::<8>()?;
                 Some(Packet::Fir { sender, entries: FirEntries { entries } })
             }
-            (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_REMB) if self.body.get(8..12) == Some(&REMB_MAGIC) => {
-                remb(self.body)
-            }
+            (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_REMB) if self.body.get(8..12) == Some(&REMB_MAGIC) => remb(self.body),
             _ => Some(Packet::Other),
         }
     }

@@ -50,13 +50,7 @@ impl<'a> TransportFeedback<'a> {
             covered += usize::from(chunk.left);
             chunks = behind;
         }
-        Statuses {
-            chunks: self.data,
-            deltas: chunks,
-            chunk: Chunk::EMPTY,
-            seq: self.base_seq,
-            left: self.status_count,
-        }
+        Statuses { chunks: self.data, deltas: chunks, chunk: Chunk::EMPTY, seq: self.base_seq, left: self.status_count }
     }
 
     /// Whether there is a status for every packet that it says to tell of; walks them all.

@@ -136,7 +136,8 @@ fn reference_time_wraps() {
 #[test]
 fn a_full_window_takes_several_packets() {
     let (mut recorder, t) = (Recorder::new(), start());
-    let expected: Told = (0..WINDOW_MAX as u16).map(|seq| (seq, (seq % 3 != 1).then_some(i64::from(seq) * 400))).collect();
+    let expected: Told =
+        (0..WINDOW_MAX as u16 - 1).map(|seq| (seq, (seq % 3 != 1).then_some(i64::from(seq) * 400))).collect();
     for (seq, ticks) in &expected {
         if let Some(ticks) = ticks {
             recorder.record(*seq, t + TICK * *ticks as u32);
@@ -145,7 +146,7 @@ fn a_full_window_takes_several_packets() {
     let mut out = vec![];
     assert!(recorder.write_feedback(1, 2, &mut out));
     assert!(out.len() > FEEDBACK_BYTES_MAX - 8, "no more than needed: {}", out.len());
-    assert_eq!([read(&out), told(&mut recorder)].concat(), expected[..WINDOW_MAX - usize::from(WINDOW_MAX as u16 % 3 == 2)]);
+    assert_eq!([read(&out), told(&mut recorder)].concat(), expected);
 }
 
 #[test]
@@ -224,12 +225,7 @@ proptest! {
 }
 
 /// Compares what is told with what came since `next`; the number to be told of next.
-fn check(
-    recorder: &mut Recorder,
-    came: &mut BTreeMap<i64, i64>,
-    next: i64,
-    newest: i64,
-) -> Result<i64, TestCaseError> {
+fn check(recorder: &mut Recorder, came: &mut BTreeMap<i64, i64>, next: i64, newest: i64) -> Result<i64, TestCaseError> {
     let expected: Told = match came.is_empty() {
         true => vec![],
         false => (next..=newest).map(|seq| (seq as u16, came.get(&seq).copied())).collect(),

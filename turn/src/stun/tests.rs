@@ -2,8 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 const PASSWORD: &[u8] = b"VOkJxbRl1RmTxUk/WvJxBt";
-const ID: TransactionId =
-    TransactionId([0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae]);
+const ID: TransactionId = TransactionId([0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae]);
 
 /// RFC 5769 §2.1.
 const REQUEST: &str = "
@@ -245,7 +244,9 @@ proptest! {
 }
 
 fn read_all(bytes: &[u8]) {
-    let Some(message) = Message::parse(bytes) else { return };
+    let Some(message) = Message::parse(bytes) else {
+        return;
+    };
     message.class();
     message.method();
     message.username();

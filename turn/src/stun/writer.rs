@@ -38,13 +38,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The bad answer to the request with this method and transaction id. `code` is 300–699; the reason is for people.
-    pub fn error(
-        out: &'a mut Vec<u8>,
-        method: Method,
-        transaction_id: TransactionId,
-        code: u16,
-        reason: &str,
-    ) -> Self {
+    pub fn error(out: &'a mut Vec<u8>, method: Method, transaction_id: TransactionId, code: u16, reason: &str) -> Self {
         Writer::new(out, Class::Error, method, transaction_id).error_code(code, reason)
     }
 
