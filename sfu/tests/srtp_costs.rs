@@ -39,13 +39,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
+const PROFILES: [Profile; 3] = [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmSha1_80];
 const HEADER_LEN: usize = 12;
-const PLAIN_LEN: usize = 1100;
+const PLAIN_LEN: usize = 1200;
 
 fn ends(profile: Profile) -> (Opener, Sealer) {
-    let salt = &[2; 14][..profile.salt_len()];
-    (Opener::new(profile, &[1; 16], salt).unwrap(), Sealer::new(profile, &[1; 16], salt).unwrap())
+    let (key, salt) = (&[1; 32][..profile.key_len()], &[2; 14][..profile.salt_len()]);
+    (Opener::new(profile, key, salt).unwrap(), Sealer::new(profile, key, salt).unwrap())
 }
 
 fn allocations(work: impl FnOnce()) -> usize {
@@ -82,30 +82,46 @@ fn no_packet_allocates() {
     }
 }
 
+/// Nanoseconds to seal `rounds` packets, and to seal and open as many.
+fn time(profile: Profile, rounds: u64) -> (u128, u128) {
+    let (mut opener, sealer) = ends(profile);
+    let mut packet = [0x80; PLAIN_LEN + 16];
+    let begin = Instant::now();
+    for index in 0..rounds {
+        sealer.seal_rtp(&mut packet, HEADER_LEN, PLAIN_LEN, 1, index);
+    }
+    let seal = begin.elapsed();
+    let begin = Instant::now();
+    for index in 0..rounds {
+        let len = sealer.seal_rtp(&mut packet, HEADER_LEN, PLAIN_LEN, 1, index);
+        opener.open_rtp(&mut packet[..len], HEADER_LEN, 1, index as u16).unwrap();
+    }
+    (seal.as_nanos(), begin.elapsed().as_nanos())
+}
+
 /// `cargo test --release -p lyceum-sfu --test srtp_costs -- --ignored --nocapture`
 #[test]
 #[ignore = "prints nanoseconds, which only a release build on a quiet machine makes meaningful"]
 fn nanoseconds_per_packet() {
-    const ROUNDS: u64 = 200_000;
-    for profile in PROFILES {
-        let (mut opener, sealer) = ends(profile);
-        let mut packet = [0x80; PLAIN_LEN + 16];
-        let begin = Instant::now();
-        for index in 0..ROUNDS {
-            sealer.seal_rtp(&mut packet, HEADER_LEN, PLAIN_LEN, 1, index);
+    const ROUNDS: u64 = 20_000;
+    const REPEATS: usize = 20;
+    // The profiles take turns and each keeps its best time, so that what else the machine does hits none of them alone.
+    let mut best = [(u128::MAX, u128::MAX); PROFILES.len()];
+    for _ in 0..REPEATS {
+        for (profile, best) in PROFILES.into_iter().zip(&mut best) {
+            let (seal, both) = time(profile, ROUNDS);
+            *best = (best.0.min(seal), best.1.min(both));
         }
-        let seal = begin.elapsed();
-        let begin = Instant::now();
-        for index in 0..ROUNDS {
-            let len = sealer.seal_rtp(&mut packet, HEADER_LEN, PLAIN_LEN, 1, index);
-            opener.open_rtp(&mut packet[..len], HEADER_LEN, 1, index as u16).unwrap();
-        }
-        let both = begin.elapsed();
-        println!(
-            "{profile:?}, {PLAIN_LEN} bytes: seal {} ns, open {} ns",
-            seal.as_nanos() / u128::from(ROUNDS),
-            both.saturating_sub(seal).as_nanos() / u128::from(ROUNDS)
-        );
-        assert!(!seal.is_zero());
     }
+    for (profile, (seal, both)) in PROFILES.into_iter().zip(best) {
+        let open = both.saturating_sub(seal) / u128::from(ROUNDS);
+        println!("{profile:?}, {PLAIN_LEN} bytes: seal {} ns, open {open} ns", seal / u128::from(ROUNDS));
+        assert!(seal > 0);
+    }
+    let [(seal_128, both_128), (seal_256, both_256), _] = best;
+    println!(
+        "AES-256 to AES-128: seal {:.2}, seal and open {:.2}",
+        seal_256 as f64 / seal_128 as f64,
+        both_256 as f64 / both_128 as f64
+    );
 }

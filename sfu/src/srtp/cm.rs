@@ -23,7 +23,7 @@ pub(super) struct Cm {
 impl Cm {
     pub(super) fn new(keys: &SessionKeys) -> Option<Self> {
         Some(Cm {
-            cipher: keys::aes_ctr(&keys.key)?,
+            cipher: keys::aes_ctr(keys.key.as_bytes())?,
             auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &keys.auth),
             salt: keys.salt,
         })

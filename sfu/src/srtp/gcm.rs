@@ -1,8 +1,8 @@
-//! AEAD_AES_128_GCM, RFC 7714.
+//! AEAD_AES_128_GCM and AEAD_AES_256_GCM, RFC 7714. They differ in nothing but the key.
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
-use super::keys::SessionKeys;
+use super::keys::{AesKey, SessionKeys};
 use super::{RTCP_CLEAR_LEN, RTCP_ENCRYPTED, RTCP_WORD_LEN, Rejected};
 
 /// Bytes of the master and session salt, RFC 7714 §12.
@@ -18,7 +18,11 @@ pub(super) struct Gcm {
 
 impl Gcm {
     pub(super) fn new(keys: &SessionKeys) -> Option<Self> {
-        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &keys.key).ok()?);
+        let algorithm = match keys.key {
+            AesKey::Aes128(_) => &AES_128_GCM,
+            AesKey::Aes256(_) => &AES_256_GCM,
+        };
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, keys.key.as_bytes()).ok()?);
         let mut salt = [0; SALT_LEN];
         salt.copy_from_slice(&keys.salt[..SALT_LEN]);
         Some(Gcm { key, salt })

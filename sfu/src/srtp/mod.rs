@@ -1,6 +1,6 @@
-//! SRTP and SRTCP, sealed and opened in place, without an allocation per packet: AEAD_AES_128_GCM (RFC 7714) and
-//! AES_CM_128_HMAC_SHA1_80 (RFC 3711). An [`Opener`] is one direction in, a [`Sealer`] is one direction out; both come
-//! from one DTLS handshake by [`from_keying_material`].
+//! SRTP and SRTCP, sealed and opened in place, without an allocation per packet: AEAD_AES_128_GCM and AEAD_AES_256_GCM
+//! (RFC 7714) and AES_CM_128_HMAC_SHA1_80 (RFC 3711). An [`Opener`] is one direction in, a [`Sealer`] is one direction
+//! out; both come from one DTLS handshake by [`from_keying_material`].
 
 mod cm;
 mod gcm;
@@ -11,7 +11,7 @@ mod tests;
 
 use cm::Cm;
 use gcm::Gcm;
-use keys::{KEY_LEN, SessionKeys};
+use keys::{AES_128_LEN, AES_256_LEN, SessionKeys};
 use replay::Streams;
 
 /// Most SSRCs whose RTP an [`Opener`] follows, and as many for RTCP. When full, a packet of a further SSRC is refused
@@ -42,6 +42,8 @@ const RTP_INDEX_END: u64 = 1 << 48;
 pub enum Profile {
     /// `SRTP_AEAD_AES_128_GCM`, 0x0007.
     AeadAes128Gcm,
+    /// `SRTP_AEAD_AES_256_GCM`, 0x0008.
+    AeadAes256Gcm,
     /// `SRTP_AES128_CM_HMAC_SHA1_80`, 0x0001.
     Aes128CmSha1_80,
 }
@@ -49,13 +51,16 @@ pub enum Profile {
 impl Profile {
     /// Bytes of the master key.
     pub fn key_len(self) -> usize {
-        KEY_LEN
+        match self {
+            Profile::AeadAes128Gcm | Profile::Aes128CmSha1_80 => AES_128_LEN,
+            Profile::AeadAes256Gcm => AES_256_LEN,
+        }
     }
 
     /// Bytes of the master salt.
     pub fn salt_len(self) -> usize {
         match self {
-            Profile::AeadAes128Gcm => gcm::SALT_LEN,
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => gcm::SALT_LEN,
             Profile::Aes128CmSha1_80 => cm::SALT_LEN,
         }
     }
@@ -63,7 +68,7 @@ impl Profile {
     /// Bytes by which sealing lengthens an RTP packet.
     pub fn rtp_overhead(self) -> usize {
         match self {
-            Profile::AeadAes128Gcm => gcm::TAG_LEN,
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => gcm::TAG_LEN,
             Profile::Aes128CmSha1_80 => cm::TAG_LEN,
         }
     }
@@ -117,7 +122,7 @@ enum Cipher {
 impl Cipher {
     fn new(profile: Profile, keys: &SessionKeys) -> Option<Self> {
         Some(match profile {
-            Profile::AeadAes128Gcm => Cipher::Gcm(Box::new(Gcm::new(keys)?)),
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => Cipher::Gcm(Box::new(Gcm::new(keys)?)),
             Profile::Aes128CmSha1_80 => Cipher::Cm(Box::new(Cm::new(keys)?)),
         })
     }
@@ -183,7 +188,7 @@ impl Opener {
             return Err(Rejected::Malformed);
         }
         let word_at = match self.profile {
-            Profile::AeadAes128Gcm => plain_len + gcm::TAG_LEN,
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => plain_len + gcm::TAG_LEN,
             Profile::Aes128CmSha1_80 => plain_len,
         };
         let word = u32_at(packet, word_at);
@@ -204,6 +209,7 @@ impl Opener {
 
 /// Seals what we send to one peer.
 pub struct Sealer {
+    profile: Profile,
     rtp: Cipher,
     rtcp: Cipher,
     /// The index of the next SRTCP compound. One count for all our SSRCs: what matters is that no (SSRC, index) comes twice.
@@ -218,7 +224,12 @@ impl Sealer {
     }
 
     fn from_session_keys(profile: Profile, rtp: &SessionKeys, rtcp: &SessionKeys) -> Option<Self> {
-        Some(Sealer { rtp: Cipher::new(profile, rtp)?, rtcp: Cipher::new(profile, rtcp)?, rtcp_index: 0 })
+        Some(Sealer { profile, rtp: Cipher::new(profile, rtp)?, rtcp: Cipher::new(profile, rtcp)?, rtcp_index: 0 })
+    }
+
+    /// Bytes by which [`Sealer::seal_rtp`] lengthens a packet.
+    pub fn overhead(&self) -> usize {
+        self.profile.rtp_overhead()
     }
 
     /// Seals one RTP packet in place: `buffer[..plain_len]` is header and payload, of which `header_len` bytes stay in

@@ -1,20 +1,19 @@
-//! The vectors of RFC 3711 appendix B and RFC 7714 §16 and §17, and what must be refused.
+//! The vectors of RFC 3711 appendix B, RFC 6188 §7 and RFC 7714 §16 and §17, and what must be refused.
 
 use proptest::prelude::*;
 
-use super::keys::{self, PRF_SALT_LEN, SessionKeys};
+use super::keys::{self, AesKey, PRF_SALT_LEN, SessionKeys};
 use super::*;
 
-const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
+const PROFILES: [Profile; 3] = [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmSha1_80];
 
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
 fn pair(profile: Profile) -> (Opener, Sealer) {
-    let (key, salt) = ([7; 16], [9; 14]);
-    let salt = &salt[..profile.salt_len()];
-    (Opener::new(profile, &key, salt).unwrap(), Sealer::new(profile, &key, salt).unwrap())
+    let (key, salt) = (&[7; 32][..profile.key_len()], &[9; 14][..profile.salt_len()]);
+    (Opener::new(profile, key, salt).unwrap(), Sealer::new(profile, key, salt).unwrap())
 }
 
 /// A plain packet with a payload that tells its number.
@@ -30,9 +29,8 @@ fn rtp(ssrc: u32, index: u64) -> Vec<u8> {
 fn sealed(sealer: &Sealer, ssrc: u32, index: u64) -> Vec<u8> {
     let mut packet = rtp(ssrc, index);
     let plain_len = packet.len();
-    packet.resize(plain_len + 16, 0);
-    let sealed_len = sealer.seal_rtp(&mut packet, 12, plain_len, ssrc, index);
-    packet.truncate(sealed_len);
+    packet.resize(plain_len + sealer.overhead(), 0);
+    assert_eq!(sealer.seal_rtp(&mut packet, 12, plain_len, ssrc, index), packet.len());
     packet
 }
 
@@ -46,8 +44,8 @@ fn open(opener: &mut Opener, mut packet: Vec<u8>) -> Result<u64, Rejected> {
 /// RFC 3711 appendix B.2.
 #[test]
 fn aes_cm_keystream() {
-    let mut session = SessionKeys { key: [0; 16], auth: [0; 20], salt: [0; 14] };
-    session.key.copy_from_slice(&hex("2B7E151628AED2A6ABF7158809CF4F3C"));
+    let key = AesKey::Aes128(hex("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap());
+    let mut session = SessionKeys { key, auth: [0; 20], salt: [0; 14] };
     session.salt.copy_from_slice(&hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD"));
     let mut stream = vec![0; 16 * 0xff02];
     Cm::new(&session).unwrap().apply_keystream(&mut stream, 0, 0);
@@ -76,71 +74,119 @@ fn key_derivation() {
     ));
     assert_eq!(keys::prf::<96>(&keys::aes_ctr(&key).unwrap(), &salt, 1).unwrap()[..], stream);
     let (rtp, rtcp) = keys::derive(Profile::Aes128CmSha1_80, &key, &salt).unwrap();
-    assert_eq!(rtp.key[..], hex("C61E7A93744F39EE10734AFE3FF7A087"));
+    assert_eq!(rtp.key.as_bytes(), hex("C61E7A93744F39EE10734AFE3FF7A087"));
     assert_eq!(rtp.salt[..], hex("30CBBC08863D8C85D49DB34A9AE1"));
     assert_eq!(rtp.auth[..], stream[..20]);
-    assert_ne!(rtp.key, rtcp.key);
+    assert_ne!(rtp.key.as_bytes(), rtcp.key.as_bytes());
 }
 
-/// The session keys of RFC 7714 §16 and §17.
-fn rfc7714() -> (Opener, Sealer) {
+/// RFC 6188 §7.2. No profile of ours uses AES-256 with 14 bytes of salt, so the function itself is asked.
+#[test]
+fn key_derivation_with_aes_256() {
+    let key = hex("f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6");
+    let master = keys::aes_ctr(&key).unwrap();
+    let salt: [u8; PRF_SALT_LEN] = hex("3b04803de51ee7c96423ab5b78d2").try_into().unwrap();
+    let session_key = hex("5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4");
+    assert_eq!(keys::prf::<32>(&master, &salt, 0).unwrap()[..], session_key);
+    assert_eq!(keys::prf::<20>(&master, &salt, 1).unwrap()[..], hex("fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"));
+    assert_eq!(keys::prf::<14>(&master, &salt, 2).unwrap()[..], hex("fa31791685ca444a9e07c6c64e93"));
+
+    // The profile takes its 12 bytes of salt as if two zeros followed, RFC 7714 §11.
+    let mut padded = salt;
+    padded[12..].fill(0);
+    let (rtp, rtcp) = keys::derive(Profile::AeadAes256Gcm, &key, &salt[..12]).unwrap();
+    assert_eq!(rtp.key.as_bytes(), keys::prf::<32>(&master, &padded, 0).unwrap());
+    assert_eq!(rtp.salt, keys::prf::<14>(&master, &padded, 2).unwrap());
+    assert_eq!(rtcp.key.as_bytes(), keys::prf::<32>(&master, &padded, 3).unwrap());
+}
+
+/// The session keys of RFC 7714 §16 and §17: of 16 bytes, and of 32.
+fn rfc7714(profile: Profile) -> (Opener, Sealer) {
     let keys = || {
-        let mut keys = SessionKeys { key: [0; 16], auth: [0; 20], salt: [0; 14] };
-        keys.key.copy_from_slice(&hex("000102030405060708090a0b0c0d0e0f"));
+        let key = std::array::from_fn(|at| at as u8);
+        let key = if profile == Profile::AeadAes256Gcm {
+            AesKey::Aes256(key)
+        } else {
+            AesKey::Aes128(std::array::from_fn(|at| key[at]))
+        };
+        let mut keys = SessionKeys { key, auth: [0; 20], salt: [0; 14] };
         keys.salt[..12].copy_from_slice(&hex("517569642070726f2071756f"));
         keys
     };
-    let profile = Profile::AeadAes128Gcm;
     (
         Opener::from_session_keys(profile, &keys(), &keys()).unwrap(),
         Sealer::from_session_keys(profile, &keys(), &keys()).unwrap(),
     )
 }
 
-/// RFC 7714 §16.1.1 and §16.1.2.
+/// RFC 7714 §16.1.1, §16.1.2, §16.2.1 and §16.2.2.
 #[test]
 fn gcm_rtp() {
-    let (mut opener, sealer) = rfc7714();
-    let plain = hex(concat!(
-        "8040f17b8041f8d35501a0b2",
-        "47616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573",
-    ));
-    let expected = hex(concat!(
-        "8040f17b8041f8d35501a0b2",
-        "f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833",
-        "899d7f27beb16a9152cf765ee4390cce",
-    ));
-    let mut packet = plain.clone();
-    packet.resize(plain.len() + 16, 0);
-    assert_eq!(sealer.seal_rtp(&mut packet, 12, plain.len(), 0x5501a0b2, 0xf17b), expected.len());
-    assert_eq!(packet, expected);
-    assert_eq!(opener.open_rtp(&mut packet, 12, 0x5501a0b2, 0xf17b), Ok((plain.len(), 0xf17b)));
-    assert_eq!(packet[..plain.len()], plain);
+    let header = "8040f17b8041f8d35501a0b2";
+    let payload = "47616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573";
+    let plain = hex(&[header, payload].concat());
+    for (profile, sealed_payload, tag) in [
+        (
+            Profile::AeadAes128Gcm,
+            "f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833",
+            "899d7f27beb16a9152cf765ee4390cce",
+        ),
+        (
+            Profile::AeadAes256Gcm,
+            "32b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b",
+            "7aa3db36dfffd6b0f9bb7878d7a76c13",
+        ),
+    ] {
+        let (mut opener, sealer) = rfc7714(profile);
+        let expected = hex(&[header, sealed_payload, tag].concat());
+        let mut packet = plain.clone();
+        packet.resize(plain.len() + sealer.overhead(), 0);
+        assert_eq!(sealer.seal_rtp(&mut packet, 12, plain.len(), 0x5501a0b2, 0xf17b), expected.len());
+        assert_eq!(packet, expected, "{profile:?}");
+        assert_eq!(opener.open_rtp(&mut packet, 12, 0x5501a0b2, 0xf17b), Ok((plain.len(), 0xf17b)));
+        assert_eq!(packet[..plain.len()], plain);
+    }
 }
 
-/// RFC 7714 §17.1; §17.3, tagged but in the clear, is refused.
+/// The compound of RFC 7714 §17.
+const RFC7714_RTCP: &str = concat!(
+    "81c8000d4d617273",
+    "4e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
+);
+
+/// RFC 7714 §17.1 and §17.2.
 #[test]
 fn gcm_rtcp() {
-    let (mut opener, mut sealer) = rfc7714();
-    let plain = hex(concat!(
-        "81c8000d4d617273",
-        "4e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
-    ));
-    let expected = hex(concat!(
-        "81c8000d4d617273",
-        "63e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda4ce09b4686303ded0bb9275b",
-        "c84aa45896cf4d2fc5abf87245d9eade800005d4",
-    ));
-    sealer.rtcp_index = 0x5d4;
-    let mut packet = plain.clone();
-    sealer.seal_rtcp(&mut packet).unwrap();
-    assert_eq!(packet, expected);
-    assert_eq!(opener.open_rtcp(&mut packet), Ok(plain.len()));
-    assert_eq!(packet[..plain.len()], plain);
+    let plain = hex(RFC7714_RTCP);
+    for (profile, sealed_body, tag) in [
+        (
+            Profile::AeadAes128Gcm,
+            "63e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda4ce09b4686303ded0bb9275b",
+            "c84aa45896cf4d2fc5abf87245d9eade",
+        ),
+        (
+            Profile::AeadAes256Gcm,
+            "d50ae4d1f5ce5d304ba297e47d470c282c3ece5dbffe0a50a2eaa5c1110555be8415f658c61de0476f1b6fad",
+            "1d1eb30c4446839f57ff6f6cb26ac3be",
+        ),
+    ] {
+        let (mut opener, mut sealer) = rfc7714(profile);
+        sealer.rtcp_index = 0x5d4;
+        let mut packet = plain.clone();
+        sealer.seal_rtcp(&mut packet).unwrap();
+        assert_eq!(packet, hex(&["81c8000d4d617273", sealed_body, tag, "800005d4"].concat()), "{profile:?}");
+        assert_eq!(opener.open_rtcp(&mut packet), Ok(plain.len()));
+        assert_eq!(packet[..plain.len()], plain);
+    }
+}
 
-    let mut in_the_clear = plain;
-    in_the_clear.extend_from_slice(&hex("841dd9683dd78ec92ae58790125f62b3000005d4"));
-    assert_eq!(rfc7714().0.open_rtcp(&mut in_the_clear), Err(Rejected::Malformed));
+/// RFC 7714 §17.3: tagged, but in the clear.
+#[test]
+fn gcm_rtcp_in_the_clear_is_refused() {
+    let mut packet = hex(RFC7714_RTCP);
+    packet.extend_from_slice(&hex("841dd9683dd78ec92ae58790125f62b3000005d4"));
+    let (mut opener, _) = rfc7714(Profile::AeadAes128Gcm);
+    assert_eq!(opener.open_rtcp(&mut packet), Err(Rejected::Malformed));
 }
 
 #[test]
@@ -152,12 +198,15 @@ fn keying_material_is_split_by_role() {
         assert_eq!(open(&mut client_opener, sealed(&server_sealer, 1, 1)), Ok(1));
         assert_eq!(open(&mut server_opener, sealed(&client_sealer, 1, 1)), Ok(1));
         assert_eq!(open(&mut server_opener, sealed(&server_sealer, 1, 2)), Err(Rejected::Authentication));
-        let salt = &material[32..][..profile.salt_len()];
-        let mut from_client = Opener::new(profile, &material[..16], salt).unwrap();
+        let (keys, salts) = material.split_at(2 * profile.key_len());
+        let (key, salt) = (&keys[..profile.key_len()], &salts[..profile.salt_len()]);
+        let mut from_client = Opener::new(profile, key, salt).unwrap();
         assert_eq!(open(&mut from_client, sealed(&client_sealer, 1, 3)), Ok(3));
         assert!(from_keying_material(profile, &material[1..], true).is_none());
-        assert!(Opener::new(profile, &material[..15], salt).is_none());
-        assert!(Sealer::new(profile, &material[..16], &salt[1..]).is_none());
+        assert!(Opener::new(profile, &key[1..], salt).is_none());
+        let key_of_other_length = &keys[..48 - key.len()];
+        assert!(Opener::new(profile, key_of_other_length, salt).is_none());
+        assert!(Sealer::new(profile, key, &salt[1..]).is_none());
     }
 }
 
@@ -297,10 +346,14 @@ fn openers_and_sealers_may_move_to_another_thread() {
     is_send(pair(Profile::Aes128CmSha1_80));
 }
 
+fn any_profile() -> impl Strategy<Value = Profile> {
+    prop::sample::select(&PROFILES[..])
+}
+
 proptest! {
     #[test]
-    fn any_flipped_bit_is_refused(gcm: bool, index in 0u64..1 << 16, at: prop::sample::Index) {
-        let (mut opener, sealer) = pair(if gcm { PROFILES[0] } else { PROFILES[1] });
+    fn any_flipped_bit_is_refused(profile in any_profile(), index in 0u64..1 << 16, at: prop::sample::Index) {
+        let (mut opener, sealer) = pair(profile);
         let mut packet = sealed(&sealer, 77, index);
         let bit = at.index(packet.len() * 8);
         packet[bit / 8] ^= 1 << (bit % 8);
@@ -308,8 +361,8 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_rtcp_is_refused(gcm: bool, body: Vec<u8>, at: prop::sample::Index) {
-        let (mut opener, mut sealer) = pair(if gcm { PROFILES[0] } else { PROFILES[1] });
+    fn any_flipped_bit_of_rtcp_is_refused(profile in any_profile(), body: Vec<u8>, at: prop::sample::Index) {
+        let (mut opener, mut sealer) = pair(profile);
         let mut packet = vec![0x81, 201, 0, 1, 0, 0, 0, 1];
         packet.extend_from_slice(&body);
         sealer.seal_rtcp(&mut packet).unwrap();
@@ -321,8 +374,8 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(gcm: bool, mut bytes: Vec<u8>, header_len in 0usize..200, ssrc: u32, seq: u16) {
-        let (mut opener, _) = pair(if gcm { PROFILES[0] } else { PROFILES[1] });
+    fn arbitrary_bytes_never_panic(profile in any_profile(), mut bytes: Vec<u8>, header_len in 0usize..200, ssrc: u32, seq: u16) {
+        let (mut opener, _) = pair(profile);
         prop_assert!(opener.open_rtcp(&mut bytes.clone()).is_err());
         prop_assert!(opener.open_rtp(&mut bytes, header_len, ssrc, seq).is_err());
     }
