@@ -51,7 +51,6 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// How far a handshake got through one input.
-#[derive(Debug)]
 pub(crate) enum Progress {
     /// Nothing to tell.
     Going,
@@ -123,7 +122,9 @@ impl Dtls {
                     self.verified = true;
                 }
                 Output::KeyingMaterial(material, profile) => {
-                    self.keys = srtp::from_keying_material(profile_of(profile), &material, true).map(Box::new);
+                    self.keys = profile_of(profile)
+                        .and_then(|profile| srtp::from_keying_material(profile, &material, true))
+                        .map(Box::new);
                 }
                 Output::Connected => connected = true,
                 // The records are at most as long as the MTU, so a larger one means a broken engine.
@@ -144,12 +145,13 @@ impl Dtls {
     }
 }
 
-fn profile_of(profile: SrtpProfile) -> Profile {
-    match profile {
+fn profile_of(profile: SrtpProfile) -> Option<Profile> {
+    Some(match profile {
         SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
         SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
         SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128CmSha1_80,
-    }
+        _ => return None,
+    })
 }
 
 /// Whether a ClientHello that lies in one datagram lists an AEAD profile first in `use_srtp` (RFC 5764 §4.1.1).

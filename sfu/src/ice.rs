@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt};
+use rand::RngExt;
 
 use crate::Path;
 

@@ -117,10 +117,10 @@ impl Peer {
 
     /// Notes that an SSRC belongs to a track of this peer. When it has too many streams, further ones are dropped later.
     pub(crate) fn bind_stream(&mut self, ssrc: u32, track: usize) {
-        match self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
-            Some(stream) => stream.track = track,
-            None if self.streams.len() < STREAMS_MAX => self.streams.push(Stream { ssrc, track }),
-            None => {}
+        if let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
+            stream.track = track;
+        } else if self.streams.len() < STREAMS_MAX {
+            self.streams.push(Stream { ssrc, track });
         }
     }
 

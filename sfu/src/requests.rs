@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rand::{Rng, RngExt};
+use rand::RngExt;
 
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Line, Negotiation, Outbound, Refused, Wanted};
