@@ -2,14 +2,63 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+mod chat;
+mod code;
+mod events;
+mod join;
+pub mod limits;
+mod media;
+mod relay;
+mod room;
+mod roster;
+mod seat;
+mod socket;
+mod wire;
 
 pub use api::*;
+pub use code::ErrorCode;
+pub use room::{RoomSettings, SameUser};
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sfu::{PeerId, RoomId};
+
+use room::Room;
+use seat::{Place, Seat};
+use socket::Socket;
+use wire::encode;
+
 /// All rooms as people see them.
-#[derive(Debug, Default)]
-pub struct Lobby {}
+#[derive(Debug)]
+pub struct Lobby {
+    config: Config,
+    room_settings: RoomSettings,
+    rng: StdRng,
+    sockets: BTreeMap<SocketId, Socket>,
+    /// Sockets per source address.
+    addresses: BTreeMap<IpAddr, usize>,
+    rooms: BTreeMap<RoomId, Room>,
+    /// Rooms by the application's name.
+    sessions: BTreeMap<Arc<str>, RoomId>,
+    peers: BTreeMap<PeerId, Place>,
+    workers: Vec<Load>,
+    seats: usize,
+    /// The last number minted, of whatever kind.
+    minted: u64,
+    timers: BTreeSet<(Instant, Timer)>,
+    /// Rooms whose roster changed by the present input.
+    dirty: BTreeSet<RoomId>,
+    /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room and what
+    /// [`limits::EARLY_EVENTS_MAX`] events do.
+    out: VecDeque<Output>,
+}
 
 /// How the lobby is set up.
 #[derive(Clone, Debug)]
@@ -33,27 +82,138 @@ pub struct Gauges {
     pub participants: usize,
 }
 
+/// What a worker carries. The fields' order is the order in which they decide where the next room goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Load {
+    peers: usize,
+    rooms: usize,
+}
+
+/// What a deadline is for. Each is armed at most once at a time, by its owner's field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A socket's oldest early event has waited long enough.
+    Early(SocketId),
+    /// A seat's grace time is over.
+    Grace(Place),
+    /// A room's roster may be told again.
+    Roster(RoomId),
+}
+
 impl Lobby {
     /// A lobby whose randomness comes from `seed`.
-    pub fn new(_config: Config, _seed: [u8; 32]) -> Self {
-        Lobby {}
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Lobby {
+            workers: vec![Load::default(); config.workers.max(1)],
+            config,
+            room_settings: RoomSettings::default(),
+            rng: StdRng::from_seed(seed),
+            sockets: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            seats: 0,
+            minted: 0,
+            timers: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The rules of rooms that begin from now on.
+    pub fn set_room_settings(&mut self, settings: RoomSettings) {
+        self.room_settings = settings;
     }
 
     /// Takes one thing that happened. Never blocks, never fails.
-    pub fn handle(&mut self, _input: Input, _now: Now) {}
+    pub fn handle(&mut self, input: Input, now: Now) {
+        // First what is due: that a grace time is over must not depend on how late the shell's tick is.
+        self.fire(now);
+        match input {
+            Input::Connected { socket, address } => self.connected(socket, address),
+            Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
+            Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
+            Input::Media { worker: _, event } => self.media_event(event, now),
+            Input::Tick => {}
+        }
+        self.tell_rosters(now);
+    }
 
     /// The next thing to do, or `None`.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        self.out.pop_front()
     }
 
     /// When [`Input::Tick`] is due if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Counts for metrics and health.
     pub fn gauges(&self) -> Gauges {
-        Gauges::default()
+        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len(), participants: self.seats }
+    }
+
+    fn fire(&mut self, now: Now) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now.mono) {
+            let Some((_, timer)) = self.timers.pop_first() else { return };
+            match timer {
+                Timer::Early(socket) => self.early_expired(socket, now),
+                Timer::Grace(place) => self.leave(place, "disconnected"),
+                Timer::Roster(room) => {
+                    if let Some(r) = self.rooms.get_mut(&room) {
+                        r.clock.armed = None;
+                        self.dirty.insert(room);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves a timer; the caller keeps `new` as the next call's `old`.
+    fn rearm(&mut self, timer: Timer, old: Option<Instant>, new: Option<Instant>) {
+        if old != new {
+            if let Some(at) = old {
+                self.timers.remove(&(at, timer));
+            }
+            self.timers.extend(new.map(|at| (at, timer)));
+        }
+    }
+
+    fn seat(&self, place: Place) -> Option<&Seat> {
+        self.rooms.get(&place.room)?.seats.get(&place.seat)
+    }
+
+    fn seat_mut(&mut self, place: Place) -> Option<&mut Seat> {
+        self.rooms.get_mut(&place.room)?.seats.get_mut(&place.seat)
+    }
+
+    fn mint(&mut self) -> u64 {
+        self.minted += 1;
+        self.minted
+    }
+
+    /// `prefix` and `chars` random characters of `[A-Za-z0-9_-]`, 6 bits each.
+    fn random_id(&mut self, prefix: &str, chars: usize) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+        let mut bytes = vec![0; chars];
+        self.rng.fill_bytes(&mut bytes);
+        let random = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 64)]));
+        prefix.chars().chain(random).collect()
+    }
+
+    fn emit(&mut self, to: Recipients, event: &'static str, payload: &Value) {
+        self.emit_raw(to, event, encode(payload));
+    }
+
+    fn emit_raw(&mut self, to: Recipients, event: &'static str, payload: Arc<RawValue>) {
+        if to != Recipients::Many(Vec::new()) {
+            self.out.push_back(Output::Emit { to, event, payload });
+        }
+    }
+
+    fn request(&mut self, worker: WorkerId, request: sfu::Request) {
+        self.out.push_back(Output::Media { worker, request });
     }
 }

@@ -1,0 +1,153 @@
+//! The way of an event: may this socket speak, is it in a session, who handles it, and the one answer.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use sfu::Now;
+
+use crate::Lobby;
+use crate::api::{AckId, Output, SocketId};
+use crate::code::{ErrorCode, Refused};
+use crate::limits::{Bucket, EVENTS, EXCESS, Rate};
+use crate::seat::Place;
+use crate::socket::{Socket, not_joined};
+use crate::wire::{Fields, Verb, encode};
+
+/// Where the answer to an event goes. It is consumed by [`Lobby::answer`], so that none is given twice.
+#[derive(Debug)]
+#[must_use = "every event is answered exactly once"]
+pub(crate) struct Reply {
+    pub(crate) socket: SocketId,
+    ack: Option<AckId>,
+    /// The event's name, for `session-error`.
+    event: String,
+}
+
+/// The body of a positive ack, or why there is none.
+pub(crate) type Answer = Result<Arc<RawValue>, Refused>;
+
+/// `{ ok: true }`.
+pub(crate) fn accepted() -> Answer {
+    Ok(encode(&json!({ "ok": true })))
+}
+
+impl Lobby {
+    pub(crate) fn event(&mut self, id: SocketId, name: &str, payload: Value, ack: Option<AckId>, now: Now) {
+        let reply = Reply { socket: id, ack, event: name.chars().take(64).collect() };
+        let socket = match self.sockets.get_mut(&id) {
+            Some(socket) if !socket.closing => socket,
+            _ => {
+                // Sent before it learnt that we disconnected it: whoever waits for an ack shall not wait for ever.
+                if reply.ack.is_some() {
+                    self.answer(reply, Err(not_joined("The server has closed this connection.")));
+                }
+                return;
+            }
+        };
+        let known = Verb::parse(name);
+        let (granted, place) = (socket.events.take(EVENTS, now.mono), socket.place);
+        if !granted {
+            return self.answer_limited(reply, now);
+        }
+        match (known, place) {
+            (None, _) => {
+                let why = format!("There is no event \"{}\".", reply.event);
+                self.answer(reply, Err(ErrorCode::InvalidRequest.because(why)));
+            }
+            (Some(Verb::Join), _) => self.join_event(reply, &payload, now),
+            (Some(verb), None) if verb.waits() => self.hold(reply, verb, payload, now),
+            (Some(verb), _) => self.dispatch(reply, verb, &payload, now),
+        }
+    }
+
+    /// Handles an event of the socket's session and answers it.
+    pub(crate) fn dispatch(&mut self, reply: Reply, verb: Verb, payload: &Value, now: Now) {
+        let answer = self.act(reply.socket, verb, payload, now);
+        match answer {
+            Err(why) if why.code == ErrorCode::RateLimited => self.answer_limited(reply, now),
+            answer => self.answer(reply, answer),
+        }
+    }
+
+    fn act(&mut self, socket: SocketId, verb: Verb, payload: &Value, now: Now) -> Answer {
+        let fields = Fields::of(payload)?;
+        let place = self.place(socket, fields)?;
+        match verb {
+            Verb::Join => Err(ErrorCode::Internal.because("A join is not an event of a session.")),
+            Verb::Leave => {
+                self.leave(place, "left");
+                accepted()
+            }
+            Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
+            Verb::Chat => self.chat(socket, place, fields, now),
+            Verb::Subscription => self.subscription(place, fields),
+            Verb::TrackUpdate => self.track_update(place, fields),
+            Verb::RaiseHand => self.raise_hand(socket, place, fields, now),
+            Verb::Reaction => self.reaction(socket, place, fields, now),
+            Verb::Moderate => Err(ErrorCode::Forbidden.because("Moderation is not open to anybody in this session.")),
+        }
+    }
+
+    /// The seat that a socket speaks for; if the event names a session, it must be that one.
+    fn place(&self, socket: SocketId, fields: Fields<'_>) -> Result<Place, Refused> {
+        let place = self.sockets.get(&socket).and_then(|s| s.place);
+        let place = place.ok_or_else(|| not_joined("Join a session first."))?;
+        match fields.name("sessionId", crate::limits::NAME_CHARS_MAX)? {
+            Some(named) if self.sessions.get(&named) != Some(&place.room) => {
+                Err(not_joined("You are not in that session: join it first."))
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// Takes from one of a socket's narrower rates.
+    pub(crate) fn spend(
+        &mut self,
+        socket: SocketId,
+        bucket: fn(&mut Socket) -> &mut Bucket,
+        rate: Rate,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let granted = self.sockets.get_mut(&socket).is_none_or(|s| bucket(s).take(rate, now.mono));
+        if granted { Ok(()) } else { Err(slow_down()) }
+    }
+
+    /// Refuses an event for its rate, and disconnects a socket that does not slow down.
+    pub(crate) fn answer_limited(&mut self, reply: Reply, now: Now) {
+        let id = reply.socket;
+        let patience = self.sockets.get_mut(&id).is_none_or(|s| s.excess.take(EXCESS, now.mono));
+        // A flooder's events without ack are not answered one by one.
+        if reply.ack.is_some() || patience {
+            self.answer(reply, Err(slow_down()));
+        }
+        if patience {
+            return;
+        }
+        let place = self.sockets.get(&id).and_then(|s| s.place);
+        self.close(id, ErrorCode::RateLimited.because("Disconnected: far too many events."), "disconnect");
+        if let Some(place) = place {
+            self.leave(place, "disconnected");
+        }
+    }
+
+    /// Gives the one answer to an event: an ack if one was asked for, else `session-error` if there is something to say.
+    pub(crate) fn answer(&mut self, reply: Reply, answer: Answer) {
+        let Reply { socket, ack, event } = reply;
+        let Some(ack) = ack else {
+            if let Err(why) = answer {
+                self.session_error(socket, &why, &event);
+            }
+            return;
+        };
+        let refusal = |why: Refused| {
+            encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
+        };
+        let body = answer.unwrap_or_else(refusal);
+        self.out.push_back(Output::Ack { socket, ack, body });
+    }
+}
+
+fn slow_down() -> Refused {
+    ErrorCode::RateLimited.because("Too many events: wait a moment and send fewer.")
+}

@@ -1,0 +1,91 @@
+//! Every limit of the lobby, by name, with what *full* means.
+
+use std::time::{Duration, Instant};
+
+/// Longest `sessionId`, `userId` and `userName`, in characters; longer ones are `request/invalid`.
+pub const NAME_CHARS_MAX: usize = 128;
+/// Longest `clientId`, `resumeToken` and `mid`, in characters; longer ones are `request/invalid`.
+pub const ID_CHARS_MAX: usize = 64;
+/// Longest chat message, in bytes; a longer one is `request/invalid`.
+pub const CHAT_BYTES_MAX: usize = 4096;
+/// Longest reaction, in bytes (a family emoji with skin tones needs 26–41, most need 4–8); a longer one is `request/invalid`.
+pub const EMOJI_BYTES_MAX: usize = 32;
+/// Longest ICE candidate for the SFU, encoded, in bytes; a longer one is `request/invalid`.
+pub const CANDIDATE_BYTES_MAX: usize = 2048;
+/// Largest relayed payload, encoded, in bytes: a description and its surroundings; a larger one is `request/invalid`.
+pub const RELAY_BYTES_MAX: usize = sfu::sdp::SDP_BYTES_MAX + 32 * 1024;
+/// Most `tracks` in an offer; more are `request/invalid`.
+pub const TRACK_HINTS_MAX: usize = 128;
+/// Largest `width` or `height` of a subscription, in pixels.
+pub const PIXELS_MAX: f64 = 16_384.0;
+/// Largest `priority` of a subscription.
+pub const PRIORITY_MAX: f64 = 255.0;
+
+/// Remembered `clientId`s of a person, newest kept: a message sent again later than that is a new message.
+pub const CLIENT_IDS_MAX: usize = 64;
+
+/// Sockets of one address (a school behind one address must fit); one more is told so and disconnected.
+pub const SOCKETS_PER_ADDRESS_MAX: usize = 2_000;
+/// Rooms; one more is `server/overloaded`.
+pub const ROOMS_MAX: usize = 10_000;
+/// Seats in all rooms, empty ones within their grace time too; one more is `server/overloaded`.
+pub const SEATS_MAX: usize = 20_000;
+/// Seats of a room unless its settings say otherwise; one more is `session/full`.
+pub const ROOM_SEATS_DEFAULT: usize = 500;
+
+/// How long an event waits for its socket's join. Longer would delay the error, shorter lose what a reconnecting client flushes.
+pub const EARLY_WAIT: Duration = Duration::from_secs(2);
+/// Events that wait for a socket's join; one more is `session/not_joined` at once.
+pub const EARLY_EVENTS_MAX: usize = 64;
+/// Bytes that wait for a socket's join, encoded; more are `session/not_joined` at once.
+pub const EARLY_BYTES_MAX: usize = 512 * 1024;
+
+/// How old an answer may be and still be repeated to a resumed socket: an older one was certainly received.
+pub const ANSWER_REPEAT_MAX: Duration = Duration::from_secs(30);
+/// ICE restarts by the server, of one peer: not closer together than this.
+pub const ICE_RESTART_EVERY: Duration = Duration::from_secs(5);
+
+/// Whole rosters of a room: not closer together than this.
+pub const ROSTER_EVERY: Duration = Duration::from_millis(100);
+/// The same in a large room, where `participant-updated` carries the changes meanwhile.
+pub const ROSTER_LARGE_EVERY: Duration = Duration::from_secs(1);
+/// Above this many seats a room is large.
+pub const ROSTER_SMALL_MAX: usize = 100;
+
+/// Events of one socket, all kinds. The burst is what a mesh client of 25 needs when it joins: an offer or answer and a dozen candidates each.
+pub(crate) const EVENTS: Rate = Rate { interval: Duration::from_millis(20), burst: 500 };
+/// Events refused for [`EVENTS`] or any narrower rate: when these are used up the socket is disconnected.
+pub(crate) const EXCESS: Rate = Rate { interval: Duration::from_millis(100), burst: 1_000 };
+/// Chat messages of one socket.
+pub(crate) const CHATS: Rate = Rate { interval: Duration::from_millis(200), burst: 30 };
+/// Offers of one socket: the burst is a mesh client's that joins a room of 60.
+pub(crate) const OFFERS: Rate = Rate { interval: Duration::from_millis(200), burst: 60 };
+/// Hands and reactions of one socket, which go to everybody.
+pub(crate) const GESTURES: Rate = Rate { interval: Duration::from_millis(200), burst: 20 };
+/// Joins of one socket, which go to everybody and answer with the roster.
+pub(crate) const JOINS: Rate = Rate { interval: Duration::from_millis(500), burst: 20 };
+
+/// So many at once, then one an interval.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) interval: Duration,
+    pub(crate) burst: u32,
+}
+
+/// A token bucket, kept as the time at which it will be full again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes a token; `false` if there is none.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |t| t.max(now)) + rate.interval;
+        let granted = full_at - now <= rate.interval * rate.burst;
+        if granted {
+            self.full_at = Some(full_at);
+        }
+        granted
+    }
+}

@@ -1,0 +1,124 @@
+//! A room: its seats, its people, its order of hands, its rules.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use sfu::TrackId;
+
+use crate::api::{Recipients, SocketId, WorkerId};
+use crate::limits::{CLIENT_IDS_MAX, ROOM_SEATS_DEFAULT};
+use crate::roster::Clock;
+use crate::seat::Seat;
+
+/// A seat's number, unique for the life of the process and ascending: rosters are in order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SeatId(pub(crate) u64);
+
+/// What happens when a user who holds a seat joins again without its resume token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameUser {
+    /// The newest wins: it takes the seat, the older socket is told and disconnected.
+    #[default]
+    Replace,
+    /// The older wins, while its socket lives.
+    Reject,
+    /// Both have a seat.
+    Allow,
+}
+
+/// A room's rules.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomSettings {
+    /// Most seats.
+    pub capacity: usize,
+    /// Two connections of one user.
+    pub same_user: SameUser,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        RoomSettings { capacity: ROOM_SEATS_DEFAULT, same_user: SameUser::default() }
+    }
+}
+
+/// One user in one meeting.
+#[derive(Debug, Default)]
+pub(crate) struct Person {
+    /// Its seats, oldest first: one, unless the room allows more.
+    pub(crate) seats: Vec<SeatId>,
+    sent: VecDeque<Sent>,
+}
+
+/// A chat message that may come again.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) id: String,
+    pub(crate) timestamp: u64,
+}
+
+impl Person {
+    pub(crate) fn sent(&self, client_id: &str) -> Option<&Sent> {
+        self.sent.iter().find(|s| &*s.client_id == client_id)
+    }
+
+    pub(crate) fn remember(&mut self, sent: Sent) {
+        if self.sent.len() == CLIENT_IDS_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(sent);
+    }
+}
+
+/// What the wire calls a session, in its present meeting.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) session: Arc<str>,
+    pub(crate) meeting: Arc<str>,
+    /// Its home, for the room's life.
+    pub(crate) worker: WorkerId,
+    pub(crate) settings: RoomSettings,
+    pub(crate) seats: BTreeMap<SeatId, Seat>,
+    pub(crate) people: BTreeMap<Arc<str>, Person>,
+    /// Who publishes which track.
+    pub(crate) tracks: BTreeMap<TrackId, SeatId>,
+    /// Raised hands, first first.
+    pub(crate) hands: Vec<SeatId>,
+    pub(crate) clock: Clock,
+    /// Seats whose roster line changed since the last roster.
+    pub(crate) changed: BTreeSet<SeatId>,
+}
+
+impl Room {
+    pub(crate) fn new(session: Arc<str>, meeting: Arc<str>, worker: WorkerId, settings: RoomSettings) -> Self {
+        Room {
+            session,
+            meeting,
+            worker,
+            settings,
+            seats: BTreeMap::new(),
+            people: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            hands: Vec::new(),
+            clock: Clock::default(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Everybody who can be reached, but for one.
+    pub(crate) fn sockets(&self, but: Option<SeatId>) -> Recipients {
+        Recipients::Many(self.seats.iter().filter(|(id, _)| Some(**id) != but).filter_map(|(_, s)| s.socket).collect())
+    }
+
+    /// The sockets of one user's seats, but for one seat; `None` if the user has no such seat.
+    pub(crate) fn sockets_of(&self, user: &str, but: SeatId) -> Option<Vec<SocketId>> {
+        let seats = || self.people.get(user).into_iter().flat_map(|p| &p.seats).filter(|id| **id != but);
+        seats().next()?;
+        Some(seats().filter_map(|id| self.seats.get(id)?.socket).collect())
+    }
+
+    /// The 1-based place in the order of hands; 0 if the hand is down.
+    pub(crate) fn hand_position(&self, seat: SeatId) -> usize {
+        self.hands.iter().position(|s| *s == seat).map_or(0, |i| i + 1)
+    }
+}
