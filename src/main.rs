@@ -1,1 +1,165 @@
-fn main() {}
+//! The shell: owns every socket, thread and clock, and joins the pure machines to the world.
+// The machines may not touch what this crate is there to own.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod addresses;
+mod admin;
+mod assets;
+mod certificate;
+mod clock;
+mod config;
+mod control;
+mod error;
+mod http;
+mod origin;
+mod serve;
+mod socketio;
+mod udp;
+mod worker;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signaling::{Lobby, WorkerId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::{LogFormat, Settings};
+use crate::control::{Counts, INBOX_MAX};
+use crate::error::Failure;
+use crate::http::Health;
+use crate::worker::Worker;
+
+/// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let ended = config::load(std::env::args_os()).and_then(|settings| run(&settings));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Standard error may be closed; the exit code says it all the same.
+            let _ = writeln!(std::io::stderr(), "lyceum: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings) -> Result<(), Failure> {
+    start_log(settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
+    let ended = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(GOODBYE_MAX);
+    ended
+}
+
+/// Starts everything, then waits for a signal or for something to break.
+async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
+    let admin_listener = serve::listen(settings.admin_listen, "LYCEUM__ADMIN__LISTEN or [admin] listen")?;
+    let mut told = Told::new()?;
+    let (inbox, inputs) = mpsc::channel(INBOX_MAX);
+    let (ended, mut broken) = mpsc::unbounded_channel();
+    let workers = start_workers(settings, &inbox, &ended)?;
+
+    let lobby_config = signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
+    let lobby = Lobby::new(lobby_config, rand::random());
+    let counts = Arc::new(Counts::default());
+    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
+    let health = Health { workers: workers.clone(), has_turn: !settings.turn_uris.is_empty() };
+    let admin = admin::Admin { health: health.clone(), counts, inbox: inbox.downgrade() };
+    let (layer, sockets) = socketio::layer(inbox);
+    let router = http::router(health, origin::Guard::new(&settings.origins), layer);
+
+    let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
+    announce(settings, address(&http_listener, settings.http_listen), address(&admin_listener, settings.admin_listen), &workers);
+    let pages = tokio::spawn(serve::serve(http_listener, router));
+    tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
+
+    tokio::select! {
+        name = told.to_end() => tracing::info!(signal = name, "ending"),
+        Some(failure) = broken.recv() => return Err(failure),
+        _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
+    }
+    pages.abort();
+    // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
+    let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
+    Ok(())
+}
+
+fn start_workers(
+    settings: &Settings,
+    inbox: &mpsc::Sender<control::Input>,
+    ended: &mpsc::UnboundedSender<Failure>,
+) -> Result<Vec<Worker>, Failure> {
+    let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
+    let addresses = if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
+    let port = |index: usize| match settings.media_port {
+        0 => 0,
+        base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
+    };
+    (0..settings.workers)
+        .map(|i| worker::start(WorkerId(i), port(i), &addresses, certificate.clone(), inbox.clone(), ended.clone()))
+        .collect()
+}
+
+fn start_log(settings: &Settings) {
+    // The filter was checked when it was set.
+    let filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// Says once where everything is.
+fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker]) {
+    let shown_host = if http.ip().is_unspecified() { "localhost".to_owned() } else { SocketAddr::new(http.ip(), 0).to_string().trim_end_matches(":0").to_owned() };
+    let url = format!("http://{shown_host}:{}/", http.port());
+    let ports: Vec<String> = workers.iter().map(|w| w.port.to_string()).collect();
+    let addresses: Vec<String> = workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
+    let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
+    match settings.log_format {
+        LogFormat::Json => {
+            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), "listening");
+            tracing::warn!("{open}");
+        }
+        LogFormat::Text => {
+            let block = format!(
+                "\nLyceum {}\n  call page  {url}\n  media      UDP {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                env!("CARGO_PKG_VERSION"),
+                ports.join(", "),
+                addresses.join(", "),
+            );
+            // A closed standard error is the operator's choice.
+            let _ = std::io::stderr().write_all(block.as_bytes());
+        }
+    }
+}
+
+/// The signals by which we are told to end.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
+        Ok(Told { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn to_end(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The operator's routes, on a listener of their own: probes and metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use sfu::{Counters, Drop};
+use tokio::sync::mpsc;
+
+use crate::control::{self, Counts, INBOX_MAX};
+use crate::http::Health;
+use crate::worker::{Report, SendCounts};
+
+/// What the operator's routes look at.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    /// Workers, for probes and counters.
+    pub(crate) health: Health,
+    /// The control task's counts.
+    pub(crate) counts: Arc<Counts>,
+    /// The control inbox, for how full it is. Weak: it must not keep control from ending.
+    pub(crate) inbox: mpsc::WeakSender<control::Input>,
+}
+
+/// The routes.
+pub(crate) fn router(admin: Admin) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(admin)
+}
+
+/// Alive: our own loops run. It looks at nothing else, so that what others break does not restart us.
+async fn livez(State(admin): State<Admin>) -> Response {
+    if admin.health.is_alive() {
+        (StatusCode::OK, "alive\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "a media worker is stuck or has ended\n").into_response()
+    }
+}
+
+/// Ready for calls; and where media is reached.
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let ready = admin.health.is_alive() && admin.inbox.strong_count() > 0;
+    let media: Vec<_> =
+        admin.health.workers.iter().map(|w| serde_json::json!({ "port": w.port, "candidates": w.candidates })).collect();
+    let body = serde_json::json!({ "status": if ready { "ready" } else { "not ready" }, "media": media });
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, axum::Json(body)).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut text = Vec::new();
+    let gathered = scrape(&admin).map(|registry| TextEncoder::new().encode(&registry.gather(), &mut text));
+    match gathered {
+        Ok(Ok(())) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Ok(Err(error)) | Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// A registry of its own for each scrape: the counters live in the workers and are summed here.
+fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
+    let page = Page(Registry::new_custom(Some("lyceum".to_owned()), None)?);
+    let reports: Vec<Report> = admin.health.workers.iter().map(|worker| worker.report()).collect();
+    media_counters(&page, &reports)?;
+    media_gauges(&page, &reports)?;
+    page.gauge("media_workers", "Media worker threads.", admin.health.workers.len() as f64)?;
+    page.gauge("media_workers_alive", "Media workers whose loop ran in the last 5 s.", admin.health.workers_alive() as f64)?;
+    signaling(&page, admin)?;
+    let process = Process::read();
+    page.gauge("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
+    page.gauge("process_resident_bytes", "Resident memory of the process.", process.resident_bytes)?;
+    Ok(page.0)
+}
+
+fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error> {
+    let sum = |of: fn(&Counters) -> u64| reports.iter().map(|r| of(&r.counters)).sum::<u64>();
+    let sends = |of: fn(&SendCounts) -> u64| reports.iter().map(|r| of(&r.sends)).sum::<u64>();
+    for (name, help, value) in [
+        ("datagrams_in_total", "UDP datagrams received.", sum(|c| c.datagrams_in)),
+        ("bytes_in_total", "UDP payload bytes received.", sum(|c| c.bytes_in)),
+        ("rtp_packets_in_total", "RTP packets accepted from publishers.", sum(|c| c.rtp_in)),
+        ("rtp_packets_out_total", "RTP packets forwarded to subscribers, first sends.", sum(|c| c.rtp_out)),
+        ("bytes_out_total", "Bytes of RTP and RTX sent to peers.", sum(|c| c.bytes_out)),
+        ("rtx_packets_in_total", "Retransmissions received from publishers.", sum(|c| c.rtx_in)),
+        ("rtx_packets_out_total", "Retransmissions sent to subscribers.", sum(|c| c.rtx_out)),
+        ("nacks_in_total", "Packets that subscribers asked for again.", sum(|c| c.nack_in)),
+        ("nacks_out_total", "Packets asked again of publishers.", sum(|c| c.nack_out)),
+        ("keyframe_requests_in_total", "Keyframe requests from subscribers.", sum(|c| c.keyframe_requests_in)),
+        ("keyframe_requests_out_total", "Keyframe requests to publishers.", sum(|c| c.keyframe_requests_out)),
+        ("egress_runs_total", "GSO runs that carried RTP.", sum(|c| c.runs)),
+        ("dtls_connected_total", "DTLS handshakes completed.", sum(|c| c.dtls_connected)),
+        ("dtls_failed_total", "DTLS handshakes failed.", sum(|c| c.dtls_failed)),
+        ("peer_panics_total", "Peers ended by a broken assumption.", sum(|c| c.peer_panics)),
+        ("sends_blocked_total", "Runs cut short by a full socket buffer.", sends(|s| s.blocked)),
+        ("sends_refused_total", "Runs that the kernel refused.", sends(|s| s.refused)),
+        ("receive_errors_total", "Receives that failed.", sends(|s| s.receive_errors)),
+    ] {
+        page.counter(name, help, value)?;
+    }
+    let drops = Drop::ALL.into_iter().enumerate().map(|(i, reason)| {
+        (reason.as_str(), reports.iter().map(|r| r.counters.drops[i]).sum())
+    });
+    page.counters("drops_total", "Datagrams and packets dropped.", "reason", drops)
+}
+
+fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error> {
+    let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>() as f64;
+    page.gauge("media_rooms", "Rooms that have media.", sum(|r| r.gauges.rooms))?;
+    page.gauge("peers", "Peers.", sum(|r| r.gauges.peers))?;
+    page.gauge("peers_connected", "Peers whose ICE and DTLS are up.", sum(|r| r.gauges.peers_connected))?;
+    page.gauge("tracks", "Published tracks.", sum(|r| r.gauges.tracks))?;
+    page.gauge("subscriptions", "Subscriptions.", sum(|r| r.gauges.subscriptions))
+}
+
+fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
+    let counts = &admin.counts;
+    page.gauge("sockets", "Socket.IO connections.", counts.sockets.load(Ordering::Relaxed) as f64)?;
+    page.gauge("rooms", "Rooms with at least one seat.", counts.rooms.load(Ordering::Relaxed) as f64)?;
+    page.gauge("participants", "Seats.", counts.participants.load(Ordering::Relaxed) as f64)?;
+    page.counter("socket_events_total", "Events that sockets emitted.", counts.events.load(Ordering::Relaxed))?;
+    page.counter("socket_messages_total", "Emits and acks to sockets.", counts.messages.load(Ordering::Relaxed))?;
+    page.counter("socket_overflows_total", "Sockets disconnected because they did not read.", counts.overflows.load(Ordering::Relaxed))?;
+    page.counter("worker_waits_total", "Times that signaling waited for a full worker queue.", counts.worker_waits.load(Ordering::Relaxed))?;
+    let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
+    page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
+    page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+}
+
+struct Page(Registry);
+
+impl Page {
+    fn counter(&self, name: &str, help: &str, value: u64) -> Result<(), prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        self.0.register(Box::new(counter))
+    }
+
+    fn counters<'a>(&self, name: &str, help: &str, label: &str, values: impl Iterator<Item = (&'a str, u64)>) -> Result<(), prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        for (word, value) in values {
+            counters.with_label_values(&[word]).inc_by(value);
+        }
+        self.0.register(Box::new(counters))
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        self.0.register(Box::new(gauge))
+    }
+}
+
+/// What the kernel says of this process; zeros where there is no `/proc`.
+struct Process {
+    cpu_seconds: f64,
+    resident_bytes: f64,
+}
+
+impl Process {
+    fn read() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Process { cpu_seconds: cpu_seconds(&stat).unwrap_or(0.0), resident_bytes: resident_bytes(&status).unwrap_or(0.0) }
+    }
+}
+
+/// `utime` and `stime`, fields 14 and 15 of `/proc/self/stat`; the second field may hold spaces and parentheses.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    /// `USER_HZ`: 100 on every Linux architecture that we build for.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(ticks as f64 / TICKS_PER_SECOND)
+}
+
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some((kib * 1024) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read() {
+        let stat = "42 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(resident_bytes("VmPeak:\t9 kB\nVmRSS:\t    12 kB\n"), Some(12_288.0));
+        assert_eq!((cpu_seconds(""), resident_bytes("")), (None, None));
+    }
+}

@@ -1,0 +1,477 @@
+//! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
+//! from and what is expected.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use clap::{Parser, ValueEnum};
+
+use crate::addresses::ADDRESSES_MAX;
+use crate::error::Failure;
+
+/// Most media workers: each has a thread and a port.
+const WORKERS_MAX: usize = 64;
+
+/// All settings, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where HTTP and Socket.IO listen.
+    pub(crate) http_listen: SocketAddr,
+    /// Further origins that may call us, as `scheme://host[:port]`.
+    pub(crate) origins: Vec<String>,
+    /// UDP port of worker 0; worker *i* has `port + i`, or any free port each where this is 0.
+    pub(crate) media_port: u16,
+    /// Media worker threads, `1..=WORKERS_MAX`.
+    pub(crate) workers: usize,
+    /// Addresses announced for media, best first; empty: those of the interfaces.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Where metrics and probes listen.
+    pub(crate) admin_listen: SocketAddr,
+    /// How long a dropped socket keeps its seat, ms.
+    pub(crate) grace_ms: u64,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+    /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
+    pub(crate) log_level: String,
+    /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
+    pub(crate) turn_uris: Vec<String>,
+    /// Its username.
+    pub(crate) turn_username: String,
+    /// Its password: a secret, never logged.
+    pub(crate) turn_credential: Secret,
+}
+
+/// A string that does not print itself.
+#[derive(Clone, Default)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            http_listen: SocketAddr::from(([0, 0, 0, 0], 3001)),
+            origins: Vec::new(),
+            media_port: 7882,
+            workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
+            addresses: Vec::new(),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            grace_ms: 20_000,
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+            turn_uris: Vec::new(),
+            turn_username: String::new(),
+            turn_credential: Secret::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// `iceServers` of the join ack: the TURN server outside, if there is one.
+    pub(crate) fn ice_servers(&self) -> Vec<serde_json::Value> {
+        if self.turn_uris.is_empty() {
+            return Vec::new();
+        }
+        let mut server = serde_json::json!({ "urls": self.turn_uris });
+        if !self.turn_username.is_empty() {
+            server["username"] = self.turn_username.clone().into();
+            server["credential"] = self.turn_credential.0.clone().into();
+        }
+        vec![server]
+    }
+}
+
+/// Video calls for cohorts, in one process: call page, signaling and media.
+///
+/// Started without anything, it serves the call page at http://localhost:3001 to this machine and its private network.
+/// Settings come from defaults, then the file given by --config, then the environment, then flags. A setting
+/// `key` of `[section]` is LYCEUM__SECTION__KEY in the environment; some have plain names too:
+///
+///   SIGNALING_PORT    port of [http] listen (3001)
+///   NEXTAUTH_URL      an origin whose pages may call, added to [http] origins
+///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_USERNAME and TURN_CREDENTIAL
+///   RUST_LOG          log filter, as [log] level
+///
+/// A file looks like this (all values are defaults; origins and addresses are lists):
+///
+///   [http]   listen = "0.0.0.0:3001"    origins = []
+///   [media]  port = 7882                workers = <cores>    addresses = <those of the interfaces>
+///   [admin]  listen = "127.0.0.1:9464"
+///   [room]   grace_ms = 20000
+///   [log]    format = "text"            level = "info"
+#[derive(Debug, Parser)]
+#[command(name = "lyceum", version, verbatim_doc_comment)]
+struct Flags {
+    /// What to do; there is only `serve`, which is also the default.
+    #[arg(value_parser = ["serve"], default_value = "serve")]
+    command: String,
+    /// A TOML file with settings.
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// Address and port of pages and Socket.IO ([http] listen).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// An origin whose pages may call, such as https://school.example; may be repeated ([http] origins).
+    #[arg(long = "origin", value_name = "ORIGIN")]
+    origins: Vec<String>,
+    /// UDP port of the first media worker; the others follow; 0 takes any ([media] port).
+    #[arg(long, value_name = "PORT")]
+    media_port: Option<String>,
+    /// Media worker threads ([media] workers).
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<String>,
+    /// An address at which browsers reach media, best first; may be repeated ([media] addresses).
+    #[arg(long = "address", value_name = "IP")]
+    addresses: Vec<String>,
+    /// Address and port of metrics and probes ([admin] listen).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<String>,
+    /// Log lines as text or json ([log] format).
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Log level or filter ([log] level).
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// One setting: its name in the file, whether it is a list, and how it is taken.
+struct Key {
+    section: &'static str,
+    name: &'static str,
+    list: bool,
+    /// Takes the values (exactly one unless `list`); the error says what is expected.
+    set: fn(&mut Settings, &[String]) -> Result<(), String>,
+}
+
+const KEYS: &[Key] = &[
+    Key { section: "http", name: "listen", list: false, set: |s, v| put(&mut s.http_listen, socket_address(&v[0])) },
+    Key { section: "http", name: "origins", list: true, set: |s, v| put(&mut s.origins, v.iter().map(|o| origin(o)).collect()) },
+    Key { section: "media", name: "port", list: false, set: |s, v| put(&mut s.media_port, port(&v[0])) },
+    Key { section: "media", name: "workers", list: false, set: |s, v| put(&mut s.workers, number(&v[0], 1, WORKERS_MAX as u64).map(|n| n as usize)) },
+    Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
+    Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
+    Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key { section: "log", name: "format", list: false, set: |s, v| put(&mut s.log_format, LogFormat::from_str(&v[0], true).map_err(|_| "expected text or json".to_owned())) },
+    Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
+    Key { section: "turn", name: "uris", list: true, set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn_uri(u)).collect()) },
+    Key { section: "turn", name: "username", list: false, set: |s, v| put(&mut s.turn_username, Ok(v[0].clone())) },
+    Key { section: "turn", name: "credential", list: false, set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))) },
+];
+
+/// Plain environment names, and the setting that each stands for.
+const PLAIN: &[(&str, &str, &str)] =
+    &[("RUST_LOG", "log", "level"), ("TURN_URIS", "turn", "uris"), ("TURN_USERNAME", "turn", "username"), ("TURN_CREDENTIAL", "turn", "credential")];
+
+/// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
+pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, Failure> {
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            return Err(Failure::Setting(text.trim_start_matches("error: ").trim_end().to_owned()));
+        }
+        Err(help) => help.exit(),
+    };
+    let environment: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    resolve(&flags, &environment)
+}
+
+fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    if let Some(path) = &flags.config {
+        take_file(&mut settings, path)?;
+    }
+    take_environment(&mut settings, environment)?;
+    take_flags(&mut settings, flags)?;
+    if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
+        return Err(Failure::Setting(format!(
+            "[media] port {} leaves no room for {} workers, which take consecutive ports; choose a lower one",
+            settings.media_port, settings.workers
+        )));
+    }
+    Ok(settings)
+}
+
+fn take_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Setting(format!("cannot read the file {shown} given by --config: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        Failure::Setting(format!("{shown}, line {line}, is not TOML: {}", error.message()))
+    })?;
+    for (section, keys) in &table {
+        let toml::Value::Table(keys) = keys else {
+            return Err(unknown(section, &format!("in {shown}"), &file_names()));
+        };
+        for (name, value) in keys {
+            let shown_key = format!("{section}.{name}");
+            let key = find(section, name).ok_or_else(|| unknown(&shown_key, &format!("in {shown}"), &file_names()))?;
+            let values = strings(value, key.list)
+                .map_err(|expected| Failure::Setting(format!("{shown_key} in {shown}: {expected}")))?;
+            apply(settings, key, &values, &format!("{shown_key} in {shown}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn strings(value: &toml::Value, list: bool) -> Result<Vec<String>, String> {
+    match value {
+        toml::Value::String(s) => Ok(vec![s.clone()]),
+        toml::Value::Integer(n) => Ok(vec![n.to_string()]),
+        toml::Value::Boolean(b) => Ok(vec![b.to_string()]),
+        toml::Value::Array(items) if list => items.iter().map(|item| strings(item, false).map(|mut one| one.remove(0))).collect(),
+        _ if list => Err("expected a list of strings".to_owned()),
+        _ => Err("expected one value".to_owned()),
+    }
+}
+
+fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -> Result<(), Failure> {
+    for (variable, section, name) in PLAIN {
+        let key = find(section, name).expect("PLAIN names only keys of KEYS");
+        for (wanted, is_file) in [((*variable).to_owned(), false), (format!("{variable}_FILE"), true)] {
+            if let Some((_, value)) = environment.iter().find(|(k, v)| *k == wanted && !v.is_empty()) {
+                take_variable(settings, key, &wanted, value, is_file)?;
+            }
+        }
+    }
+    for (variable, value) in environment.iter().filter(|(_, v)| !v.is_empty()) {
+        match variable.as_str() {
+            "SIGNALING_PORT" => {
+                let port = port(value).map_err(|expected| Failure::Setting(format!("SIGNALING_PORT: {expected}")))?;
+                settings.http_listen.set_port(port);
+            }
+            "NEXTAUTH_URL" => {
+                let origin = origin(value).map_err(|expected| Failure::Setting(format!("NEXTAUTH_URL: {expected}")))?;
+                settings.origins.push(origin);
+            }
+            _ => {}
+        }
+    }
+    for (variable, value) in environment {
+        let Some(rest) = variable.strip_prefix("LYCEUM__") else { continue };
+        let rest = rest.to_ascii_lowercase();
+        let named = |rest: &str| rest.split_once("__").and_then(|(section, name)| find(section, name));
+        let (key, is_file) = match (named(&rest), rest.strip_suffix("_file").and_then(named)) {
+            (Some(key), _) => (key, false),
+            (None, Some(key)) => (key, true),
+            (None, None) => {
+                let names: Vec<String> =
+                    KEYS.iter().map(|k| format!("LYCEUM__{}__{}", k.section, k.name).to_ascii_uppercase()).collect();
+                return Err(unknown(variable, "in the environment", &names));
+            }
+        };
+        take_variable(settings, key, variable, value, is_file)?;
+    }
+    Ok(())
+}
+
+fn take_variable(settings: &mut Settings, key: &Key, variable: &str, value: &str, is_file: bool) -> Result<(), Failure> {
+    let value = if is_file {
+        std::fs::read_to_string(value)
+            .map_err(|error| Failure::Setting(format!("cannot read the file {value} given by {variable}: {error}")))?
+            .trim_end()
+            .to_owned()
+    } else {
+        value.to_owned()
+    };
+    let values = if key.list {
+        value.split(',').map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+    } else {
+        vec![value]
+    };
+    apply(settings, key, &values, &format!("{variable} in the environment"))
+}
+
+fn take_flags(settings: &mut Settings, flags: &Flags) -> Result<(), Failure> {
+    let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+    let given = [
+        ("--listen", "http", "listen", one(&flags.listen)),
+        ("--origin", "http", "origins", flags.origins.clone()),
+        ("--media-port", "media", "port", one(&flags.media_port)),
+        ("--workers", "media", "workers", one(&flags.workers)),
+        ("--address", "media", "addresses", flags.addresses.clone()),
+        ("--admin-listen", "admin", "listen", one(&flags.admin_listen)),
+        ("--log-format", "log", "format", one(&flags.log_format)),
+        ("--log-level", "log", "level", one(&flags.log_level)),
+    ];
+    for (flag, section, name, values) in given {
+        if !values.is_empty() {
+            apply(settings, find(section, name).expect("flags name only keys of KEYS"), &values, flag)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) -> Result<(), Failure> {
+    (key.set)(settings, values).map_err(|expected| {
+        if key.name == "credential" {
+            return Failure::Setting(format!("{origin}: {expected}"));
+        }
+        Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))
+    })
+}
+
+fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+fn file_names() -> Vec<String> {
+    KEYS.iter().map(|key| format!("{}.{}", key.section, key.name)).collect()
+}
+
+fn unknown(given: &str, origin: &str, valid: &[String]) -> Failure {
+    let nearest = valid.iter().min_by_key(|name| distance(given, name)).expect("there are settings");
+    Failure::Setting(format!("unknown setting {given} {origin}; did you mean {nearest}?"))
+}
+
+/// Edits between two words (Levenshtein); `given` is cut at 64 bytes.
+fn distance(given: &str, name: &str) -> usize {
+    let given = &given.as_bytes()[..given.len().min(64)];
+    let mut row: Vec<usize> = (0..=name.len()).collect();
+    for (i, a) in given.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in name.bytes().enumerate() {
+            let substituted = diagonal + usize::from(!a.eq_ignore_ascii_case(&b));
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[name.len()]
+}
+
+fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *slot = value?;
+    Ok(())
+}
+
+fn socket_address(value: &str) -> Result<SocketAddr, String> {
+    value.parse().map_err(|_| "expected an address and a port such as 0.0.0.0:3001 or [::]:3001".to_owned())
+}
+
+fn port(value: &str) -> Result<u16, String> {
+    value.trim().parse().map_err(|_| "expected a port between 0 and 65535".to_owned())
+}
+
+fn number(value: &str, min: u64, max: u64) -> Result<u64, String> {
+    value
+        .trim()
+        .parse()
+        .ok()
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| format!("expected a whole number between {min} and {max}"))
+}
+
+fn addresses(values: &[String]) -> Result<Vec<IpAddr>, String> {
+    if values.len() > ADDRESSES_MAX {
+        return Err(format!("expected at most {ADDRESSES_MAX} addresses"));
+    }
+    let parsed: Result<Vec<IpAddr>, _> = values.iter().map(|v| v.parse::<IpAddr>()).collect();
+    match parsed {
+        Ok(list) if list.iter().all(|a| !a.is_unspecified() && !a.is_multicast()) => Ok(list),
+        _ => Err("expected IP addresses at which browsers reach this machine, such as 203.0.113.7".to_owned()),
+    }
+}
+
+/// The origin of a URL as browsers write it: `scheme://host[:port]`, lower case, without path or default port.
+fn origin(value: &str) -> Result<String, String> {
+    let expected = || "expected an origin such as https://school.example or http://10.0.0.5:8080".to_owned();
+    let value = value.trim().to_ascii_lowercase();
+    let (scheme, rest) = value.split_once("://").ok_or_else(expected)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return Err(expected()),
+    };
+    let uri: axum::http::uri::Authority = authority.parse().map_err(|_| expected())?;
+    if uri.host().is_empty() || authority.contains('@') {
+        return Err(expected());
+    }
+    Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
+}
+
+fn turn_uri(value: &str) -> Result<String, String> {
+    let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| value.starts_with(scheme));
+    known.then(|| value.to_owned()).ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
+}
+
+fn log_level(value: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(value)
+        .map(|_| value.to_owned())
+        .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,lyceum=debug".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let flags = Flags::try_parse_from(["lyceum"].iter().chain(arguments)).map_err(|e| e.to_string())?;
+        let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        resolve(&flags, &environment).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn flags_beat_environment_and_environment_beats_defaults() {
+        let settings = with(&["serve", "--media-port", "9000"], &[("LYCEUM__MEDIA__PORT", "8000"), ("SIGNALING_PORT", "4001")]);
+        let settings = settings.expect("all of these are good");
+        assert_eq!((settings.media_port, settings.http_listen.port()), (9000, 4001));
+        assert_eq!(settings.admin_listen.port(), 9464);
+    }
+
+    #[test]
+    fn an_unknown_setting_names_its_neighbour() {
+        let error = with(&[], &[("LYCEUM__HTTP__LISTN", "x")]).expect_err("there is no such setting");
+        assert_eq!(error, "unknown setting LYCEUM__HTTP__LISTN in the environment; did you mean LYCEUM__HTTP__LISTEN?");
+    }
+
+    #[test]
+    fn an_origin_is_normalised() {
+        let settings = with(&[], &[("NEXTAUTH_URL", "https://School.example:443/path")]).expect("a good URL");
+        assert_eq!(settings.origins, ["https://school.example"]);
+        for bad in ["school.example", "ftp://x", "https://", "https://u@x"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn turn_from_plain_names_becomes_ice_servers() {
+        let environment = [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c")];
+        let settings = with(&[], &environment).expect("all of these are good");
+        let expected = serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
+        assert_eq!(serde_json::Value::from(settings.ice_servers()), expected);
+        assert!(!format!("{settings:?}").contains("\"c\""));
+    }
+
+    #[test]
+    fn bad_values_say_what_is_expected() {
+        for (variable, value, says) in [
+            ("SIGNALING_PORT", "70000", "SIGNALING_PORT: expected a port between 0 and 65535"),
+            ("LYCEUM__MEDIA__WORKERS", "0", "expected a whole number between 1 and 64"),
+            ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
+            ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),
+            ("TURN_URIS", "http://x", "expected URLs such as turn:"),
+        ] {
+            let error = with(&[], &[(variable, value)]).expect_err(variable);
+            assert!(error.contains(says), "{error}");
+        }
+        assert!(with(&[], &[("LYCEUM__MEDIA__PORT", "65535"), ("LYCEUM__MEDIA__WORKERS", "2")]).is_err());
+    }
+}

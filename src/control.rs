@@ -1,0 +1,245 @@
+//! The control task: owns the `Lobby`, takes one inbox of what happened, does what the lobby says.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use signaling::{AckId, Lobby, Output, Recipients, SocketId, WorkerId};
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::socketio::{self, Client, Credit};
+use crate::worker::{Full, Worker};
+
+/// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
+pub(crate) const INBOX_MAX: usize = 16_384;
+/// Inputs handled before the outputs' recipients and other tasks get a turn.
+const BURST_MAX: usize = 256;
+/// How long to wait for a full worker queue before it is tried again.
+const WORKER_RETRY: Duration = Duration::from_millis(1);
+/// How often a full worker queue is logged.
+const FULL_LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// What happened, as edges and workers tell it.
+pub(crate) enum Input {
+    /// A socket connected.
+    Connected {
+        /// Its number.
+        socket: SocketId,
+        /// Its source.
+        address: IpAddr,
+        /// How to reach it.
+        client: Weak<Client>,
+    },
+    /// A socket emitted.
+    Event {
+        /// Which.
+        socket: SocketId,
+        /// The event's name.
+        name: String,
+        /// Its first argument.
+        payload: Value,
+        /// The ack id that the client chose; nothing keeps it from choosing one twice.
+        ack: Option<i64>,
+        /// Given back when the event was handled.
+        credit: Credit,
+    },
+    /// A socket is gone.
+    Disconnected {
+        /// Which.
+        socket: SocketId,
+        /// The client said goodbye.
+        clean: bool,
+    },
+    /// A worker reports.
+    Media {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        event: sfu::Event,
+    },
+}
+
+/// Counts for metrics and health, written by the control task after each burst.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) sockets: AtomicUsize,
+    pub(crate) rooms: AtomicUsize,
+    pub(crate) participants: AtomicUsize,
+    /// Events that sockets emitted.
+    pub(crate) events: AtomicU64,
+    /// Messages to sockets: emits and acks.
+    pub(crate) messages: AtomicU64,
+    /// Sockets disconnected because they did not read.
+    pub(crate) overflows: AtomicU64,
+    /// Times that a worker's request queue was full.
+    pub(crate) worker_waits: AtomicU64,
+}
+
+/// Runs until every sender of the inbox is gone.
+pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers: Vec<Worker>, counts: Arc<Counts>) {
+    let mut control = Control { lobby, workers, counts, seats: HashMap::new(), full_logged: None };
+    let mut burst = Vec::with_capacity(BURST_MAX);
+    loop {
+        let deadline = control.lobby.deadline();
+        let received = tokio::select! {
+            received = inbox.recv_many(&mut burst, BURST_MAX) => received,
+            () = until(deadline) => usize::MAX,
+        };
+        match received {
+            0 => return,
+            usize::MAX => control.lobby.handle(signaling::Input::Tick, clock::now()),
+            _ => {}
+        }
+        for input in burst.drain(..) {
+            control.take(input);
+            control.act().await;
+        }
+        // A busy inbox must not keep the lobby from its deadlines.
+        let now = clock::now();
+        if control.lobby.deadline().is_some_and(|deadline| deadline <= now.mono) {
+            control.lobby.handle(signaling::Input::Tick, now);
+        }
+        control.act().await;
+        control.count();
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A connected socket, as control knows it.
+struct Seat {
+    client: Weak<Client>,
+    /// Our ack ids → the client's. The lobby answers each exactly once.
+    acks: HashMap<AckId, i64>,
+    next_ack: i64,
+}
+
+struct Control {
+    lobby: Lobby,
+    workers: Vec<Worker>,
+    counts: Arc<Counts>,
+    seats: HashMap<SocketId, Seat>,
+    full_logged: Option<Instant>,
+}
+
+impl Control {
+    /// Tells the lobby what happened.
+    fn take(&mut self, input: Input) {
+        let now = clock::now();
+        match input {
+            Input::Connected { socket, address, client } => {
+                self.seats.insert(socket, Seat { client, acks: HashMap::new(), next_ack: 0 });
+                self.lobby.handle(signaling::Input::Connected { socket, address }, now);
+            }
+            Input::Event { socket, name, payload, ack, credit } => {
+                // Events of a socket that overflowed a moment ago have no one to answer to.
+                if let Some(seat) = self.seats.get_mut(&socket) {
+                    let ack = ack.map(|theirs| seat.expect_ack(theirs));
+                    self.counts.events.fetch_add(1, Ordering::Relaxed);
+                    self.lobby.handle(signaling::Input::Event { socket, name, payload, ack }, now);
+                }
+                drop(credit);
+            }
+            Input::Disconnected { socket, clean } => {
+                if self.seats.remove(&socket).is_some() {
+                    self.lobby.handle(signaling::Input::Disconnected { socket, clean }, now);
+                }
+            }
+            Input::Media { worker, event } => self.lobby.handle(signaling::Input::Media { worker, event }, now),
+        }
+    }
+
+    /// Does what the lobby says, until it says nothing more.
+    async fn act(&mut self) {
+        while let Some(output) = self.lobby.poll() {
+            match output {
+                Output::Emit { to: Recipients::One(socket), event, payload } => self.emit(socket, event, &payload),
+                Output::Emit { to: Recipients::Many(sockets), event, payload } => {
+                    for socket in sockets {
+                        self.emit(socket, event, &payload);
+                    }
+                }
+                Output::Ack { socket, ack, body } => self.ack(socket, ack, &body),
+                Output::Disconnect { socket } => {
+                    // Its `Disconnected` comes by the inbox, as for any other.
+                    if let Some(seat) = self.seats.get(&socket) {
+                        socketio::disconnect(seat.client.clone());
+                    }
+                }
+                Output::Media { worker, request } => self.request(worker, request).await,
+            }
+        }
+    }
+
+    fn emit(&mut self, socket: SocketId, event: &'static str, payload: &RawValue) {
+        let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) else { return };
+        self.counts.messages.fetch_add(1, Ordering::Relaxed);
+        if socketio::emit(&client, event, payload).is_err() {
+            self.overflow(socket, client);
+        }
+    }
+
+    fn ack(&mut self, socket: SocketId, ack: AckId, body: &RawValue) {
+        let Some(seat) = self.seats.get_mut(&socket) else { return };
+        let Some(theirs) = seat.acks.remove(&ack) else {
+            debug_assert!(false, "the lobby answers each ack exactly once");
+            return;
+        };
+        let Some(client) = seat.client.upgrade() else { return };
+        self.counts.messages.fetch_add(1, Ordering::Relaxed);
+        if socketio::ack(&client, theirs, body).is_err() {
+            self.overflow(socket, client);
+        }
+    }
+
+    /// A client that does not read would silently miss messages: it is disconnected, and to the lobby it is gone now.
+    fn overflow(&mut self, socket: SocketId, client: Arc<Client>) {
+        self.seats.remove(&socket);
+        self.counts.overflows.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(socket = socket.0, "disconnected: its send buffer is full");
+        socketio::disconnect(Arc::downgrade(&client));
+        self.lobby.handle(signaling::Input::Disconnected { socket, clean: false }, clock::now());
+    }
+
+    async fn request(&mut self, id: WorkerId, mut request: sfu::Request) {
+        let Some(worker) = self.workers.get(id.0) else {
+            debug_assert!(false, "the lobby knows how many workers there are");
+            return;
+        };
+        while let Err(Full(again)) = worker.request(request) {
+            request = again;
+            self.counts.worker_waits.fetch_add(1, Ordering::Relaxed);
+            if self.full_logged.is_none_or(|at| at.elapsed() >= FULL_LOG_EVERY) {
+                self.full_logged = Some(Instant::now());
+                tracing::warn!(worker = id.0, "the request queue of a media worker is full: signaling waits for it");
+            }
+            tokio::time::sleep(WORKER_RETRY).await;
+        }
+    }
+
+    fn count(&self) {
+        let gauges = self.lobby.gauges();
+        self.counts.sockets.store(self.seats.len(), Ordering::Relaxed);
+        self.counts.rooms.store(gauges.rooms, Ordering::Relaxed);
+        self.counts.participants.store(gauges.participants, Ordering::Relaxed);
+    }
+}
+
+impl Seat {
+    fn expect_ack(&mut self, theirs: i64) -> AckId {
+        let ours = AckId(self.next_ack);
+        self.next_ack += 1;
+        self.acks.insert(ours, theirs);
+        ours
+    }
+}

@@ -1,0 +1,90 @@
+//! The public routes: call page, health, Socket.IO.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use socketioxide::layer::SocketIoLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::assets;
+use crate::clock;
+use crate::origin::{self, Guard};
+use crate::socketio::PAYLOAD_BYTES_MAX;
+use crate::worker::Worker;
+
+/// Longest request from head to answer; a long poll ends by the next ping, 10 s. It bounds slow bodies, too.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A media worker whose loop did not run for this long is stuck.
+pub(crate) const WORKER_IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// Scripts, styles and connections of our own only. Websockets need `ws:` and `wss:`, because older Safari does not count
+/// them to `'self'`.
+const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; \
+    style-src 'self'; script-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+const PERMISSIONS: &str =
+    "camera=(self), microphone=(self), display-capture=(self), autoplay=(self), fullscreen=(self), screen-wake-lock=(self), geolocation=(), usb=(), payment=()";
+
+/// What the health page looks at.
+#[derive(Clone)]
+pub(crate) struct Health {
+    /// The media workers.
+    pub(crate) workers: Vec<Worker>,
+    /// Browsers are told of a TURN server outside.
+    pub(crate) has_turn: bool,
+}
+
+impl Health {
+    /// Workers whose loop runs.
+    pub(crate) fn workers_alive(&self) -> usize {
+        self.workers.iter().filter(|w| w.idle().is_some_and(|idle| idle < WORKER_IDLE_MAX)).count()
+    }
+
+    /// Whether all of them do.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.workers_alive() == self.workers.len()
+    }
+}
+
+/// All public routes behind the guard.
+pub(crate) fn router(health: Health, guard: Guard, socket_io: SocketIoLayer) -> Router {
+    let header = |name: HeaderName, value: &'static str| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
+    Router::new()
+        .route("/api/health", get(health_page))
+        .with_state(health)
+        .fallback_service(get(assets::serve))
+        .layer(socket_io)
+        .layer(RequestBodyLimitLayer::new(PAYLOAD_BYTES_MAX as usize))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(axum::middleware::from_fn_with_state(guard, origin::check))
+        .layer(header(CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .layer(header(HeaderName::from_static("permissions-policy"), PERMISSIONS))
+        .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(REFERRER_POLICY, "no-referrer"))
+}
+
+async fn health_page(State(health): State<Health>) -> Response {
+    let start = Instant::now();
+    let (alive, all) = (health.workers_alive(), health.workers.len());
+    // A worker that is stuck takes its rooms with it: what is left can still be reached, but not relied on.
+    let status = if alive == all { "healthy" } else { "unhealthy" };
+    let body = serde_json::json!({
+        "status": status,
+        "timestamp": clock::now().unix_ms,
+        "checks": {
+            "database": { "status": "not configured", "responseTime": 0 },
+            "media": { "status": status, "workers": all, "workersAlive": alive },
+            "turn": { "status": if health.has_turn { "external" } else { "off" } },
+        },
+        "responseTime": start.elapsed().as_secs_f64() * 1e3,
+    });
+    let code = if alive == all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, [("cache-control", "no-store")], axum::Json(body)).into_response()
+}

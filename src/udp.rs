@@ -1,0 +1,213 @@
+//! The UDP sockets of one media worker: batches in (recvmmsg, GRO), runs out (GSO).
+
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::UdpSocket;
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use sfu::{Path, Run};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Bytes asked of the kernel for each direction; it gives what `net.core.rmem_max` and `wmem_max` allow.
+const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// A receive buffer holds what GRO may join: one 64 KiB datagram's worth.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// Most bytes of one GSO send: below the largest UDP payload, with room for headers.
+const SEND_BYTES_MAX: usize = 60_000;
+/// How long a socket that refused GSO goes without it before it is tried again. Lower costs failed sends on a device
+/// that cannot do it; higher lets one odd destination slow a worker for longer.
+const GSO_RETRY: Duration = Duration::from_secs(60);
+
+/// Binds the sockets of one worker: IPv4, and IPv6 on the same number where the machine has it. `port` 0 takes any.
+pub(crate) fn bind(port: u16) -> io::Result<Sockets> {
+    let v4 = One::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+    let v6 = One::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, v4.local.port())));
+    let v6 = match v6 {
+        // A taken IPv6 port is a second server; only a machine without IPv6 goes on without it.
+        Err(error) if port != 0 && error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        other => other.ok(),
+    };
+    Ok(Sockets { v4, v6, buffers: vec![0; BATCH_SIZE * RECEIVE_BUFFER_BYTES], meta: [RecvMeta::default(); BATCH_SIZE] })
+}
+
+/// Both sockets, and the buffers that a batch is received into.
+pub(crate) struct Sockets {
+    pub(crate) v4: One,
+    pub(crate) v6: Option<One>,
+    buffers: Vec<u8>,
+    meta: [RecvMeta; BATCH_SIZE],
+}
+
+/// Which of the two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The kernel took it.
+    All,
+    /// The socket's buffer was full: the rest of the run is lost, as it would be on a congested wire.
+    Blocked,
+    /// The kernel refused it: no route, too big, not permitted.
+    Refused,
+}
+
+impl Sockets {
+    /// The number that both sockets have.
+    pub(crate) fn port(&self) -> u16 {
+        self.v4.local.port()
+    }
+
+    /// Receives one batch and gives each datagram to `each`. `Ok(false)`: nothing waits on that socket.
+    pub(crate) fn receive(&mut self, family: Family, mut each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
+        let socket = match (family, &self.v6) {
+            (Family::V4, _) => &self.v4,
+            (Family::V6, Some(v6)) => v6,
+            (Family::V6, None) => return Ok(false),
+        };
+        let mut rest = self.buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES).map(IoSliceMut::new);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| rest.next().expect("there are BATCH_SIZE buffers"));
+        let count = match socket.state.recv(UdpSockRef::from(&socket.socket), &mut slices, &mut self.meta) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for (meta, slice) in self.meta.iter().zip(&mut slices).take(count) {
+            // Nothing can be sent to port 0, and trying would cost the socket its GSO (EINVAL).
+            if meta.addr.port() == 0 || meta.stride == 0 {
+                continue;
+            }
+            let local = SocketAddr::new(meta.dst_ip.unwrap_or(socket.local.ip()), socket.local.port());
+            let path = Path::Udp { local, remote: meta.addr };
+            for datagram in slice[..meta.len].chunks_mut(meta.stride) {
+                each(path, datagram);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a run from the address at which its destination reached us.
+    pub(crate) fn send(&mut self, run: &Run<'_>, now: Instant) -> Sent {
+        let Path::Udp { local, remote } = run.path else { return Sent::Refused };
+        let socket = match (remote, &mut self.v6) {
+            (SocketAddr::V4(_), _) => &mut self.v4,
+            (SocketAddr::V6(_), Some(v6)) => v6,
+            (SocketAddr::V6(_), None) => return Sent::Refused,
+        };
+        socket.send(local, remote, run.bytes, run.segment.max(1), now)
+    }
+}
+
+/// One socket.
+pub(crate) struct One {
+    pub(crate) socket: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    /// When GSO was last found refused.
+    refused_gso: Option<Instant>,
+}
+
+impl One {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // The kernel caps both silently; a refusal would only mean its default size.
+        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(KERNEL_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        let socket: std::net::UdpSocket = socket.into();
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let local = socket.local_addr()?;
+        Ok(One { socket: UdpSocket::from_std(socket), state, local, refused_gso: None })
+    }
+
+    fn send(&mut self, local: SocketAddr, remote: SocketAddr, mut bytes: &[u8], segment: usize, now: Instant) -> Sent {
+        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
+            self.refused_gso = None;
+            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
+                self.state = fresh;
+            }
+        }
+        while !bytes.is_empty() {
+            let segments = self.state.max_gso_segments().min(SEND_BYTES_MAX / segment).max(1);
+            let (chunk, rest) = bytes.split_at(bytes.len().min(segments * segment));
+            let transmit = Transmit {
+                destination: remote,
+                ecn: None,
+                contents: chunk,
+                segment_size: (chunk.len() > segment).then_some(segment),
+                src_ip: (!local.ip().is_unspecified()).then_some(local.ip()),
+            };
+            match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+                Ok(()) => bytes = rest,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                // quinn-udp turns GSO off at EIO and EINVAL: the same bytes go again, one datagram a send.
+                Err(_) if transmit.segment_size.is_some() && self.state.max_gso_segments() == 1 => {
+                    self.refused_gso = Some(now);
+                }
+                Err(_) => return Sent::Refused,
+            }
+        }
+        Sent::All
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket as Client;
+
+    /// Waits until something was received, by readiness and not by sleeping.
+    fn receive_one(sockets: &mut Sockets) -> (Path, Vec<u8>) {
+        let mut poll = mio::Poll::new().expect("epoll");
+        poll.registry().register(&mut sockets.v4.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
+        let mut got = None;
+        while got.is_none() {
+            poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
+            sockets.receive(Family::V4, |path, bytes| got = Some((path, bytes.to_vec()))).expect("receive");
+        }
+        got.expect("the loop ends with one")
+    }
+
+    #[test]
+    fn a_reply_leaves_from_the_address_that_was_asked_and_splits_into_datagrams() {
+        let mut sockets = bind(0).expect("a free port");
+        let client = Client::bind("127.0.0.1:0").expect("a free port");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("set_read_timeout");
+        // 127.0.0.2 is not what a wildcard socket would answer from.
+        client.send_to(b"hello", ("127.0.0.2", sockets.port())).expect("send");
+        let (path, bytes) = receive_one(&mut sockets);
+        assert_eq!(bytes, b"hello");
+        let Path::Udp { local, remote } = path else { panic!("UDP came, so UDP it is") };
+        assert_eq!(local, SocketAddr::from(([127, 0, 0, 2], sockets.port())));
+        assert_eq!(remote, client.local_addr().expect("bound"));
+
+        let run: Vec<u8> = (0..2_500u32).map(|i| i as u8).collect();
+        assert_eq!(sockets.send(&Run { path, bytes: &run, segment: 1_000 }, Instant::now()), Sent::All);
+        let mut sizes = Vec::new();
+        let mut joined = Vec::new();
+        while joined.len() < run.len() {
+            let mut buffer = [0; 2_000];
+            let (n, from) = client.recv_from(&mut buffer).expect("three datagrams");
+            assert_eq!(from, local);
+            sizes.push(n);
+            joined.extend_from_slice(&buffer[..n]);
+        }
+        assert_eq!((sizes, joined), (vec![1_000, 1_000, 500], run));
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let first = bind(0).expect("a free port");
+        let error = bind(first.port()).err().expect("the port is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

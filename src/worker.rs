@@ -1,0 +1,317 @@
+//! Media workers: one thread, one port and one `Sfu` each. Nothing between two sockets locks, waits or allocates.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use sfu::{Certificate, Counters, Gauges, Input, Now, Output, Request, Sfu};
+use signaling::WorkerId;
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::control;
+use crate::error::Failure;
+use crate::udp::{self, Family, Sent, Sockets};
+
+/// Requests that wait for one worker. When full, control waits: a worker never waits for control, so it drains.
+const REQUESTS_MAX: usize = 4_096;
+/// Longest time spent sending before the sockets are read again: one large room must not starve the others.
+const FLUSH_MAX: Duration = Duration::from_millis(1);
+/// Runs between two looks at the clock while sending.
+const RUNS_PER_CLOCK: u32 = 16;
+/// Most batches read before what they cause is sent.
+const BATCHES_MAX: usize = 4;
+/// How often counters are copied for others to read, and the longest sleep, so that a stuck worker shows.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// When the control inbox was full, how soon the waiting events are offered again.
+const EVENTS_RETRY: Duration = Duration::from_millis(5);
+
+const V4: Token = Token(0);
+const V6: Token = Token(1);
+const WAKE: Token = Token(2);
+
+/// Sends of one worker that did not get out; counted since start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SendCounts {
+    /// Runs cut short because the socket's buffer was full.
+    pub(crate) blocked: u64,
+    /// Runs that the kernel refused.
+    pub(crate) refused: u64,
+    /// Errors of receiving.
+    pub(crate) receive_errors: u64,
+}
+
+/// What a worker last said of itself, at most [`REPORT_EVERY`] old while it lives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) counters: Counters,
+    pub(crate) gauges: Gauges,
+    pub(crate) sends: SendCounts,
+}
+
+/// The shell's hold on a worker.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    /// The UDP port.
+    pub(crate) port: u16,
+    /// What it announces.
+    pub(crate) candidates: Vec<SocketAddr>,
+    requests: SyncSender<Request>,
+    waker: Arc<Waker>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Touched four times a second by the worker, and at each scrape.
+    report: Mutex<Report>,
+    /// When the worker's loop last ran, ms after `started`.
+    looped_ms: AtomicU64,
+    started: Instant,
+    dead: AtomicBool,
+}
+
+/// Ask again later.
+#[derive(Debug)]
+pub(crate) struct Full(pub(crate) Request);
+
+impl Worker {
+    /// Queues a request and wakes the worker; gives it back when the queue is full. Requests to a dead worker vanish:
+    /// the process is ending.
+    pub(crate) fn request(&self, request: Request) -> Result<(), Full> {
+        match self.requests.try_send(request) {
+            Ok(()) => {
+                // Failing to wake would delay the request by REPORT_EVERY at most.
+                let _ = self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(request)) => {
+                let _ = self.waker.wake();
+                Err(Full(request))
+            }
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+
+    /// The last report.
+    pub(crate) fn report(&self) -> Report {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Time since the loop last ran; `None` when the thread has ended.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        if self.shared.dead.load(Ordering::Relaxed) {
+            return None;
+        }
+        let looped = Duration::from_millis(self.shared.looped_ms.load(Ordering::Relaxed));
+        Some(self.shared.started.elapsed().saturating_sub(looped))
+    }
+}
+
+/// Starts the thread of worker `id` on `port` (0: any). What ends it goes to `ended`, once.
+pub(crate) fn start(
+    id: WorkerId,
+    port: u16,
+    addresses: &[IpAddr],
+    certificate: Arc<Certificate>,
+    inbox: mpsc::Sender<control::Input>,
+    ended: mpsc::UnboundedSender<Failure>,
+) -> Result<Worker, Failure> {
+    let mut sockets = udp::bind(port).map_err(|error| Failure::Bind {
+        address: format!("UDP port {port}"),
+        port,
+        choose: "LYCEUM__MEDIA__PORT or [media] port",
+        error,
+    })?;
+    let port = sockets.port();
+    let has_v6 = sockets.v6.is_some();
+    let candidates: Vec<SocketAddr> =
+        addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
+    let (poll, waker) = waiting(&mut sockets)
+        .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
+    let (requests, queue) = sync_channel(REQUESTS_MAX);
+    let started = Instant::now();
+    let shared = Arc::new(Shared { report: Mutex::default(), looped_ms: AtomicU64::new(0), started, dead: AtomicBool::new(false) });
+    let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates: Vec::new() };
+    let thread_shared = shared.clone();
+    std::thread::Builder::new()
+        .name(format!("media-{}", id.0))
+        .spawn(move || {
+            let mut end = End { id, shared: thread_shared.clone(), ended, reason: "it panicked".to_owned() };
+            let sfu = Sfu::new(config, rand::random(), clock::now());
+            let machine = Machine {
+                id, sfu, sockets, poll, queue, inbox, shared: thread_shared,
+                sends: SendCounts::default(), reported: started, events_wait: false, ready: [true, true],
+            };
+            end.reason = machine.run();
+        })
+        .map_err(|error| Failure::Broken(format!("cannot start media worker {}: {error}", id.0)))?;
+    Ok(Worker { port, candidates, requests, waker, shared })
+}
+
+fn waiting(sockets: &mut Sockets) -> std::io::Result<(Poll, Arc<Waker>)> {
+    let poll = Poll::new()?;
+    poll.registry().register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
+    if let Some(v6) = &mut sockets.v6 {
+        poll.registry().register(&mut v6.socket, V6, Interest::READABLE)?;
+    }
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    Ok((poll, waker))
+}
+
+/// Says that the thread has ended, also when it unwinds.
+struct End {
+    id: WorkerId,
+    shared: Arc<Shared>,
+    ended: mpsc::UnboundedSender<Failure>,
+    reason: String,
+}
+
+impl std::ops::Drop for End {
+    fn drop(&mut self) {
+        self.shared.dead.store(true, Ordering::Relaxed);
+        // Nobody listens any more when the process is ending anyway.
+        let _ = self.ended.send(Failure::Broken(format!("media worker {} has ended: {}", self.id.0, self.reason)));
+    }
+}
+
+/// What a worker thread owns.
+struct Machine {
+    id: WorkerId,
+    sfu: Sfu,
+    sockets: Sockets,
+    poll: Poll,
+    queue: Receiver<Request>,
+    inbox: mpsc::Sender<control::Input>,
+    shared: Arc<Shared>,
+    sends: SendCounts,
+    reported: Instant,
+    /// The control inbox was full: events wait in the `Sfu`, which coalesces them.
+    events_wait: bool,
+    /// Edge-triggered readiness: true until a receive finds nothing. V4, V6.
+    ready: [bool; 2],
+}
+
+impl Machine {
+    /// Wait → requests → receive → send → events, until control is gone or waiting fails; says why.
+    fn run(mut self) -> String {
+        let mut events = Events::with_capacity(8);
+        let mut unsent = false;
+        loop {
+            let timeout = if unsent || self.ready.contains(&true) { Duration::ZERO } else { self.sleep() };
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return format!("waiting for its sockets failed: {error}"),
+            }
+            for event in &events {
+                match event.token() {
+                    V4 => self.ready[0] = true,
+                    V6 => self.ready[1] = true,
+                    _ => {}
+                }
+            }
+            let now = clock::now();
+            if !self.take_requests(now) {
+                return "control is gone".to_owned();
+            }
+            if self.sfu.deadline().is_some_and(|deadline| deadline <= now.mono) {
+                self.sfu.handle(Input::Tick, now);
+            }
+            self.receive();
+            unsent = self.flush();
+            self.tell();
+            self.report(now.mono);
+        }
+    }
+
+    /// How long nothing is due.
+    fn sleep(&self) -> Duration {
+        let longest = if self.events_wait { EVENTS_RETRY } else { REPORT_EVERY };
+        let due = self.sfu.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        due.map_or(longest, |due| due.min(longest))
+    }
+
+    /// Takes what control asks; `false` when control is gone.
+    fn take_requests(&mut self, now: Now) -> bool {
+        for _ in 0..REQUESTS_MAX {
+            match self.queue.try_recv() {
+                Ok(request) => self.sfu.handle(Input::Request(request), now),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn receive(&mut self) {
+        for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+            for _ in 0..BATCHES_MAX {
+                if !self.ready[index] {
+                    break;
+                }
+                // Read at the batch's first datagram, so that it is not older than the batch.
+                let mut now = None;
+                let sfu = &mut self.sfu;
+                let received = self.sockets.receive(family, |path, datagram| {
+                    sfu.receive(path, datagram, *now.get_or_insert_with(clock::now));
+                });
+                match received {
+                    Ok(more) => self.ready[index] = more,
+                    // An ICMP answer to something sent earlier; the next receive goes on behind it.
+                    Err(_) => self.sends.receive_errors += 1,
+                }
+            }
+        }
+    }
+
+    /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
+    fn flush(&mut self) -> bool {
+        let now = clock::now();
+        let mut runs = 0;
+        while let Some(run) = self.sfu.next_run(now) {
+            match self.sockets.send(&run, now.mono) {
+                Sent::All => {}
+                Sent::Blocked => self.sends.blocked += 1,
+                Sent::Refused => self.sends.refused += 1,
+            }
+            runs += 1;
+            if runs % RUNS_PER_CLOCK == 0 && now.mono.elapsed() >= FLUSH_MAX {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Tells control what happened, as far as its inbox has room; the rest waits in the `Sfu`.
+    fn tell(&mut self) {
+        loop {
+            let Ok(permit) = self.inbox.try_reserve() else {
+                self.events_wait = true;
+                return;
+            };
+            match self.sfu.poll() {
+                Some(Output::Event(event)) => permit.send(control::Input::Media { worker: self.id, event }),
+                // Neither ICE-TCP nor relays exist yet; UDP paths have nothing to close.
+                Some(Output::ClosePath(_)) => {}
+                None => break,
+            }
+        }
+        self.events_wait = false;
+    }
+
+    fn report(&mut self, now: Instant) {
+        let shared = &self.shared;
+        let looped = now.saturating_duration_since(shared.started).as_millis();
+        shared.looped_ms.store(u64::try_from(looped).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if now.saturating_duration_since(self.reported) < REPORT_EVERY {
+            return;
+        }
+        self.reported = now;
+        let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sends: self.sends };
+        *shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
