@@ -3,6 +3,20 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+mod dtls;
+mod egress;
+mod ice;
+pub mod keyframe;
+mod negotiation;
+mod peer;
+mod ring;
+mod room;
+pub mod rtcp;
+pub mod rtp;
+pub mod srtp;
+mod subscription;
+mod track;
+pub mod twcc;
 
 pub use api::*;
 

@@ -1,0 +1,329 @@
+//! What leaves: control datagrams as they come, then media, one run of one subscriber's packets at a time.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::peer::{Peer, Srtp};
+use crate::ring::Ring;
+use crate::subscription::Subscription;
+use crate::track::Track;
+use crate::{Counters, Drop, Kind, Now, Path, Run, Sfu};
+
+/// The longest run, below what one UDP GSO send takes (65,507 bytes).
+const RUN_BYTES_MAX: usize = 60_000;
+/// The most datagrams of a run (UDP_MAX_SEGMENTS of older kernels is 64).
+const RUN_DATAGRAMS_MAX: usize = 64;
+/// Control datagrams (STUN, DTLS, RTCP) that wait to be sent. When full, further ones are dropped: all of them are
+/// repeated by their protocols.
+const CONTROL_BYTES_MAX: usize = 4 << 20;
+/// Room behind a packet for its tag.
+const TAG_BYTES_MAX: usize = 16;
+
+/// Control datagrams that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    bytes: Vec<u8>,
+    waiting: VecDeque<(Path, usize, usize)>,
+}
+
+impl Control {
+    /// Queues a datagram.
+    pub(crate) fn push(&mut self, path: Path, datagram: &[u8]) {
+        if self.waiting.is_empty() {
+            self.bytes.clear();
+        }
+        if self.bytes.len() + datagram.len() > CONTROL_BYTES_MAX {
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(datagram);
+        self.waiting.push_back((path, start, self.bytes.len()));
+    }
+}
+
+/// A run that lies at the start of the egress buffer.
+#[derive(Clone, Copy, Debug)]
+struct Built {
+    path: Path,
+    len: usize,
+    segment: usize,
+}
+
+/// A run under construction.
+struct Batch<'a> {
+    out: &'a mut [u8],
+    len: usize,
+    segment: usize,
+    datagrams: usize,
+    closed: bool,
+}
+
+impl Batch<'_> {
+    /// Whether a datagram of this size can follow: no longer than those before it, and none after a shorter one.
+    fn takes(&self, len: usize) -> bool {
+        let room = self.len + len + TAG_BYTES_MAX <= self.out.len() && self.datagrams < RUN_DATAGRAMS_MAX;
+        self.datagrams == 0 || (room && !self.closed && len <= self.segment)
+    }
+
+    fn added(&mut self, len: usize) {
+        if self.datagrams == 0 {
+            self.segment = len;
+        }
+        self.closed = len < self.segment;
+        self.len += len;
+        self.datagrams += 1;
+    }
+}
+
+impl Sfu {
+    pub(crate) fn egress_buffer() -> Vec<u8> {
+        vec![0; RUN_BYTES_MAX + TAG_BYTES_MAX]
+    }
+
+    /// The hot path out: the next run of datagrams to send, or `None` when all is sent. The shell may read its socket
+    /// between two calls; nothing is lost by it.
+    pub fn next_run(&mut self, now: Now) -> Option<Run<'_>> {
+        if let Some((path, start, end)) = self.control.waiting.pop_front() {
+            return Some(Run { path, bytes: &self.control.bytes[start..end], segment: end - start });
+        }
+        self.settle();
+        let built = loop {
+            if self.ready_rooms.is_empty() {
+                return None;
+            }
+            if let Some(built) = self.guarded(|sfu| sfu.build_run(now.mono)).flatten() {
+                break built;
+            }
+        };
+        self.counters.runs += 1;
+        self.counters.bytes_out += built.len as u64;
+        Some(Run { path: built.path, bytes: &self.egress[..built.len], segment: built.segment })
+    }
+
+    /// Tells subscribers of fresh packets that they have something to look at.
+    fn settle(&mut self) {
+        while let Some(key) = self.fresh.pop() {
+            let Some(track) = self.tracks.get_mut(key) else { continue };
+            track.fresh = false;
+            for subscriber in &track.subscribers {
+                let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
+                let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription) else { continue };
+                if subscription.pending || !subscription.flows() {
+                    continue;
+                }
+                subscription.pending = true;
+                let room = peer.room;
+                if peer.note_pending(subscriber.subscription, track.kind) {
+                    Self::queue(&mut self.rooms, &mut self.ready_rooms, room, subscriber.peer, track.kind);
+                }
+            }
+        }
+    }
+
+    fn queue(
+        rooms: &mut slab::Slab<crate::room::Room>,
+        ready_rooms: &mut VecDeque<usize>,
+        room_key: usize,
+        peer: usize,
+        kind: Kind,
+    ) {
+        let Some(room) = rooms.get_mut(room_key) else { return };
+        match kind {
+            Kind::Audio => room.ready_audio.push_back(peer),
+            Kind::Video => room.ready_video.push_back(peer),
+        }
+        if !std::mem::replace(&mut room.ready, true) {
+            ready_rooms.push_back(room_key);
+        }
+    }
+
+    /// Queues a peer that has something to resend.
+    pub(crate) fn queue_resends(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let room = peer.room;
+        if !std::mem::replace(&mut peer.ready_video, true) {
+            Self::queue(&mut self.rooms, &mut self.ready_rooms, room, key, Kind::Video);
+        }
+    }
+
+    /// One run of the next peer of the next room. Rooms take turns, so that a large one does not starve the others.
+    fn build_run(&mut self, now: Instant) -> Option<Built> {
+        let room_key = self.ready_rooms.pop_front()?;
+        let room = self.rooms.get_mut(room_key)?;
+        let kind = if room.ready_audio.is_empty() { Kind::Video } else { Kind::Audio };
+        let queue = match kind {
+            Kind::Audio => &mut room.ready_audio,
+            Kind::Video => &mut room.ready_video,
+        };
+        let mut built = None;
+        if let Some(key) = queue.front().copied() {
+            self.blame = Some(key);
+            let mut more = false;
+            if let Some(peer) = self.peers.get_mut(key) {
+                let abs_send_time = abs_send_time(now.saturating_duration_since(self.epoch));
+                peer.stamps.abs_send_time = abs_send_time;
+                built = fill_run(peer, kind, &mut self.tracks, &mut self.egress, &mut self.counters, now);
+                more = match kind {
+                    Kind::Audio => !peer.pending_audio.is_empty(),
+                    Kind::Video => !peer.pending_video.is_empty() || !peer.resends.is_empty(),
+                };
+                if !more {
+                    match kind {
+                        Kind::Audio => peer.ready_audio = false,
+                        Kind::Video => peer.ready_video = false,
+                    }
+                }
+            }
+            self.blame = None;
+            if !more {
+                queue.pop_front();
+            }
+        }
+        if room.ready_audio.is_empty() && room.ready_video.is_empty() {
+            room.ready = false;
+        } else {
+            self.ready_rooms.push_back(room_key);
+        }
+        built
+    }
+}
+
+/// 24 bits of 6.18 fixed point seconds.
+fn abs_send_time(elapsed: std::time::Duration) -> u32 {
+    ((elapsed.as_micros() << 18) / 1_000_000) as u32 & 0x00ff_ffff
+}
+
+fn fill_run(
+    peer: &mut Peer,
+    kind: Kind,
+    tracks: &mut slab::Slab<Track>,
+    out: &mut [u8],
+    counters: &mut Counters,
+    now: Instant,
+) -> Option<Built> {
+    let (Some(path), Some(_)) = (peer.ice.selected(), &peer.srtp) else {
+        forget_pending(peer, kind);
+        return None;
+    };
+    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false };
+    let full = fill_media(peer, kind, tracks, &mut batch, counters, now);
+    if kind == Kind::Video && !full {
+        fill_resends(peer, tracks, &mut batch, counters, now);
+    }
+    (batch.datagrams > 0).then_some(Built { path, len: batch.len, segment: batch.segment })
+}
+
+fn forget_pending(peer: &mut Peer, kind: Kind) {
+    let pending = match kind {
+        Kind::Audio => &mut peer.pending_audio,
+        Kind::Video => &mut peer.pending_video,
+    };
+    for key in pending.drain(..) {
+        if let Some(subscription) = peer.subscriptions.get_mut(key) {
+            subscription.pending = false;
+        }
+    }
+    if kind == Kind::Video {
+        peer.resends.clear();
+    }
+}
+
+/// Writes the packets that subscriptions of a kind have not looked at; whether the run is full before they are done.
+fn fill_media(
+    peer: &mut Peer,
+    kind: Kind,
+    tracks: &mut slab::Slab<Track>,
+    batch: &mut Batch<'_>,
+    counters: &mut Counters,
+    now: Instant,
+) -> bool {
+    let Some(srtp) = &peer.srtp else { return false };
+    let pending = match kind {
+        Kind::Audio => &mut peer.pending_audio,
+        Kind::Video => &mut peer.pending_video,
+    };
+    while let Some(key) = pending.last().copied() {
+        if let Some(subscription) = peer.subscriptions.get_mut(key) {
+            if let Some(layer) = tracks.get_mut(subscription.track).and_then(|t| t.layers.first_mut()) {
+                if subscription.cursor < layer.ring.oldest() {
+                    counters.drops[Drop::Overrun as usize] += layer.ring.oldest() - subscription.cursor;
+                    subscription.cursor = layer.ring.oldest();
+                    subscription.waits_for_start = true;
+                    if kind == Kind::Video {
+                        layer.keyframes.want(now);
+                    }
+                }
+                if fill_subscription(subscription, &layer.ring, srtp, &mut peer.stamps, batch, counters) {
+                    return true;
+                }
+            }
+            subscription.pending = false;
+        }
+        pending.pop();
+    }
+    false
+}
+
+/// Whether the run is full before the subscription has seen all.
+fn fill_subscription(
+    subscription: &mut Subscription,
+    ring: &Ring,
+    srtp: &Srtp,
+    stamps: &mut crate::subscription::Stamps,
+    batch: &mut Batch<'_>,
+    counters: &mut Counters,
+) -> bool {
+    let overhead = srtp.sealer.overhead();
+    while let Some(packet) = ring.packet(subscription.cursor) {
+        if !batch.takes(subscription.plain_len(packet) + overhead) {
+            return true;
+        }
+        let index = subscription.cursor;
+        subscription.cursor += 1;
+        let Some(prepared) = subscription.prepare(packet) else { continue };
+        let at = batch.len;
+        let len = subscription.write(prepared, packet, index, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
+        batch.added(len);
+        counters.rtp_out += 1;
+    }
+    false
+}
+
+/// Writes what was NACKed, within the peer's budget.
+fn fill_resends(
+    peer: &mut Peer,
+    tracks: &slab::Slab<Track>,
+    batch: &mut Batch<'_>,
+    counters: &mut Counters,
+    now: Instant,
+) {
+    let Some(srtp) = &peer.srtp else { return };
+    let overhead = srtp.sealer.overhead();
+    while let Some((key, resend)) = peer.resends.front().copied() {
+        let ring = peer
+            .subscriptions
+            .get_mut(key)
+            .and_then(|s| tracks.get(s.track).and_then(|t| t.layers.first()).map(|layer| (s, &layer.ring)));
+        let Some((subscription, ring)) = ring else {
+            peer.resends.pop_front();
+            continue;
+        };
+        let Some(packet) = ring.packet(resend.index) else {
+            peer.resends.pop_front();
+            continue;
+        };
+        let len = subscription.plain_len(packet) + 2 + overhead;
+        if !batch.takes(len) {
+            return;
+        }
+        peer.resends.pop_front();
+        if !peer.resend_budget.spend(len, now) {
+            continue;
+        }
+        let at = batch.len;
+        if let Some(len) = subscription.write_rtx(resend, ring, &mut peer.stamps, &srtp.sealer, &mut batch.out[at..]) {
+            batch.added(len);
+            counters.rtx_out += 1;
+        }
+    }
+}

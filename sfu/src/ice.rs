@@ -1,0 +1,145 @@
+//! ICE-lite (RFC 8445 §2.5): we never send checks, we answer those of the client, and learn its paths from them.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+use crate::Path;
+
+/// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends no checks
+/// of its own, so it counts from the client's.
+pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Paths remembered per peer. When full, the one that was checked longest ago goes.
+pub(crate) const PATHS_MAX: usize = 8;
+
+const UFRAG_LEN: usize = 8;
+const PWD_LEN: usize = 24;
+
+/// A username fragment and password (RFC 8445 §5.3): 48 and 144 random bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) ufrag: String,
+    pub(crate) pwd: String,
+}
+
+impl Credentials {
+    pub(crate) fn random(rng: &mut StdRng) -> Self {
+        Credentials { ufrag: ice_chars(rng, UFRAG_LEN), pwd: ice_chars(rng, PWD_LEN) }
+    }
+}
+
+fn ice_chars(rng: &mut StdRng, len: usize) -> String {
+    const CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    (0..len).map(|_| char::from(CHARS[usize::from(rng.random::<u8>() & 63)])).collect()
+}
+
+/// One generation of checks: our credentials and, once the client's description came, its ufrag.
+#[derive(Clone, Debug)]
+pub(crate) struct Generation {
+    pub(crate) local: Credentials,
+    pub(crate) remote_ufrag: Option<String>,
+}
+
+/// What a valid check did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// The path was not known before.
+    pub(crate) new_path: bool,
+    /// Media moved to this path.
+    pub(crate) selected: bool,
+    /// A path that had to go for it.
+    pub(crate) evicted: Option<Path>,
+}
+
+/// The ICE side of one peer.
+#[derive(Debug)]
+pub(crate) struct Ice {
+    /// The generation that the last agreed descriptions named.
+    pub(crate) current: Generation,
+    /// A restart that we offered and that the client has not answered, or that it answered and has not used yet.
+    pub(crate) next: Option<Generation>,
+    paths: Vec<(Path, Instant)>,
+    selected: Option<Path>,
+    /// When the last valid check came; before the first, when the peer was made.
+    last_check: Instant,
+    consent_lost: bool,
+}
+
+impl Ice {
+    pub(crate) fn new(local: Credentials, now: Instant) -> Self {
+        Ice {
+            current: Generation { local, remote_ufrag: None },
+            next: None,
+            paths: Vec::new(),
+            selected: None,
+            last_check: now,
+            consent_lost: false,
+        }
+    }
+
+    /// The generation whose local ufrag a check named.
+    pub(crate) fn generation(&self, local_ufrag: &str) -> Option<&Generation> {
+        [Some(&self.current), self.next.as_ref()].into_iter().flatten().find(|g| g.local.ufrag == local_ufrag)
+    }
+
+    /// Where media goes.
+    pub(crate) fn selected(&self) -> Option<Path> {
+        self.selected
+    }
+
+    /// Every path from which a valid check came.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> + '_ {
+        self.paths.iter().map(|(path, _)| *path)
+    }
+
+    /// A check with valid integrity came. `nominated` is USE-CANDIDATE (RFC 8445 §7.3.1.5).
+    pub(crate) fn checked(&mut self, path: Path, nominated: bool, now: Instant) -> Checked {
+        let mut done = Checked::default();
+        self.last_check = now;
+        self.consent_lost = false;
+        match self.paths.iter_mut().find(|(p, _)| *p == path) {
+            Some((_, at)) => *at = now,
+            None => {
+                if self.paths.len() == PATHS_MAX {
+                    done.evicted = self.evict();
+                }
+                self.paths.push((path, now));
+                done.new_path = true;
+            }
+        }
+        // Before any nomination the first valid path serves, so that DTLS need not wait.
+        if (nominated || self.selected.is_none()) && self.selected != Some(path) {
+            self.selected = Some(path);
+            done.selected = true;
+        }
+        done
+    }
+
+    fn evict(&mut self) -> Option<Path> {
+        let oldest = (0..self.paths.len())
+            .filter(|i| Some(self.paths[*i].0) != self.selected)
+            .min_by_key(|i| self.paths[*i].1)?;
+        Some(self.paths.swap_remove(oldest).0)
+    }
+
+    /// Forgets a path that ended or that another peer proved to be its own.
+    pub(crate) fn forget(&mut self, path: Path) {
+        self.paths.retain(|(p, _)| *p != path);
+        if self.selected == Some(path) {
+            self.selected = self.paths.iter().max_by_key(|(_, at)| *at).map(|(p, _)| *p);
+        }
+    }
+
+    /// When consent ends unless a check comes.
+    pub(crate) fn consent_due(&self) -> Option<Instant> {
+        (!self.consent_lost).then(|| self.last_check + CONSENT_TIMEOUT)
+    }
+
+    /// Whether consent has just ended.
+    pub(crate) fn consent_ends(&mut self, now: Instant) -> bool {
+        let ends = self.consent_due().is_some_and(|due| due <= now);
+        self.consent_lost |= ends;
+        ends
+    }
+}

@@ -1,0 +1,429 @@
+//! The m-lines of one peer and how descriptions change them (JSEP, RFC 9429).
+//!
+//! The client is the polite side, we are the impolite one. What is agreed is in [`Negotiation::lines`]; an offer of ours
+//! works on a copy, so that rolling it back is forgetting the copy. Nothing here knows tracks or transports: the peer
+//! compares itself with the lines afterwards.
+
+use std::time::{Duration, Instant};
+
+use crate::sdp::{
+    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid, Setup,
+};
+use crate::{Refusal, Source, TrackHint, TrackId};
+
+/// Changes within this time of the last offer go into one offer.
+pub(crate) const OFFER_INTERVAL: Duration = Duration::from_millis(100);
+/// A client that joined with `media: "sfu"` and means to publish offers within this time; only then do we offer first.
+pub(crate) const FIRST_OFFER_DELAY: Duration = Duration::from_millis(150);
+
+/// What the client sends on an m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Inbound {
+    pub(crate) track: TrackId,
+    pub(crate) source: Source,
+    pub(crate) muted: bool,
+    /// The client's direction says that it sends.
+    pub(crate) sending: bool,
+    pub(crate) ssrcs: Vec<u32>,
+    pub(crate) rtx_ssrcs: Vec<(u32, u32)>,
+}
+
+/// What we send on an m-line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outbound {
+    /// Nothing ever.
+    None,
+    /// A track; `wanted` is whether the client's direction says that it receives.
+    Track { track: TrackId, wanted: bool },
+    /// A track that has ended: a mid never changes its track, so this line sends nothing more.
+    Retired,
+}
+
+/// One m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) mid: Mid,
+    pub(crate) kind: MediaKind,
+    pub(crate) rejected: bool,
+    pub(crate) inbound: Option<Inbound>,
+    pub(crate) outbound: Outbound,
+    /// In this peer's payload types, most wanted first.
+    pub(crate) codecs: Vec<Codec>,
+    pub(crate) extensions: Vec<(u8, Extension)>,
+}
+
+impl Line {
+    fn rejected(mid: Mid, kind: MediaKind) -> Self {
+        Line {
+            mid,
+            kind,
+            rejected: true,
+            inbound: None,
+            outbound: Outbound::None,
+            codecs: Vec::new(),
+            extensions: Vec::new(),
+        }
+    }
+
+    /// The track that we send, if any.
+    pub(crate) fn sends(&self) -> Option<TrackId> {
+        match self.outbound {
+            Outbound::Track { track, .. } if !self.rejected => Some(track),
+            _ => None,
+        }
+    }
+
+    fn direction(&self, sends: bool, receives: bool) -> Direction {
+        match (sends, receives) {
+            _ if self.rejected => Direction::Inactive,
+            (true, true) => Direction::SendRecv,
+            (true, false) => Direction::SendOnly,
+            (false, true) => Direction::RecvOnly,
+            (false, false) => Direction::Inactive,
+        }
+    }
+
+    /// Our direction in an answer: never more than the client offered.
+    pub(crate) fn answered(&self) -> Direction {
+        let sends = matches!(self.outbound, Outbound::Track { wanted: true, .. });
+        self.direction(sends, self.inbound.as_ref().is_some_and(|i| i.sending))
+    }
+
+    /// Our direction in an offer.
+    pub(crate) fn offered(&self) -> Direction {
+        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some())
+    }
+}
+
+/// A track that we want to send and that has no m-line yet.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) track: TrackId,
+    pub(crate) kind: MediaKind,
+    /// The codecs that its publisher may send.
+    pub(crate) codecs: &'a [Codec],
+}
+
+/// A description that cannot be applied.
+pub(crate) type Refused = (Refusal, String);
+
+fn invalid<T>(message: impl Into<String>) -> Result<T, Refused> {
+    Err((Refusal::InvalidSdp, message.into()))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Negotiation {
+    /// `o=` of our descriptions.
+    pub(crate) session_id: u64,
+    pub(crate) version: u64,
+    /// `o=` of the client's: names its RTCPeerConnection.
+    pub(crate) origin: Option<String>,
+    /// What is agreed.
+    pub(crate) lines: Vec<Line>,
+    /// Our unanswered offer.
+    pub(crate) offered: Option<Vec<Line>>,
+    /// An offer is wanted.
+    pub(crate) wants_offer: bool,
+    /// … and may be made from then on.
+    pub(crate) offer_from: Instant,
+    /// The client offered, or joined as one that waits for our offer.
+    pub(crate) may_offer: bool,
+    known_codecs: Vec<Codec>,
+    known_extensions: Vec<(u8, Extension)>,
+    minted_mids: u32,
+}
+
+impl Negotiation {
+    pub(crate) fn new(session_id: u64, may_offer: bool, now: Instant) -> Self {
+        Negotiation {
+            session_id,
+            version: 0,
+            origin: None,
+            lines: Vec::new(),
+            offered: None,
+            wants_offer: false,
+            offer_from: now + FIRST_OFFER_DELAY,
+            may_offer,
+            known_codecs: Vec::new(),
+            known_extensions: Vec::new(),
+            minted_mids: 0,
+        }
+    }
+
+    /// When an offer is due.
+    pub(crate) fn offer_due(&self) -> Option<Instant> {
+        (self.wants_offer && self.may_offer && self.offered.is_none()).then_some(self.offer_from)
+    }
+
+    /// Applies a client's offer; the answer is then [`Negotiation::lines`]. On a refusal nothing has changed.
+    pub(crate) fn apply_offer(
+        &mut self,
+        offer: &Description,
+        hints: &[TrackHint],
+        mut mint: impl FnMut() -> TrackId,
+    ) -> Result<(), Refused> {
+        self.check_lines(offer, &self.lines)?;
+        let mut lines = Vec::with_capacity(offer.media.len());
+        let (mut audio, mut video) = (0, 0);
+        for (index, media) in offer.media.iter().enumerate() {
+            let nth = match media.kind {
+                MediaKind::Audio => &mut audio,
+                _ => &mut video,
+            };
+            let guess = guess_source(media.kind, *nth);
+            *nth += u32::from(media.direction.sends() && !media.rejected);
+            let old = self.lines.get(index).filter(|old| old.mid == media.mid && !old.rejected);
+            lines.push(answer_line(old, media, hints, guess, &mut mint));
+        }
+        for line in &lines {
+            self.learn(line);
+        }
+        self.lines = lines;
+        self.offered = None;
+        self.may_offer = true;
+        self.origin = Some(offer.origin.clone());
+        Ok(())
+    }
+
+    /// Applies a client's answer to our offer.
+    pub(crate) fn apply_answer(&mut self, answer: &Description, mut mint: impl FnMut() -> TrackId) -> Result<(), Refused> {
+        let Some(offered) = &self.offered else { return invalid("an answer came, but no offer of ours waits for one") };
+        if answer.media.len() != offered.len() {
+            return invalid(format!("the answer has {} m-lines, our offer {}", answer.media.len(), offered.len()));
+        }
+        self.check_lines(answer, offered)?;
+        let new_connection = self.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
+        let lines: Vec<Line> = offered
+            .iter()
+            .zip(&answer.media)
+            .map(|(line, media)| agreed_line(line, media, new_connection, &mut mint))
+            .collect();
+        for line in &lines {
+            self.learn(line);
+        }
+        self.lines = lines;
+        self.offered = None;
+        self.origin = Some(answer.origin.clone());
+        Ok(())
+    }
+
+    /// Each m-line keeps its place, mid and kind, unless it was rejected and is used anew (RFC 9429 §5.3.1).
+    fn check_lines(&self, theirs: &Description, ours: &[Line]) -> Result<(), Refused> {
+        if theirs.media.len() < ours.len() {
+            return invalid(format!("m-lines cannot be removed: {} came, {} are known", theirs.media.len(), ours.len()));
+        }
+        for (index, (line, media)) in ours.iter().zip(&theirs.media).enumerate() {
+            let free = line.rejected || media.rejected;
+            if !free && (line.mid != media.mid || line.kind != media.kind) {
+                return invalid(format!(
+                    "m-line {index} is {} {} but came as {} {}",
+                    line.kind.as_str(),
+                    line.mid,
+                    media.kind.as_str(),
+                    media.mid
+                ));
+            }
+        }
+        if let Some(passive) = theirs.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
+            return invalid(format!("a=setup of {} is passive: the client must be able to be active", passive.mid));
+        }
+        Ok(())
+    }
+
+    /// Payload types and extension ids mean one thing in a BUNDLE group: remember what the client calls them.
+    fn learn(&mut self, line: &Line) {
+        for codec in &line.codecs {
+            let key = codec.key();
+            match self.known_codecs.iter_mut().find(|k| k.key() == key) {
+                Some(known) => *known = codec.clone(),
+                None => self.known_codecs.push(codec.clone()),
+            }
+        }
+        for (id, extension) in &line.extensions {
+            if !self.known_extensions.iter().any(|(i, e)| i == id || e == extension) {
+                self.known_extensions.push((*id, *extension));
+            }
+        }
+    }
+
+    /// Makes an offer: ended tracks leave their lines, `wanted` ones get lines. Returns the tracks for which there is no
+    /// room. The offer is then [`Negotiation::offered`].
+    pub(crate) fn make_offer(&mut self, wanted: &[Wanted<'_>], now: Instant) -> Vec<TrackId> {
+        let mut lines = self.lines.clone();
+        for line in &mut lines {
+            // A line that sends nothing more and never received is given up, and may be used anew after the answer.
+            line.rejected |= line.outbound == Outbound::Retired && line.inbound.is_none();
+        }
+        let mut left_out = Vec::new();
+        for want in wanted {
+            // What was rejected in an earlier description both sides have let go of.
+            let free = self.lines.iter().zip(&lines).position(|(old, line)| {
+                old.rejected && line.rejected && line.kind == want.kind && old.mid == line.mid
+            });
+            if free.is_none() && lines.len() >= MEDIA_MAX {
+                left_out.push(want.track);
+                continue;
+            }
+            let line = Line {
+                mid: self.mint_mid(&lines),
+                kind: want.kind,
+                rejected: false,
+                inbound: None,
+                outbound: Outbound::Track { track: want.track, wanted: true },
+                codecs: want.codecs.iter().filter_map(|codec| self.own_codec(codec)).collect(),
+                extensions: self.own_extensions(want.kind),
+            };
+            match free {
+                Some(index) => lines[index] = line,
+                None => lines.push(line),
+            }
+        }
+        self.offered = Some(lines);
+        self.wants_offer = false;
+        self.offer_from = now + OFFER_INTERVAL;
+        left_out
+    }
+
+    /// A mid that nobody has. All have one width, so that packets of a run have one size.
+    fn mint_mid(&mut self, lines: &[Line]) -> Mid {
+        loop {
+            let name = format!("s{:03x}", self.minted_mids & 0xfff);
+            self.minted_mids += 1;
+            if let Some(mid) = Mid::new(&name)
+                && !lines.iter().any(|line| line.mid == mid)
+            {
+                return mid;
+            }
+        }
+    }
+
+    /// A publisher's codec under this peer's payload types; new ones are given out where it never named any.
+    fn own_codec(&mut self, codec: &Codec) -> Option<Codec> {
+        let key: CodecKey = codec.key();
+        if let Some(known) = self.known_codecs.iter().find(|known| known.key() == key) {
+            return Some(known.clone());
+        }
+        let payload_type = self.free_payload_type(None)?;
+        let rtx = match codec.rtx {
+            Some(_) => Some(self.free_payload_type(Some(payload_type))?),
+            None => None,
+        };
+        let feedback = if codec.clock_rate == 48_000 { Feedback::audio() } else { Feedback::video() };
+        let own = Codec { payload_type, rtx, feedback: Feedback { goog_remb: false, ..feedback }, ..codec.clone() };
+        self.known_codecs.push(own.clone());
+        Some(own)
+    }
+
+    fn free_payload_type(&self, besides: Option<u8>) -> Option<u8> {
+        (96..=127).chain(35..=63).find(|pt| {
+            besides != Some(*pt) && !self.known_codecs.iter().any(|c| c.payload_type == *pt || c.rtx == Some(*pt))
+        })
+    }
+
+    fn own_extensions(&mut self, kind: MediaKind) -> Vec<(u8, Extension)> {
+        let mut own = Vec::new();
+        for extension in sdp::default_extensions(kind) {
+            let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
+            let free = || (1..=14).find(|id| !self.known_extensions.iter().any(|(i, _)| i == id));
+            if let Some(id) = known.or_else(free) {
+                own.push((id, *extension));
+                if known.is_none() {
+                    self.known_extensions.push((id, *extension));
+                }
+            }
+        }
+        own
+    }
+}
+
+/// What an m-line shows when the client does not say.
+fn guess_source(kind: MediaKind, nth: u32) -> Source {
+    match (kind, nth) {
+        (MediaKind::Audio, 0) => Source::Microphone,
+        (MediaKind::Audio, _) => Source::ScreenAudio,
+        (_, 0) => Source::Camera,
+        (_, _) => Source::Screen,
+    }
+}
+
+/// The line with which we answer an offered one.
+fn answer_line(
+    old: Option<&Line>,
+    media: &Media,
+    hints: &[TrackHint],
+    guess: Source,
+    mint: &mut impl FnMut() -> TrackId,
+) -> Line {
+    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| sdp::supported(c)).map(answered_codec).collect();
+    // Data channels are not carried yet, and what we cannot forward we do not take.
+    if media.rejected || media.kind == MediaKind::Application || codecs.is_empty() {
+        return Line::rejected(media.mid, media.kind);
+    }
+    let wanted = sdp::default_extensions(media.kind);
+    let extensions = media.extensions.iter().filter(|(_, e)| wanted.contains(e)).copied().collect();
+    let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
+    let before = old.and_then(|line| line.inbound.as_ref());
+    let inbound = inbound(before, media, hint, guess, mint);
+    let outbound = match old.map_or(Outbound::None, |line| line.outbound) {
+        Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
+        other => other,
+    };
+    Line { mid: media.mid, kind: media.kind, rejected: false, inbound, outbound, codecs, extensions }
+}
+
+fn inbound(
+    before: Option<&Inbound>,
+    media: &Media,
+    hint: Option<&TrackHint>,
+    guess: Source,
+    mint: &mut impl FnMut() -> TrackId,
+) -> Option<Inbound> {
+    let sending = media.direction.sends();
+    if before.is_none() && !sending {
+        return None;
+    }
+    Some(Inbound {
+        track: before.map_or_else(mint, |i| i.track),
+        source: hint.map(|h| h.source).or(before.map(|i| i.source)).unwrap_or(guess),
+        muted: hint.map(|h| h.muted).or(before.map(|i| i.muted)).unwrap_or(false),
+        sending,
+        ssrcs: media.ssrcs.clone(),
+        rtx_ssrcs: media.rtx_ssrcs.clone(),
+    })
+}
+
+/// A codec of an offer as we answer it. One congestion control is enough: transport-wide feedback where there is a choice.
+fn answered_codec(codec: &Codec) -> Codec {
+    let ours = if codec.clock_rate == 48_000 { Feedback { nack: true, ..Feedback::audio() } } else { Feedback::video() };
+    let mut feedback = codec.feedback.intersection(ours);
+    feedback.goog_remb &= !feedback.transport_cc;
+    Codec { feedback, ..codec.clone() }
+}
+
+/// What an offered line of ours became by the client's answer.
+fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl FnMut() -> TrackId) -> Line {
+    if line.rejected || media.rejected {
+        return Line { mid: line.mid, ..Line::rejected(line.mid, line.kind) };
+    }
+    let codecs = media.codecs.iter().filter_map(|theirs| {
+        let ours = line.codecs.iter().find(|c| c.payload_type == theirs.payload_type)?;
+        let rtx = ours.rtx.filter(|_| theirs.rtx == ours.rtx);
+        (ours.name == theirs.name).then(|| Codec { rtx, ..ours.clone() })
+    });
+    let before = line.inbound.as_ref().filter(|_| !new_connection);
+    let guess = line.inbound.as_ref().map_or_else(|| guess_source(media.kind, 0), |i| i.source);
+    let may_send = line.inbound.is_some();
+    Line {
+        mid: line.mid,
+        kind: line.kind,
+        rejected: false,
+        inbound: if may_send { inbound(before, media, None, guess, mint) } else { None },
+        outbound: match line.outbound {
+            Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
+            other => other,
+        },
+        codecs: codecs.collect(),
+        extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
+    }
+}

@@ -1,0 +1,145 @@
+//! One participant's transport and what it sends and receives.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::dtls::Dtls;
+use crate::ice::Ice;
+use crate::negotiation::Negotiation;
+use crate::srtp::{Opener, Sealer};
+use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
+use crate::twcc;
+use crate::{Kind, PeerId};
+
+/// Streams (SSRCs) that one peer may send, RTX included. More are dropped and counted.
+pub(crate) const STREAMS_MAX: usize = 64;
+/// Videos that one peer is subscribed to by itself. Further ones are `track-unavailable`.
+pub(crate) const VIDEO_SUBSCRIPTIONS_MAX: usize = 25;
+/// Retransmissions that wait for a peer. When full, further NACKs are ignored: the subscriber asks again.
+pub(crate) const RESENDS_MAX: usize = 256;
+/// DTLS datagrams kept while the client's description is on its way. When full, further ones are dropped: it resends.
+pub(crate) const EARLY_DTLS_MAX: usize = 4;
+/// How often sender and receiver reports go out.
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often transport-wide feedback goes to a publisher that sends.
+pub(crate) const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+/// Retransmissions to one peer: bytes a second, and at once. Beyond it NACKs are ignored.
+pub(crate) const RESEND_BYTES_PER_SECOND: u64 = 256 << 10;
+pub(crate) const RESEND_BURST_BYTES: u64 = 128 << 10;
+
+/// Keys of an established association.
+pub(crate) struct Srtp {
+    pub(crate) opener: Opener,
+    pub(crate) sealer: Sealer,
+}
+
+/// An SSRC that a peer sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    pub(crate) ssrc: u32,
+    pub(crate) track: usize,
+}
+
+/// Bytes that may still be resent, refilled with time.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes: u64,
+    at: Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Budget { bytes: RESEND_BURST_BYTES, at: now }
+    }
+
+    /// Whether `bytes` may be sent now; they are then spent.
+    pub(crate) fn spend(&mut self, bytes: usize, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.at).as_millis() as u64;
+        let refill = elapsed * RESEND_BYTES_PER_SECOND / 1_000;
+        if refill > 0 {
+            self.bytes = (self.bytes + refill).min(RESEND_BURST_BYTES);
+            self.at = now;
+        }
+        let enough = self.bytes >= bytes as u64;
+        if enough {
+            self.bytes -= bytes as u64;
+        }
+        enough
+    }
+}
+
+/// See the module.
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    pub(crate) room: usize,
+    pub(crate) participant: Arc<str>,
+    pub(crate) auto_subscribe: bool,
+
+    pub(crate) ice: Ice,
+    pub(crate) dtls: Option<Dtls>,
+    pub(crate) early_dtls: Vec<Vec<u8>>,
+    pub(crate) remote_fingerprint: Option<[u8; 32]>,
+    pub(crate) srtp: Option<Srtp>,
+
+    pub(crate) negotiation: Negotiation,
+    /// The ids under which the client sends header extensions.
+    pub(crate) inbound_ids: ExtensionIds,
+    pub(crate) streams: Vec<Stream>,
+    /// Tracks that it publishes.
+    pub(crate) published: Vec<usize>,
+    pub(crate) arrivals: twcc::Recorder,
+    pub(crate) feedback_due: Option<Instant>,
+
+    pub(crate) subscriptions: Slab<Subscription>,
+    /// Subscriptions with packets to look at.
+    pub(crate) pending_audio: Vec<usize>,
+    pub(crate) pending_video: Vec<usize>,
+    /// It stands in its room's queue of the kind.
+    pub(crate) ready_audio: bool,
+    pub(crate) ready_video: bool,
+    pub(crate) resends: VecDeque<(usize, Resend)>,
+    pub(crate) resend_budget: Budget,
+    pub(crate) stamps: Stamps,
+
+    pub(crate) report_due: Instant,
+    /// When its timer is set for.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Peer {
+    /// Media can go out: keys are there and a path is known.
+    pub(crate) fn connected(&self) -> bool {
+        self.srtp.is_some() && self.ice.selected().is_some()
+    }
+
+    /// The subscription of a track.
+    pub(crate) fn subscription_of(&self, track: crate::TrackId) -> Option<usize> {
+        self.subscriptions.iter().find(|(_, s)| s.track_id == track).map(|(key, _)| key)
+    }
+
+    /// Removes a subscription and every reference to it.
+    pub(crate) fn drop_subscription(&mut self, key: usize) {
+        self.subscriptions.try_remove(key);
+        self.pending_audio.retain(|k| *k != key);
+        self.pending_video.retain(|k| *k != key);
+        self.resends.retain(|(k, _)| *k != key);
+    }
+
+    /// Notes that a subscription has packets to look at; whether its peer must be queued for it.
+    pub(crate) fn note_pending(&mut self, key: usize, kind: Kind) -> bool {
+        let (pending, ready) = match kind {
+            Kind::Audio => (&mut self.pending_audio, &mut self.ready_audio),
+            Kind::Video => (&mut self.pending_video, &mut self.ready_video),
+        };
+        pending.push(key);
+        !std::mem::replace(ready, true)
+    }
+
+    /// How many videos it is subscribed to.
+    pub(crate) fn video_subscriptions(&self) -> usize {
+        self.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video).count()
+    }
+}

@@ -1,0 +1,39 @@
+//! A room: its peers, and whose turn it is to be sent to.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::RoomId;
+
+/// How often the speakers of a room are looked at.
+pub(crate) const SPEAKERS_INTERVAL: Duration = Duration::from_millis(300);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(crate) peers: Vec<usize>,
+    /// Peers with audio to be sent, then those with video: audio goes first.
+    pub(crate) ready_audio: VecDeque<usize>,
+    pub(crate) ready_video: VecDeque<usize>,
+    /// It stands in the queue of rooms.
+    pub(crate) ready: bool,
+    /// Who spoke when it was last said.
+    pub(crate) speakers: Vec<usize>,
+    /// When the speakers are looked at next; `None` while nobody is heard.
+    pub(crate) speakers_due: Option<Instant>,
+}
+
+impl Room {
+    pub(crate) fn new(id: RoomId) -> Self {
+        Room {
+            id,
+            peers: Vec::new(),
+            ready_audio: VecDeque::new(),
+            ready_video: VecDeque::new(),
+            ready: false,
+            speakers: Vec::new(),
+            speakers_due: None,
+        }
+    }
+}
