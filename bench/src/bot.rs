@@ -329,19 +329,15 @@ impl Bot {
             }
         }
         while let Some(TaggedRTCMessage { message, .. }) = self.pc.poll_read() {
-            match message {
-                RTCMessage::RtpPacket(track, packet) => {
-                    let participant = self.participants.get(&track).cloned().unwrap_or_default();
-                    self.happened.push_back(Happened::Media(Media {
-                        track,
-                        participant,
-                        sequence: packet.header.sequence_number,
-                        stamp: Stamp::read(&packet.payload),
-                        payload_bytes: packet.payload.len(),
-                    }));
-                }
-                _ => {}
-            }
+            let RTCMessage::RtpPacket(track, packet) = message else { continue };
+            let participant = self.participants.get(&track).cloned().unwrap_or_default();
+            self.happened.push_back(Happened::Media(Media {
+                track,
+                participant,
+                sequence: packet.header.sequence_number,
+                stamp: Stamp::read(&packet.payload),
+                payload_bytes: packet.payload.len(),
+            }));
         }
     }
 
@@ -539,4 +535,60 @@ impl Interceptor for KeyframeRequests {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Carries everything between two bots at once, datagrams and descriptions.
+    fn exchange(bots: &mut [Bot; 2], now: Instant) -> Vec<(usize, Happened)> {
+        let mut happened = Vec::new();
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            for (from, to) in [(0, 1), (1, 0)] {
+                bots[from].tick(now);
+                let address = bots[from].local;
+                while let Some((_, datagram)) = bots[from].transmit() {
+                    moved = true;
+                    bots[to].receive(address, &datagram, now);
+                }
+                while let Some(signal) = bots[from].signal() {
+                    moved = true;
+                    match signal {
+                        Signal::Offer { sdp, .. } => bots[to].handle_offer(&sdp, now).expect("the offer is good"),
+                        Signal::Answer { sdp } => bots[to].handle_answer(&sdp, now).expect("the answer is good"),
+                    }
+                }
+                happened.extend(std::iter::from_fn(|| bots[from].happened()).map(|what| (from, what)));
+            }
+        }
+        happened
+    }
+
+    #[test]
+    fn two_bots_hold_a_call() {
+        let mut now = Instant::now();
+        let publish = Publish { audio: true, video_burst: Some(3) };
+        let bot = |port: u16, tag| Bot::new(SocketAddr::from(([127, 0, 0, 1], port)), tag, publish, now);
+        let mut bots = [bot(5_000, 0).expect("a bot"), bot(5_001, 1).expect("a bot")];
+        bots[0].offer(now).expect("an offer");
+        let mut heard = [const { Vec::new() }; 2];
+        for _ in 0..500 {
+            for (index, what) in exchange(&mut bots, now) {
+                if let Happened::Media(media) = what {
+                    heard[index].push(media.stamp.expect("bots stamp their packets"));
+                }
+            }
+            now += Duration::from_millis(10);
+        }
+        for (index, other) in [(0, 1), (1, 0)] {
+            for (stream, sent) in bots[other].sent() {
+                let mut numbers = heard[index].iter().filter(|stamp| stamp.stream == stream).map(|stamp| stamp.number);
+                let first = numbers.next().unwrap_or_else(|| panic!("bot {index} heard nothing of stream {stream}"));
+                assert!(sent > 100, "stream {stream} goes on: {sent}");
+                assert!(numbers.eq(first + 1..sent), "bot {index} heard stream {stream} whole and in order");
+            }
+        }
+    }
 }

@@ -114,7 +114,9 @@ impl Stage {
     pub fn new(subscribers: usize) -> Stage {
         let mut hall = Hall::new(7);
         let publisher = hall.join(&[Kind::Video]);
-        (0..subscribers).for_each(|_| drop(hall.join(&[])));
+        for _ in 0..subscribers {
+            hall.join(&[]);
+        }
         assert!(hall.connect_all(JOIN_LIMIT), "all clients connect within {JOIN_LIMIT:?} of virtual time");
         let mut stage = Stage { hall, publisher, subscribers, frames: 0, burst: Vec::new(), payload: Vec::new() };
         for _ in 0..WARM_UP_FRAMES {
@@ -132,7 +134,7 @@ impl Stage {
     /// Seals the next frame at the publisher and moves time on; not part of what is measured.
     pub fn prepare(&mut self) {
         self.hall.advance(FRAME_TIME);
-        let key = self.frames % (60 * CLIENT_FRAMES) == 0;
+        let key = self.frames.is_multiple_of(60 * CLIENT_FRAMES);
         let client = &mut self.hall.clients[self.publisher];
         self.burst.clear();
         for position in 0..BURST {
@@ -142,7 +144,7 @@ impl Stage {
             self.burst.extend(client.rtp(Kind::Video, position + 1 == BURST, FRAME_TICKS, &self.payload));
         }
         self.frames += 1;
-        if self.frames % CLIENT_FRAMES == 0 {
+        if self.frames.is_multiple_of(CLIENT_FRAMES) {
             self.hall.settle();
         }
     }
