@@ -33,6 +33,11 @@ const RECEIVE_BUFFER_BYTES: usize = 2 << 20;
 /// Datagrams read from a socket before timers and signaling are looked at again.
 const READ_BATCH: usize = 64;
 
+/// The server's CPU time, seconds: the conventional name, and the same with the server's prefix.
+const CPU_METRICS: [&str; 2] = ["process_cpu_seconds_total", "lyceum_process_cpu_seconds_total"];
+/// RTP packets that the server forwarded, first sends.
+const FORWARDED_METRIC: &str = "lyceum_rtp_packets_out_total";
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -162,10 +167,12 @@ fn server_report(before: io::Result<Samples>, after: io::Result<Samples>) -> Ser
         }
     };
     let mut counters = after.growth(&before);
-    let cpu_seconds = counters.remove("process_cpu_seconds_total");
-    let forwarded = counters.get("lyceum_rtp_out_total").copied();
+    let cpu_seconds = CPU_METRICS.iter().find_map(|name| counters.remove(*name));
+    let forwarded = counters.get(FORWARDED_METRIC).copied();
     let cpu_us_per_packet = cpu_seconds.zip(forwarded).filter(|(_, packets)| *packets > 0.0).map(|(s, n)| s * 1e6 / n);
-    ServerReport { cpu_seconds, forwarded, cpu_us_per_packet, counters, failure: None }
+    let failure = (cpu_seconds.is_none() || forwarded.is_none())
+        .then(|| format!("the page lacks {} or {FORWARDED_METRIC}", CPU_METRICS[0]));
+    ServerReport { cpu_seconds, forwarded, cpu_us_per_packet, counters, failure }
 }
 
 /// Holds each bot's tallies against what the others of its room sent.
