@@ -112,7 +112,12 @@ pub enum Path {
         remote: SocketAddr,
     },
     /// An accepted ICE-TCP connection.
-    Tcp(ConnectionId),
+    Tcp {
+        /// Which.
+        connection: ConnectionId,
+        /// The client's address and port.
+        remote: SocketAddr,
+    },
     /// A client of the embedded TURN server, short-cut into this worker.
     Relay {
         /// The client's allocation.

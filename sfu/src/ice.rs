@@ -131,6 +131,16 @@ impl Ice {
         }
     }
 
+    /// Forgets every path: another RTCPeerConnection will prove its own.
+    pub(crate) fn forget_all(&mut self) {
+        self.paths.clear();
+        self.selected = None;
+        self.current.remote_ufrag = None;
+        if let Some(next) = &mut self.next {
+            next.remote_ufrag = None;
+        }
+    }
+
     /// When consent ends unless a check comes.
     pub(crate) fn consent_due(&self) -> Option<Instant> {
         (!self.consent_lost).then(|| self.last_check + CONSENT_TIMEOUT)

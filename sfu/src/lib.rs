@@ -1,18 +1,27 @@
 //! Who hears and sees whom: demux, ICE-lite, DTLS, SRTP, SDP, rooms, tracks, egress. A pure machine: datagrams,
 //! requests and time go in; datagrams and events come out.
+//!
+//! The way of a packet: [`Sfu::receive`] opens it and puts its plain text into the slab of its layer, once for all.
+//! [`Sfu::next_run`] then goes from subscriber to subscriber, reads what each has not seen, and seals it into one run of
+//! datagrams. Nothing on this way allocates once warm, and nothing is shared with another thread.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
 mod dtls;
 mod egress;
+mod feedback;
 mod ice;
 pub mod keyframe;
 mod negotiation;
 mod peer;
+mod receive;
+mod requests;
 mod ring;
 mod room;
 pub mod rtcp;
 pub mod rtp;
+pub mod sdp;
+mod speakers;
 pub mod srtp;
 mod subscription;
 mod track;
@@ -20,18 +29,24 @@ pub mod twcc;
 
 pub use api::*;
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slab::Slab;
+
+use egress::Control;
+use peer::Peer;
+use room::Room;
+use track::Track;
+
 /// Most entries of [`Event::Speakers`].
 pub const SPEAKERS_MAX: usize = 5;
-
-/// Session descriptions.
-pub mod sdp {
-    /// The longest description accepted, in bytes; a longer one is refused unread.
-    pub const SDP_BYTES_MAX: usize = 256 * 1024;
-}
 
 /// The certificate of a process: ECDSA P-256, self-signed, with a random serial (Firefox refuses a serial that it has seen).
 #[derive(Clone)]
@@ -53,9 +68,6 @@ pub struct Config {
     pub tcp_candidates: Vec<SocketAddr>,
 }
 
-/// One worker's SFU.
-pub struct Sfu {}
-
 /// Point-in-time counts of one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -71,41 +83,233 @@ pub struct Gauges {
     pub subscriptions: usize,
 }
 
+/// Whose timer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Peer(usize),
+    Room(usize),
+}
+
+/// One worker's SFU.
+pub struct Sfu {
+    config: Config,
+    identity: dtls::Identity,
+    rng: StdRng,
+    epoch: Instant,
+
+    peers: Slab<Peer>,
+    rooms: Slab<Room>,
+    tracks: Slab<Track>,
+    by_id: HashMap<PeerId, usize>,
+    rooms_by_id: HashMap<RoomId, usize>,
+    tracks_by_id: HashMap<TrackId, usize>,
+    /// Paths from which a valid check came.
+    paths: HashMap<Path, usize>,
+    ufrags: HashMap<String, usize>,
+
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    outputs: VecDeque<Output>,
+    control: Control,
+    /// Tracks with packets that their subscribers have not been told of.
+    fresh: Vec<usize>,
+    ready_rooms: VecDeque<usize>,
+    egress: Vec<u8>,
+    scratch: Vec<u8>,
+    sequences: Vec<u16>,
+    counters: Counters,
+    /// The peer that pays if what happens now panics.
+    blame: Option<usize>,
+}
+
 impl Sfu {
     /// An SFU whose randomness comes from `seed`.
-    pub fn new(_config: Config, _seed: [u8; 32], _now: Now) -> Self {
-        Sfu {}
+    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+        Sfu {
+            identity: dtls::Identity::new(&config.certificate),
+            config,
+            rng: StdRng::from_seed(seed),
+            epoch: now.mono,
+            peers: Slab::new(),
+            rooms: Slab::new(),
+            tracks: Slab::new(),
+            by_id: HashMap::new(),
+            rooms_by_id: HashMap::new(),
+            tracks_by_id: HashMap::new(),
+            paths: HashMap::new(),
+            ufrags: HashMap::new(),
+            timers: BinaryHeap::new(),
+            outputs: VecDeque::new(),
+            control: Control::default(),
+            fresh: Vec::new(),
+            ready_rooms: VecDeque::new(),
+            egress: Self::egress_buffer(),
+            scratch: Vec::with_capacity(2_048),
+            sequences: Vec::new(),
+            counters: Counters::default(),
+            blame: None,
+        }
     }
 
     /// Takes one thing that happened. Never blocks, never fails: what cannot be understood is dropped and counted.
-    pub fn handle(&mut self, _input: Input<'_>, _now: Now) {}
-
-    /// The hot path in: one datagram, decrypted in place. What it causes to be sent waits for [`Sfu::next_run`].
-    pub fn receive(&mut self, _path: Path, _datagram: &mut [u8], _now: Now) {}
-
-    /// The hot path out: the next run of datagrams to send, or `None` when all is sent. The shell may read its socket
-    /// between two calls; nothing is lost by it.
-    pub fn next_run(&mut self, _now: Now) -> Option<Run<'_>> {
-        None
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        match input {
+            Input::Datagram { path, bytes } => self.receive(path, bytes, now),
+            Input::PathClosed(path) => self.path_closed(path),
+            Input::Request(request) => {
+                self.guarded(|sfu| sfu.request(request, now));
+            }
+            Input::Tick => self.tick(now),
+        }
     }
 
     /// The next thing to do, or `None`. Events wait here, coalesced and bounded, while signaling is slow.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
 
     /// When [`Input::Tick`] is due if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Counters since start.
     pub fn counters(&self) -> &Counters {
-        unimplemented!("the machine comes with its first slice")
+        &self.counters
     }
 
     /// Point-in-time counts.
     pub fn gauges(&self) -> Gauges {
-        Gauges::default()
+        Gauges {
+            rooms: self.rooms.len(),
+            peers: self.peers.len(),
+            peers_connected: self.peers.iter().filter(|(_, p)| p.connected()).count(),
+            tracks: self.tracks.len(),
+            subscriptions: self.peers.iter().map(|(_, p)| p.subscriptions.len()).sum(),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Runs `work`; if it panics, the peer to blame is removed and the others go on.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        if done.is_err() {
+            self.counters.peer_panics += 1;
+            if let Some(key) = self.blame.take()
+                && let Some(peer) = self.peers.get(key)
+            {
+                let peer = peer.id;
+                // Outside of `remove_peer`, which needs a time, nothing of the peer is looked at any more.
+                let now = Now { mono: self.epoch, unix_ms: 0 };
+                self.remove_peer(key, now);
+                self.event(Event::Closed { peer, reason: CloseReason::Internal });
+            }
+        }
+        done.ok()
+    }
+
+    fn path_closed(&mut self, path: Path) {
+        if let Some(key) = self.paths.remove(&path)
+            && let Some(peer) = self.peers.get_mut(key)
+        {
+            peer.ice.forget(path);
+        }
+    }
+
+    /// Sees to it that a peer is looked at no later than `at`.
+    fn arm(&mut self, key: usize, at: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.due.is_none_or(|due| at < due) {
+            peer.due = Some(at);
+            self.timers.push(Reverse((at, Timer::Peer(key))));
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::Peer(key) => {
+                    if self.peers.get(key).is_some_and(|peer| peer.due == Some(at)) {
+                        self.blame = Some(key);
+                        self.guarded(|sfu| sfu.tick_peer(key, now));
+                        self.blame = None;
+                    }
+                }
+                Timer::Room(key) => self.tick_room(key, at, now),
+            }
+        }
+    }
+
+    fn tick_peer(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.due = None;
+        if peer.ice.consent_ends(now.mono) {
+            let peer = peer.id;
+            self.event(Event::ConsentLost { peer });
+        }
+        self.tick_dtls(key, now);
+        self.offer_if_due(key, now);
+        self.send_feedback(key, now);
+        let Some(peer) = self.peers.get(key) else { return };
+        let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
+        let next = [
+            dtls,
+            peer.ice.consent_due(),
+            peer.negotiation.offer_due(),
+            peer.feedback_deadline(&self.tracks),
+        ];
+        if let Some(at) = next.into_iter().flatten().min() {
+            // Never in the past: what was due has been done, and the rest can wait a moment.
+            self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));
+        }
+    }
+
+    /// Resends handshake flights; once keys are there the library has nothing more to say in time.
+    fn tick_dtls(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(path) = peer.ice.selected() else { return };
+        let Some(dtls) = &mut peer.dtls else { return };
+        if dtls.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let control = &mut self.control;
+        let progress = dtls.tick(now.mono, |record| control.push(path, record));
+        if !matches!(progress, dtls::Progress::Going) {
+            self.dtls_progress(key, progress, now);
+        }
+    }
+
+    fn remove_peer(&mut self, key: usize, now: Now) {
+        self.unpublish_all(key, now);
+        let Some(peer) = self.peers.try_remove(key) else { return };
+        self.by_id.remove(&peer.id);
+        for (_, subscription) in &peer.subscriptions {
+            if let Some(track) = self.tracks.get_mut(subscription.track) {
+                track.subscribers.retain(|s| s.peer != key);
+            }
+        }
+        for path in peer.ice.paths() {
+            self.paths.remove(&path);
+            if !matches!(path, Path::Udp { .. }) {
+                self.outputs.push_back(Output::ClosePath(path));
+            }
+        }
+        for generation in [Some(&peer.ice.current), peer.ice.next.as_ref()].into_iter().flatten() {
+            self.ufrags.remove(&generation.local.ufrag);
+        }
+        if let Some(room) = self.rooms.get_mut(peer.room) {
+            room.forget(key);
+            if room.peers.is_empty() {
+                self.rooms_by_id.remove(&room.id);
+                self.ready_rooms.retain(|r| *r != peer.room);
+                self.rooms.remove(peer.room);
+            }
+        }
     }
 }

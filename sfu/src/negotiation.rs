@@ -285,6 +285,26 @@ impl Negotiation {
         left_out
     }
 
+    /// A track has ended: its line sends nothing more.
+    pub(crate) fn retire(&mut self, track: TrackId) {
+        self.retire_gone(|other| other != track);
+        self.wants_offer = true;
+    }
+
+    /// Lines whose track is not `live` send nothing more; whether there were any.
+    pub(crate) fn retire_gone(&mut self, live: impl Fn(TrackId) -> bool) -> bool {
+        let mut any = false;
+        for line in &mut self.lines {
+            if let Outbound::Track { track, .. } = line.outbound
+                && !live(track)
+            {
+                line.outbound = Outbound::Retired;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// A mid that nobody has. All have one width, so that packets of a run have one size.
     fn mint_mid(&mut self, lines: &[Line]) -> Mid {
         loop {

@@ -115,6 +115,15 @@ impl Peer {
         self.srtp.is_some() && self.ice.selected().is_some()
     }
 
+    /// Notes that an SSRC belongs to a track of this peer. When it has too many streams, further ones are dropped later.
+    pub(crate) fn bind_stream(&mut self, ssrc: u32, track: usize) {
+        match self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
+            Some(stream) => stream.track = track,
+            None if self.streams.len() < STREAMS_MAX => self.streams.push(Stream { ssrc, track }),
+            None => {}
+        }
+    }
+
     /// The subscription of a track.
     pub(crate) fn subscription_of(&self, track: crate::TrackId) -> Option<usize> {
         self.subscriptions.iter().find(|(_, s)| s.track_id == track).map(|(key, _)| key)

@@ -36,4 +36,12 @@ impl Room {
             speakers_due: None,
         }
     }
+
+    /// Removes a peer from every list.
+    pub(crate) fn forget(&mut self, peer: usize) {
+        self.peers.retain(|p| *p != peer);
+        self.ready_audio.retain(|p| *p != peer);
+        self.ready_video.retain(|p| *p != peer);
+        self.speakers.retain(|p| *p != peer);
+    }
 }

@@ -51,6 +51,23 @@ impl ExtensionIds {
         }
         ids
     }
+
+    /// Takes ids from another m-line of the same BUNDLE group, where they mean the same.
+    pub(crate) fn merge(&mut self, other: ExtensionIds) {
+        for (ours, theirs) in [
+            (&mut self.mid, other.mid),
+            (&mut self.abs_send_time, other.abs_send_time),
+            (&mut self.transport_cc, other.transport_cc),
+            (&mut self.audio_level, other.audio_level),
+            (&mut self.descriptor, other.descriptor),
+            (&mut self.rid, other.rid),
+            (&mut self.repaired_rid, other.repaired_rid),
+        ] {
+            if theirs != 0 {
+                *ours = theirs;
+            }
+        }
+    }
 }
 
 /// A payload type and that of its retransmissions.
@@ -114,13 +131,6 @@ pub(crate) struct Prepared {
     layout: Layout,
 }
 
-impl Prepared {
-    /// Bytes of header and payload, before the SRTP tag.
-    pub(crate) fn plain_len(&self) -> usize {
-        self.layout.plain_len
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     two_byte: bool,
@@ -140,6 +150,8 @@ pub(crate) struct Subscription {
     pub(crate) enabled: bool,
     /// Agreed with the subscriber.
     pub(crate) outlet: Option<Outlet>,
+    /// It has an outlet but has not started.
+    pub(crate) fresh_outlet: bool,
     /// It waits in its peer's list for [`crate::Sfu::next_run`].
     pub(crate) pending: bool,
     /// The next packet of the ring to look at.
@@ -178,6 +190,7 @@ impl Subscription {
             participant: of.participant.clone(),
             enabled: true,
             outlet: None,
+            fresh_outlet: false,
             pending: false,
             cursor: 0,
             ssrc: draw.ssrc,
@@ -203,6 +216,11 @@ impl Subscription {
     pub(crate) fn start(&mut self, ring: &Ring) {
         self.cursor = ring.next();
         self.waits_for_start = true;
+    }
+
+    /// Bytes of header and payload that a packet would have, before the SRTP tag.
+    pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
+        self.layout(packet, 0).plain_len
     }
 
     /// Decides what becomes of a packet: `None` if it is not to be sent.

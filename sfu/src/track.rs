@@ -224,6 +224,11 @@ impl Layer {
 }
 
 impl Layer {
+    /// When its last packet came; `now` if none has.
+    pub(crate) fn last_packet(&self, now: Instant) -> Instant {
+        self.ring.next().checked_sub(1).and_then(|last| self.ring.packet(last)).map_or(now, |p| p.arrival)
+    }
+
     /// The publisher sends this layer under a new SSRC: numbers and timestamps start anew.
     pub(crate) fn restart(&mut self, ssrc: u32, first_seq: u16) {
         self.ssrc = ssrc;

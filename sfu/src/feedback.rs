@@ -1,0 +1,230 @@
+//! RTCP: what clients report and ask for, and what is due to them from time to time.
+
+use std::time::{Duration, Instant};
+
+use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
+use crate::rtcp::{self, Packet, ReportBlock};
+use crate::track::{Layer, SenderClock, Track};
+use crate::{Drop, Kind, Now, Sfu};
+
+/// Compounds are kept below this, so that they fit a datagram with their tag.
+const COMPOUND_BYTES_MAX: usize = 1_100;
+/// The SSRC under which we send reports and feedback.
+const OWN_SSRC: u32 = 1;
+
+impl Sfu {
+    pub(crate) fn on_rtcp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+        let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
+        let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
+        let len = srtp.opener.open_rtcp(datagram).map_err(Drop::from)?;
+        let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
+        for packet in rtcp::parse(plain) {
+            match packet {
+                Packet::SenderReport { ssrc, ntp, rtp_timestamp, .. } => {
+                    self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
+                }
+                Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
+                Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
+                Packet::Fir { entries, .. } => {
+                    for (media, _) in entries {
+                        self.on_keyframe_request(key, media, now.mono);
+                    }
+                }
+                Packet::Malformed => return Err(Drop::RtcpMalformed),
+                // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
+                // signaling does not say better, and may name another's stream.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Only the publisher's own streams: a report about another's SSRC finds nothing.
+    fn note_sender_clock(&mut self, key: usize, ssrc: u32, ntp: u64, timestamp: u32, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let Some(stream) = peer.streams.iter().find(|s| s.ssrc == ssrc) else { return };
+        let Some(track) = self.tracks.get_mut(stream.track) else { return };
+        if let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == ssrc) {
+            layer.clock = Some(SenderClock { ntp, timestamp, arrival: now });
+        }
+    }
+
+    fn on_nack(&mut self, key: usize, media: u32, lost: rtcp::Nacks<'_>, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some((subscription_key, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == media) else {
+            return;
+        };
+        let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) else { return };
+        let mut queued = false;
+        for seq in lost {
+            self.counters.nack_in += 1;
+            if peer.resends.len() >= RESENDS_MAX {
+                break;
+            }
+            if let Some(resend) = subscription.resendable(seq, &layer.ring, now) {
+                peer.resends.push_back((subscription_key, resend));
+                queued = true;
+            }
+        }
+        if queued {
+            self.queue_resends(key);
+        }
+    }
+
+    fn on_keyframe_request(&mut self, key: usize, media: u32, now: Instant) {
+        self.counters.keyframe_requests_in += 1;
+        let Some(peer) = self.peers.get(key) else { return };
+        let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
+        self.want_keyframe(subscription.track, now);
+    }
+
+    /// Asks the publisher of a track for a keyframe as soon as its window allows.
+    pub(crate) fn want_keyframe(&mut self, track: usize, now: Instant) {
+        let Some(track) = self.tracks.get_mut(track).filter(|track| track.kind == Kind::Video) else { return };
+        let publisher = track.publisher;
+        let Some(layer) = track.layers.first_mut() else { return };
+        layer.keyframes.want(now);
+        if let Some(due) = layer.keyframes.due() {
+            self.arm(publisher, due);
+        }
+    }
+
+    /// Sends what is due to a peer: transport feedback, NACKs, keyframe requests, reports.
+    pub(crate) fn send_feedback(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(path) = peer.ice.selected() else { return };
+        let Some(srtp) = &mut peer.srtp else { return };
+        let mut compounds = Compounds { scratch: &mut self.scratch, control: &mut self.control, srtp, path };
+
+        if peer.feedback_due.is_some_and(|due| due <= now.mono) {
+            peer.feedback_due = None;
+            let media = peer.streams.first().map_or(0, |stream| stream.ssrc);
+            while compounds.start(|out| peer.arrivals.write_feedback(OWN_SSRC, media, out)) {}
+            if peer.arrivals.is_pending() {
+                peer.feedback_due = Some(now.mono + FEEDBACK_INTERVAL);
+            }
+        }
+        for track in &peer.published {
+            let Some(layer) = self.tracks.get_mut(*track).and_then(|t| t.layers.first_mut()) else { continue };
+            self.sequences.clear();
+            layer.reception.take_nacks(now.mono, &mut self.sequences);
+            if !self.sequences.is_empty() {
+                self.counters.nack_out += self.sequences.len() as u64;
+                let lost = self.sequences.iter().copied();
+                compounds.send(|out| rtcp::write_nack(OWN_SSRC, layer.ssrc, lost, out));
+            }
+            if layer.keyframes.take(now.mono) {
+                self.counters.keyframe_requests_out += 1;
+                compounds.send(|out| rtcp::write_pli(OWN_SSRC, layer.ssrc, out));
+            }
+        }
+        if peer.report_due <= now.mono {
+            peer.report_due = now.mono + REPORT_INTERVAL;
+            let blocks = report_blocks(&peer.published, &mut self.tracks, now.mono);
+            if !blocks.is_empty() {
+                compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
+            }
+            send_sender_reports(&peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+        }
+    }
+}
+
+/// Seals compounds one by one into the control queue.
+struct Compounds<'a> {
+    scratch: &'a mut Vec<u8>,
+    control: &'a mut crate::egress::Control,
+    srtp: &'a mut crate::peer::Srtp,
+    path: crate::Path,
+}
+
+impl Compounds<'_> {
+    /// One compound of what `write` appends; whether it appended anything.
+    fn start(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        self.scratch.clear();
+        let wrote = write(self.scratch);
+        self.finish();
+        wrote
+    }
+
+    fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        write(self.scratch);
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        if !self.scratch.is_empty() && self.srtp.sealer.seal_rtcp(self.scratch).is_some() {
+            self.control.push(self.path, self.scratch);
+        }
+        self.scratch.clear();
+    }
+}
+
+fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Instant) -> Vec<ReportBlock> {
+    let mut blocks = Vec::new();
+    for key in published {
+        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.first_mut()) else { continue };
+        let (highest, fraction, lost, jitter) = layer.reception.report();
+        let (last, delay) = layer.clock.map_or((0, 0), |clock| {
+            let delay = now.saturating_duration_since(clock.arrival);
+            ((clock.ntp >> 16) as u32, (delay.as_micros() * 65_536 / 1_000_000) as u32)
+        });
+        blocks.push(ReportBlock {
+            ssrc: layer.ssrc,
+            fraction_lost: fraction,
+            cumulative_lost: lost,
+            extended_highest_sequence: highest,
+            jitter,
+            last_sender_report: last,
+            delay_since_last_sender_report: delay,
+        });
+    }
+    blocks
+}
+
+/// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
+/// together (RFC 3550 §6.4.1).
+fn send_sender_reports(
+    subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    tracks: &slab::Slab<Track>,
+    compounds: &mut Compounds<'_>,
+    now: Instant,
+) {
+    compounds.scratch.clear();
+    for (_, subscription) in subscriptions {
+        let Some(track) = tracks.get(subscription.track) else { continue };
+        let Some(layer) = track.layers.first() else { continue };
+        let Some((ntp, timestamp)) = sender_time(layer, track.clock_rate(), now) else { continue };
+        let Some(offset) = subscription.timestamp_offset(layer.epoch) else { continue };
+        if subscription.packets == 0 {
+            continue;
+        }
+        let out = &mut *compounds.scratch;
+        let timestamp = timestamp.wrapping_add(offset);
+        rtcp::write_sender_report(subscription.ssrc, ntp, timestamp, subscription.packets, subscription.octets, &[], out);
+        rtcp::write_sdes_cname(subscription.ssrc, &subscription.participant, out);
+        if out.len() > COMPOUND_BYTES_MAX {
+            compounds.finish();
+        }
+    }
+    compounds.finish();
+}
+
+/// The publisher's NTP time now, and the timestamp that goes with it.
+fn sender_time(layer: &Layer, clock_rate: u32, now: Instant) -> Option<(u64, u32)> {
+    let clock = layer.clock?;
+    let elapsed = now.saturating_duration_since(clock.arrival).min(Duration::from_secs(3_600));
+    let ntp = clock.ntp.wrapping_add(((elapsed.as_nanos() << 32) / 1_000_000_000) as u64);
+    let units = elapsed.as_micros() * u128::from(clock_rate) / 1_000_000;
+    Some((ntp, clock.timestamp.wrapping_add(units as u32)))
+}
+
+impl Peer {
+    /// When [`Sfu::send_feedback`] has something to do.
+    pub(crate) fn feedback_deadline(&self, tracks: &slab::Slab<Track>) -> Option<Instant> {
+        self.srtp.as_ref()?;
+        let layers = self.published.iter().filter_map(|t| tracks.get(*t)?.layers.first());
+        let media = layers.flat_map(|l| [l.reception.nack_due(), l.keyframes.due()]).flatten().min();
+        [Some(self.report_due), self.feedback_due, media].into_iter().flatten().min()
+    }
+}

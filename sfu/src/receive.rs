@@ -1,0 +1,342 @@
+//! What comes in: one datagram to its peer, STUN to ICE, DTLS to the handshake, RTP to its track.
+
+use turn_server::stun::{self, Message, Method, Writer};
+
+use crate::dtls::{Dtls, Progress};
+use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, STREAMS_MAX, Srtp, Stream};
+use crate::ring::Incoming;
+use crate::rtp::{self, Class, Header};
+use crate::srtp::Rejected;
+use crate::track::{Arrival, Layer};
+use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
+
+/// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
+const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// The header extensions of a packet that mean something to us.
+#[derive(Default)]
+struct Extensions<'a> {
+    mid: Option<&'a [u8]>,
+    transport_seq: Option<u16>,
+    level: Option<u8>,
+    descriptor: &'a [u8],
+}
+
+impl From<Rejected> for Drop {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Malformed => Drop::RtpMalformed,
+            Rejected::Authentication => Drop::Authentication,
+            Rejected::Replay => Drop::Replay,
+            Rejected::TooManyStreams => Drop::TooManyStreams,
+        }
+    }
+}
+
+impl Sfu {
+    /// The hot path in: one datagram, decrypted in place. What it causes to be sent waits for [`Sfu::next_run`].
+    pub fn receive(&mut self, path: Path, datagram: &mut [u8], now: Now) {
+        self.counters.datagrams_in += 1;
+        self.counters.bytes_in += datagram.len() as u64;
+        self.guarded(|sfu| {
+            if let Err(reason) = sfu.dispatch(path, datagram, now) {
+                sfu.counters.drops[reason as usize] += 1;
+            }
+            sfu.blame = None;
+        });
+    }
+
+    fn dispatch(&mut self, path: Path, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+        let class = rtp::classify(datagram);
+        if class == Class::Stun {
+            return self.on_stun(path, datagram, now);
+        }
+        if class == Class::Other {
+            return Err(Drop::Unknown);
+        }
+        let key = *self.paths.get(&path).ok_or(Drop::UnknownPath)?;
+        self.blame = Some(key);
+        match class {
+            Class::Dtls => self.on_dtls(key, datagram, now),
+            Class::Rtcp => self.on_rtcp(key, datagram, now),
+            _ => self.on_rtp(key, datagram, now),
+        }
+    }
+
+    /// RFC 8445 §7.3: a check is valid by our password, whatever address it comes from.
+    fn on_stun(&mut self, path: Path, datagram: &[u8], now: Now) -> Result<(), Drop> {
+        let message = Message::parse(datagram).ok_or(Drop::StunMalformed)?;
+        if message.class() != stun::Class::Request || message.method() != Method::BINDING {
+            // We send no requests, so nothing else is meant for us; indications are keepalives.
+            return Ok(());
+        }
+        let (ours, theirs) = message.username().and_then(|name| name.split_once(':')).ok_or(Drop::StunMalformed)?;
+        let key = *self.ufrags.get(ours).ok_or(Drop::StunUnknownUfrag)?;
+        self.blame = Some(key);
+        let peer = self.peers.get_mut(key).ok_or(Drop::StunUnknownUfrag)?;
+        let generation = peer.ice.generation(ours).ok_or(Drop::StunUnknownUfrag)?;
+        if generation.remote_ufrag.as_ref().is_some_and(|known| known != theirs) {
+            // An RTCPeerConnection that this peer no longer has.
+            return Err(Drop::StunUnknownUfrag);
+        }
+        if !message.check_integrity(generation.local.pwd.as_bytes()) {
+            return Err(Drop::StunIntegrity);
+        }
+        let pwd = generation.local.pwd.clone();
+        self.answer_check(path, &message, &pwd);
+        if message.unknown_comprehension_required().next().is_none() && message.ice_controlled().is_none() {
+            let ours = ours.to_owned();
+            self.check_passed(key, path, &ours, message.use_candidate(), now);
+        }
+        Ok(())
+    }
+
+    fn answer_check(&mut self, path: Path, message: &Message<'_>, pwd: &str) {
+        let id = message.transaction_id();
+        self.scratch.clear();
+        let out = &mut self.scratch;
+        if message.unknown_comprehension_required().next().is_some() {
+            Writer::error(out, Method::BINDING, id, 420, "Unknown Attribute")
+                .unknown_attributes(message.unknown_comprehension_required())
+                .integrity(pwd.as_bytes())
+                .fingerprint();
+        } else if message.ice_controlled().is_some() {
+            // We are lite, so the client must be controlling (RFC 8445 §6.1.1).
+            Writer::error(out, Method::BINDING, id, 487, "Role Conflict").integrity(pwd.as_bytes()).fingerprint();
+        } else {
+            let mapped = match path {
+                Path::Udp { remote, .. } => remote,
+                Path::Relay { peer, .. } => peer,
+                Path::Tcp { remote, .. } => remote,
+            };
+            Writer::success(out, Method::BINDING, id).xor_mapped_address(mapped).integrity(pwd.as_bytes()).fingerprint();
+        }
+        self.control.push(path, &self.scratch);
+    }
+
+    fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
+        // An address speaks for whoever proved it last; keys keep peers apart in any case.
+        if let Some(other) = self.paths.insert(path, key)
+            && other != key
+            && let Some(other) = self.peers.get_mut(other)
+        {
+            other.ice.forget(path);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.ice.next.as_ref().is_some_and(|next| next.local.ufrag == ours)
+            && let Some(next) = peer.ice.next.take()
+        {
+            let old = std::mem::replace(&mut peer.ice.current, next);
+            self.ufrags.remove(&old.local.ufrag);
+        }
+        let checked = peer.ice.checked(path, nominated, now.mono);
+        if let Some(evicted) = checked.evicted {
+            self.paths.remove(&evicted);
+            self.outputs.push_back(crate::Output::ClosePath(evicted));
+        }
+        let early = std::mem::take(&mut peer.early_dtls);
+        for datagram in &early {
+            let _ = self.on_dtls(key, datagram, now);
+        }
+        self.arm(key, now.mono);
+    }
+
+    pub(crate) fn on_dtls(&mut self, key: usize, datagram: &[u8], now: Now) -> Result<(), Drop> {
+        let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
+        let Some(path) = peer.ice.selected() else { return Err(Drop::UnknownPath) };
+        let Some(expected) = peer.remote_fingerprint else {
+            // The client's answer is still on its way over the socket.
+            if peer.early_dtls.len() < EARLY_DTLS_MAX {
+                peer.early_dtls.push(datagram.to_vec());
+            }
+            return Ok(());
+        };
+        let identity = &self.identity;
+        let dtls = peer.dtls.get_or_insert_with(|| Dtls::new(identity, expected, datagram, now.mono));
+        let control = &mut self.control;
+        let progress = dtls.handle(datagram, now.mono, |record| control.push(path, record));
+        self.dtls_progress(key, progress, now);
+        Ok(())
+    }
+
+    pub(crate) fn dtls_progress(&mut self, key: usize, progress: Progress, now: Now) {
+        match progress {
+            Progress::Going => self.arm(key, now.mono),
+            Progress::Connected(keys) => {
+                let Some(peer) = self.peers.get_mut(key) else { return };
+                let (opener, sealer) = *keys;
+                peer.srtp = Some(Srtp { opener, sealer });
+                let id = peer.id;
+                self.counters.dtls_connected += 1;
+                self.event(Event::Connected { peer: id });
+                self.start_subscriptions(key, now);
+                self.arm(key, now.mono);
+            }
+            Progress::Ended => {
+                let Some(peer) = self.peers.get(key) else { return };
+                if peer.srtp.is_none() {
+                    self.counters.dtls_failed += 1;
+                }
+                let id = peer.id;
+                self.remove_peer(key, now);
+                self.event(Event::Closed { peer: id, reason: CloseReason::Dtls });
+            }
+        }
+    }
+
+    fn on_rtp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+        let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
+        let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
+        let header = rtp::parse(datagram).ok_or(Drop::RtpMalformed)?;
+        let (len, _) =
+            srtp.opener.open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number).map_err(Drop::from)?;
+        let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
+        let extensions = read_extensions(peer, plain, &header);
+        if let Some(seq) = extensions.transport_seq {
+            peer.arrivals.record(seq, now.mono);
+            if peer.feedback_due.is_none() {
+                let due = now.mono + FEEDBACK_INTERVAL;
+                peer.feedback_due = Some(due);
+                self.arm(key, due);
+            }
+        }
+        let payload = rtp::payload(plain, &header).ok_or(Drop::RtpMalformed)?;
+        let track = self.track_of(key, &header, extensions.mid)?;
+        self.on_media(key, track, &header, &extensions, payload, now)
+    }
+
+    /// The track that a packet belongs to: by SSRC, else by mid, else by a payload type that only one m-line has.
+    fn track_of(&mut self, key: usize, header: &Header, mid: Option<&[u8]>) -> Result<usize, Drop> {
+        let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
+        if let Some(stream) = peer.streams.iter().find(|s| s.ssrc == header.ssrc) {
+            return Ok(stream.track);
+        }
+        let tracks = &self.tracks;
+        let mut candidates = peer.published.iter().copied().filter(|track| {
+            tracks.get(*track).is_some_and(|track| match mid {
+                Some(mid) => track.mid.as_bytes() == mid,
+                None => track.codecs.iter().any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
+            })
+        });
+        let track = candidates.next().ok_or(Drop::UnknownStream)?;
+        if candidates.next().is_some() {
+            return Err(Drop::UnknownStream);
+        }
+        drop(candidates);
+        if peer.streams.len() == STREAMS_MAX {
+            return Err(Drop::TooManyStreams);
+        }
+        peer.streams.push(Stream { ssrc: header.ssrc, track });
+        Ok(track)
+    }
+
+    fn on_media(
+        &mut self,
+        key: usize,
+        track_key: usize,
+        header: &Header,
+        extensions: &Extensions<'_>,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<(), Drop> {
+        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
+        let payload_type = header.payload_type;
+        let codec = track
+            .codecs
+            .iter()
+            .position(|c| c.payload_type == payload_type || c.rtx == Some(payload_type))
+            .ok_or(Drop::UnknownPayloadType)?;
+        let repaired = track.codecs[codec].payload_type != payload_type;
+        let (seq, payload) = if repaired {
+            self.counters.rtx_in += 1;
+            // RFC 4588 §4: the original sequence number stands before the payload. Less is padding for probing.
+            let (osn, rest) = payload.split_first_chunk::<2>().ok_or(Drop::Padding)?;
+            (u16::from_be_bytes(*osn), rest)
+        } else {
+            (header.sequence_number, payload)
+        };
+        let nack = track.codecs[codec].feedback.nack;
+        let video_codec = track.video_codec(codec as u8);
+        let (kind, clock_rate) = (track.kind, track.clock_rate());
+        let layer = layer_of(&mut track.layers, header.ssrc, seq, repaired, now)?;
+        let Arrival::New { seq, gap_too_large } = layer.reception.arrive(seq, nack, now.mono) else {
+            return Err(Drop::Duplicate);
+        };
+        if !repaired {
+            layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
+        }
+        let start = match video_codec {
+            Some(codec) => keyframe::starts_keyframe(codec, payload),
+            None => !payload.is_empty(),
+        };
+        if kind == Kind::Video && start {
+            layer.keyframes.arrived();
+        }
+        if gap_too_large && kind == Kind::Video {
+            layer.keyframes.want(now.mono);
+        }
+        let epoch = layer.epoch;
+        let incoming = Incoming {
+            seq,
+            epoch,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            codec: codec as u8,
+            start,
+            level: extensions.level,
+            descriptor: extensions.descriptor,
+            payload,
+        };
+        layer.ring.push(incoming, now.mono);
+        let due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
+        if let Some(level) = extensions.level {
+            track.note_level(level);
+        }
+        if !std::mem::replace(&mut track.fresh, true) {
+            self.fresh.push(track_key);
+        }
+        self.counters.rtp_in += 1;
+        if let Some(due) = due {
+            self.arm(key, due);
+        }
+        Ok(())
+    }
+}
+
+/// The layer that a packet belongs to; the first packet of a track makes it.
+fn layer_of(layers: &mut Vec<Layer>, ssrc: u32, seq: u16, repaired: bool, now: Now) -> Result<&mut Layer, Drop> {
+    if layers.is_empty() {
+        if repaired {
+            return Err(Drop::UnknownStream);
+        }
+        layers.push(Layer::new(ssrc, seq));
+    }
+    let layer = layers.first_mut().ok_or(Drop::UnknownStream)?;
+    if !repaired && layer.ssrc != ssrc {
+        if now.mono.saturating_duration_since(layer.last_packet(now.mono)) < STREAM_SILENCE {
+            return Err(Drop::UnknownStream);
+        }
+        layer.restart(ssrc, seq);
+    }
+    Ok(layer)
+}
+
+fn read_extensions<'a>(peer: &Peer, plain: &'a [u8], header: &Header) -> Extensions<'a> {
+    let ids = &peer.inbound_ids;
+    let mut found = Extensions::default();
+    for (id, body) in rtp::extensions(plain, header) {
+        if id == 0 {
+            continue;
+        }
+        if id == ids.transport_cc {
+            found.transport_seq = body.first_chunk::<2>().map(|b| u16::from_be_bytes(*b));
+        } else if id == ids.mid {
+            found.mid = Some(body);
+        } else if id == ids.audio_level {
+            found.level = body.first().copied();
+        } else if id == ids.descriptor {
+            found.descriptor = body;
+        }
+    }
+    found
+}

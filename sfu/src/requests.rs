@@ -1,0 +1,629 @@
+//! What signaling asks: joins, descriptions, subscriptions, leaves.
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+
+use crate::ice::{Credentials, Generation, Ice};
+use crate::negotiation::{Line, Negotiation, Outbound, Refused, Wanted};
+use crate::peer::{Budget, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::room::Room;
+use crate::sdp::{self, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
+use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
+use crate::track::{Subscriber, Track};
+use crate::{
+    Description, Event, Kind, Now, PeerId, Refusal, Request, RoomId, Sfu, TrackHint, TrackId, TrackInfo, TrackLine,
+    Unavailable, twcc,
+};
+
+impl Sfu {
+    pub(crate) fn request(&mut self, request: Request, now: Now) {
+        if let Request::Join { peer, room, participant, auto_subscribe, offer_first } = request {
+            return self.join(peer, room, participant, auto_subscribe, offer_first, now);
+        }
+        let id = match &request {
+            Request::Join { peer, .. }
+            | Request::Offer { peer, .. }
+            | Request::Answer { peer, .. }
+            | Request::Reoffer { peer }
+            | Request::RestartIce { peer }
+            | Request::Subscription { peer, .. }
+            | Request::Mute { peer, .. }
+            | Request::Leave { peer } => *peer,
+        };
+        let Some(key) = self.by_id.get(&id).copied() else { return };
+        self.blame = Some(key);
+        match request {
+            Request::Offer { sdp, tracks, saw_ours, .. } => self.on_offer(key, &sdp, &tracks, saw_ours, now),
+            Request::Answer { sdp, .. } => self.on_answer(key, &sdp, now),
+            Request::Reoffer { .. } => self.reoffer(key, now),
+            Request::RestartIce { .. } => self.restart_ice(key, now),
+            Request::Subscription { track, enabled, .. } => self.set_subscription(key, track, enabled, now),
+            Request::Mute { track, muted, .. } => {
+                if let Some(track) = self.tracks_by_id.get(&track).and_then(|t| self.tracks.get_mut(*t))
+                    && track.publisher == key
+                {
+                    track.muted = muted;
+                }
+            }
+            Request::Leave { .. } => self.remove_peer(key, now),
+            Request::Join { .. } => {}
+        }
+        self.blame = None;
+    }
+
+    fn join(&mut self, id: PeerId, room_id: RoomId, participant: Arc<str>, auto: bool, offer_first: bool, now: Now) {
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let room = *self.rooms_by_id.entry(room_id).or_insert_with(|| self.rooms.insert(Room::new(room_id)));
+        let local = Credentials::random(&mut self.rng);
+        let ufrag = local.ufrag.clone();
+        let peer = Peer {
+            id,
+            room,
+            participant,
+            auto_subscribe: auto,
+            ice: Ice::new(local, now.mono),
+            dtls: None,
+            early_dtls: Vec::new(),
+            remote_fingerprint: None,
+            srtp: None,
+            negotiation: Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono),
+            inbound_ids: ExtensionIds::default(),
+            streams: Vec::new(),
+            published: Vec::new(),
+            arrivals: twcc::Recorder::new(),
+            feedback_due: None,
+            subscriptions: slab::Slab::new(),
+            pending_audio: Vec::new(),
+            pending_video: Vec::new(),
+            ready_audio: false,
+            ready_video: false,
+            resends: std::collections::VecDeque::new(),
+            resend_budget: Budget::new(now.mono),
+            stamps: Stamps { transport_seq: 0, abs_send_time: 0 },
+            report_due: now.mono + REPORT_INTERVAL,
+            due: None,
+        };
+        let key = self.peers.insert(peer);
+        self.by_id.insert(id, key);
+        self.ufrags.insert(ufrag, key);
+        self.rooms[room].peers.push(key);
+        if auto {
+            let tracks: Vec<usize> =
+                self.rooms[room].peers.iter().filter_map(|p| self.peers.get(*p)).flat_map(|p| p.published.clone()).collect();
+            for track in tracks {
+                self.subscribe(key, track, now);
+            }
+        }
+        self.arm(key, now.mono);
+    }
+
+    fn refuse(&mut self, key: usize, description: Description, (refusal, message): Refused) {
+        if let Some(peer) = self.peers.get(key) {
+            let peer = peer.id;
+            self.event(Event::Refused { peer, description, refusal, message });
+        }
+    }
+
+    fn on_offer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], saw_ours: bool, now: Now) {
+        match self.take_offer(key, sdp, hints, saw_ours, now) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.reconcile(key, now);
+                let (sdp, tracks) = self.describe(key, Setup::Passive);
+                let Some(peer) = self.peers.get(key) else { return };
+                let peer = peer.id;
+                self.event(Event::Answer { peer, sdp, tracks });
+                self.arm(key, now.mono);
+            }
+            Err(refused) => self.refuse(key, Description::Offer, refused),
+        }
+    }
+
+    /// Whether the offer is to be answered; `false` for one that crossed ours.
+    fn take_offer(
+        &mut self,
+        key: usize,
+        sdp: &str,
+        hints: &[TrackHint],
+        saw_ours: bool,
+        now: Now,
+    ) -> Result<bool, Refused> {
+        let offer = parse(sdp)?;
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
+        if peer.negotiation.offered.is_some() {
+            if saw_ours {
+                return Ok(false);
+            }
+            self.roll_back(key);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
+        if peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != offer.origin) {
+            // Another RTCPeerConnection: nothing of the old one is left.
+            self.reset_peer(key, now);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
+        check_transport(peer, &offer)?;
+        let rng = &mut self.rng;
+        peer.negotiation.apply_offer(&offer, hints, || TrackId(rng.random()))?;
+        self.apply_transport(key, &offer, true, now);
+        Ok(true)
+    }
+
+    fn on_answer(&mut self, key: usize, sdp: &str, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.negotiation.offered.is_none() {
+            // The answer to an offer that a crossing one of the client's replaced.
+            return;
+        }
+        if let Err(refused) = self.take_answer(key, sdp, now) {
+            self.refuse(key, Description::Answer, refused);
+        }
+    }
+
+    fn take_answer(&mut self, key: usize, sdp: &str, now: Now) -> Result<(), Refused> {
+        let answer = parse(sdp)?;
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
+        let new_connection = peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
+        if !new_connection {
+            check_transport(peer, &answer)?;
+        }
+        let offered: Vec<TrackId> = peer.negotiation.offered.iter().flatten().filter_map(Line::sends).collect();
+        let rng = &mut self.rng;
+        peer.negotiation.apply_answer(&answer, || TrackId(rng.random()))?;
+        let refused: Vec<TrackId> =
+            offered.into_iter().filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t))).collect();
+        if new_connection {
+            self.reset_transport(key);
+        }
+        self.apply_transport(key, &answer, false, now);
+        for track in refused {
+            self.tell_unavailable(key, track, Unavailable::Codec);
+        }
+        self.reconcile(key, now);
+        self.arm(key, now.mono);
+        Ok(())
+    }
+
+    /// ICE and DTLS parameters of a client's description. A new ufrag in an offer is an ICE restart.
+    fn apply_transport(&mut self, key: usize, description: &Sdp, offer: bool, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(media) = description.media.iter().find(|m| !m.rejected) else { return };
+        let ufrag = media.ice_ufrag.clone();
+        peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
+        if let Some(next) = &mut peer.ice.next {
+            if next.remote_ufrag.is_none() || !offer {
+                next.remote_ufrag = ufrag;
+            } else if next.remote_ufrag != ufrag && peer.ice.current.remote_ufrag != ufrag {
+                next.remote_ufrag = ufrag;
+            }
+        } else if peer.ice.current.remote_ufrag.is_none() {
+            peer.ice.current.remote_ufrag = ufrag;
+        } else if peer.ice.current.remote_ufrag != ufrag {
+            let local = Credentials::random(&mut self.rng);
+            self.ufrags.insert(local.ufrag.clone(), key);
+            peer.ice.next = Some(Generation { local, remote_ufrag: ufrag });
+        }
+        let early = std::mem::take(&mut peer.early_dtls);
+        for datagram in &early {
+            let _ = self.on_dtls(key, datagram, now);
+        }
+    }
+
+    /// Takes back our unanswered offer, as if it had never been made.
+    fn roll_back(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.negotiation.offered = None;
+        peer.negotiation.wants_offer = true;
+        if peer.ice.next.as_ref().is_some_and(|next| next.remote_ufrag.is_none())
+            && let Some(next) = peer.ice.next.take()
+        {
+            self.ufrags.remove(&next.local.ufrag);
+        }
+    }
+
+    /// Forgets the client's RTCPeerConnection; seat and wishes stay.
+    fn reset_peer(&mut self, key: usize, now: Now) {
+        self.unpublish_all(key, now);
+        self.reset_transport(key);
+        let local = Credentials::random(&mut self.rng);
+        let session_id = self.rng.random::<u64>() >> 2;
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        self.ufrags.remove(&peer.ice.current.local.ufrag);
+        if let Some(next) = &peer.ice.next {
+            self.ufrags.remove(&next.local.ufrag);
+        }
+        self.ufrags.insert(local.ufrag.clone(), key);
+        peer.ice = Ice::new(local, now.mono);
+        peer.negotiation = Negotiation::new(session_id, true, now.mono);
+        for (_, subscription) in &mut peer.subscriptions {
+            subscription.outlet = None;
+            subscription.told_unavailable = false;
+        }
+    }
+
+    /// Forgets keys, paths and streams: another RTCPeerConnection answers.
+    fn reset_transport(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        for path in peer.ice.paths() {
+            self.paths.remove(&path);
+        }
+        peer.ice.forget_all();
+        peer.dtls = None;
+        peer.early_dtls.clear();
+        peer.remote_fingerprint = None;
+        peer.srtp = None;
+        peer.streams.clear();
+        peer.arrivals = twcc::Recorder::new();
+        peer.resends.clear();
+    }
+
+    fn reoffer(&mut self, key: usize, now: Now) {
+        self.roll_back(key);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.negotiation.may_offer = true;
+        peer.negotiation.offer_from = now.mono;
+        self.arm(key, now.mono);
+    }
+
+    fn restart_ice(&mut self, key: usize, now: Now) {
+        self.roll_back(key);
+        let local = Credentials::random(&mut self.rng);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.negotiation.lines.iter().all(|line| line.rejected) {
+            return;
+        }
+        if let Some(old) = peer.ice.next.replace(Generation { local: local.clone(), remote_ufrag: None }) {
+            self.ufrags.remove(&old.local.ufrag);
+        }
+        self.ufrags.insert(local.ufrag, key);
+        peer.negotiation.wants_offer = true;
+        peer.negotiation.offer_from = now.mono;
+        self.arm(key, now.mono);
+    }
+
+    fn set_subscription(&mut self, key: usize, track: TrackId, enabled: bool, now: Now) {
+        let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(subscription_key) = peer.subscription_of(track) else {
+            let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
+            if enabled && same_room == self.peers.get(key).map(|p| p.room) {
+                self.subscribe(key, track_key, now);
+            }
+            return;
+        };
+        let subscription = &mut peer.subscriptions[subscription_key];
+        if enabled && !subscription.enabled {
+            subscription.enabled = true;
+            if let Some(layer) = self.tracks.get(track_key).and_then(|t| t.layers.first()) {
+                subscription.start(&layer.ring);
+            }
+            self.want_keyframe(track_key, now.mono);
+        } else if !enabled {
+            subscription.enabled = false;
+        }
+    }
+
+    /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
+    pub(crate) fn subscribe(&mut self, key: usize, track_key: usize, now: Now) {
+        let draw = Draw {
+            ssrc: self.unused_ssrc(key),
+            rtx_ssrc: self.unused_ssrc(key),
+            first_seq: self.rng.random(),
+            first_rtx: self.rng.random(),
+        };
+        let Some(track) = self.tracks.get_mut(track_key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if track.publisher == key || peer.subscription_of(track.id).is_some() {
+            return;
+        }
+        if track.kind == Kind::Video && peer.video_subscriptions() >= VIDEO_SUBSCRIPTIONS_MAX {
+            let (peer, track) = (peer.id, track.id);
+            return self.event(Event::TrackUnavailable { peer, track, reason: Unavailable::Limit });
+        }
+        let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
+        track.subscribers.push(Subscriber { peer: key, subscription });
+        peer.negotiation.wants_offer = true;
+        self.arm(key, now.mono);
+    }
+
+    fn unused_ssrc(&mut self, key: usize) -> u32 {
+        loop {
+            let ssrc: u32 = self.rng.random();
+            let used = self
+                .peers
+                .get(key)
+                .is_some_and(|p| p.subscriptions.iter().any(|(_, s)| s.ssrc == ssrc || s.rtx_ssrc == ssrc));
+            // 0 and our own report SSRC stay free.
+            if ssrc > 1 && !used {
+                return ssrc;
+            }
+        }
+    }
+
+    fn tell_unavailable(&mut self, key: usize, track: TrackId, reason: Unavailable) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(subscription) = peer.subscription_of(track) else { return };
+        if !std::mem::replace(&mut peer.subscriptions[subscription].told_unavailable, true) {
+            let peer = peer.id;
+            self.event(Event::TrackUnavailable { peer, track, reason });
+        }
+    }
+
+    /// Makes the peer's tracks and subscriptions what its agreed lines say.
+    fn reconcile(&mut self, key: usize, now: Now) {
+        self.reconcile_inbound(key, now);
+        self.reconcile_outbound(key);
+        self.start_subscriptions(key, now);
+    }
+
+    fn reconcile_inbound(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let lines: Vec<Line> = peer.negotiation.lines.iter().filter(|l| !l.rejected).cloned().collect();
+        peer.inbound_ids = ExtensionIds::default();
+        for line in &lines {
+            if line.inbound.is_some() {
+                peer.inbound_ids.merge(ExtensionIds::of(&line.extensions));
+            }
+        }
+        let live = |id: TrackId| lines.iter().any(|l| l.inbound.as_ref().is_some_and(|i| i.track == id && i.sending));
+        let gone: Vec<usize> =
+            peer.published.iter().copied().filter(|t| self.tracks.get(*t).is_none_or(|t| !live(t.id))).collect();
+        for track in gone {
+            self.unpublish(track, now);
+        }
+        for line in &lines {
+            let Some(inbound) = line.inbound.as_ref().filter(|i| i.sending) else { continue };
+            let track_key = match self.tracks_by_id.get(&inbound.track) {
+                Some(existing) => *existing,
+                None => self.publish(key, line, inbound, now),
+            };
+            let (Some(track), Some(peer)) = (self.tracks.get_mut(track_key), self.peers.get_mut(key)) else { continue };
+            // Indices into the codecs are in the ring: they may grow in number but not change their order.
+            if track.layers.is_empty() {
+                track.codecs.clone_from(&line.codecs);
+            }
+            let ssrcs = inbound.ssrcs.iter().chain(inbound.rtx_ssrcs.iter().map(|(_, rtx)| rtx));
+            for ssrc in ssrcs {
+                peer.bind_stream(*ssrc, track_key);
+            }
+        }
+    }
+
+    fn publish(&mut self, key: usize, line: &Line, inbound: &crate::negotiation::Inbound, now: Now) -> usize {
+        let peer = &mut self.peers[key];
+        let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
+        let track = Track {
+            id: inbound.track,
+            kind,
+            source: inbound.source,
+            muted: inbound.muted,
+            publisher: key,
+            participant: peer.participant.clone(),
+            mid: line.mid,
+            codecs: line.codecs.clone(),
+            layers: Vec::new(),
+            subscribers: Vec::new(),
+            fresh: false,
+            loudness: 0,
+        };
+        let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
+        let (id, room) = (peer.id, peer.room);
+        let track_key = self.tracks.insert(track);
+        peer.published.push(track_key);
+        self.tracks_by_id.insert(inbound.track, track_key);
+        self.event(Event::TrackPublished { peer: id, info });
+        let subscribers: Vec<usize> = self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
+        for subscriber in subscribers {
+            self.subscribe(subscriber, track_key, now);
+        }
+        if kind == Kind::Audio {
+            self.watch_speakers(room, now);
+        }
+        track_key
+    }
+
+    pub(crate) fn unpublish_all(&mut self, key: usize, now: Now) {
+        let published = self.peers.get(key).map(|p| p.published.clone()).unwrap_or_default();
+        for track in published {
+            self.unpublish(track, now);
+        }
+    }
+
+    fn unpublish(&mut self, track_key: usize, now: Now) {
+        let Some(track) = self.tracks.try_remove(track_key) else { return };
+        self.tracks_by_id.remove(&track.id);
+        self.fresh.retain(|t| *t != track_key);
+        for subscriber in &track.subscribers {
+            let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
+            peer.drop_subscription(subscriber.subscription);
+            peer.negotiation.retire(track.id);
+            self.arm(subscriber.peer, now.mono);
+        }
+        if let Some(publisher) = self.peers.get_mut(track.publisher) {
+            publisher.published.retain(|t| *t != track_key);
+            publisher.streams.retain(|s| s.track != track_key);
+            let peer = publisher.id;
+            self.event(Event::TrackUnpublished { peer, track: track.id });
+        }
+    }
+
+    fn reconcile_outbound(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let mut unavailable = Vec::new();
+        let mut wants_offer = peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
+        for (_, subscription) in &mut peer.subscriptions {
+            let line = peer.negotiation.lines.iter().find(|line| line.sends() == Some(subscription.track_id));
+            let Some(line) = line else {
+                subscription.outlet = None;
+                wants_offer |= !subscription.told_unavailable;
+                continue;
+            };
+            let wanted = matches!(line.outbound, Outbound::Track { wanted: true, .. });
+            let outlet = self.tracks.get(subscription.track).map(|track| outlet(line, track));
+            let decodable = outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
+            if !decodable {
+                unavailable.push(subscription.track_id);
+            }
+            let outlet = outlet.filter(|_| wanted && decodable);
+            if subscription.outlet.is_none() && outlet.is_some() {
+                subscription.fresh_outlet = true;
+            }
+            subscription.outlet = outlet;
+        }
+        peer.negotiation.wants_offer |= wants_offer;
+        for track in unavailable {
+            self.tell_unavailable(key, track, Unavailable::Codec);
+        }
+    }
+
+    /// Lets subscriptions flow whose line was just agreed, or whose peer just connected.
+    pub(crate) fn start_subscriptions(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.srtp.is_none() {
+            return;
+        }
+        let mut keyframes = Vec::new();
+        for (_, subscription) in &mut peer.subscriptions {
+            if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
+                if let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) {
+                    subscription.start(&layer.ring);
+                }
+                keyframes.push(subscription.track);
+            }
+        }
+        for track in keyframes {
+            self.want_keyframe(track, now.mono);
+        }
+    }
+
+    /// Offers what has changed, if it may.
+    pub(crate) fn offer_if_due(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.negotiation.offer_due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let has_line = |track| peer.negotiation.lines.iter().any(|line| line.sends() == Some(track));
+        let mut wanted = Vec::new();
+        for (_, subscription) in &peer.subscriptions {
+            let Some(track) = self.tracks.get(subscription.track) else { continue };
+            if !has_line(track.id) && !subscription.told_unavailable {
+                let kind = if track.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
+                wanted.push(Wanted { track: track.id, kind, codecs: &track.codecs });
+            }
+        }
+        if peer.negotiation.lines.is_empty() && wanted.is_empty() {
+            peer.negotiation.wants_offer = false;
+            return;
+        }
+        let left_out = peer.negotiation.make_offer(&wanted, now.mono);
+        for track in left_out {
+            self.tell_unavailable(key, track, Unavailable::Limit);
+        }
+        let (sdp, tracks) = self.describe(key, Setup::ActPass);
+        let Some(peer) = self.peers.get(key) else { return };
+        let peer = peer.id;
+        self.event(Event::Offer { peer, sdp, tracks });
+    }
+
+    /// Our description of a peer's session: the unanswered offer, or else what is agreed.
+    fn describe(&mut self, key: usize, setup: Setup) -> (String, Vec<TrackLine>) {
+        let Some(peer) = self.peers.get_mut(key) else { return Default::default() };
+        peer.negotiation.version += 1;
+        let offering = setup == Setup::ActPass;
+        let lines = match &peer.negotiation.offered {
+            Some(offered) if offering => offered,
+            _ => &peer.negotiation.lines,
+        };
+        let mut tracks = Vec::new();
+        let mut media = Vec::with_capacity(lines.len());
+        for line in lines {
+            let direction = if offering { line.offered() } else { line.answered() };
+            let subscription = line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
+            let mut send = None;
+            if let Some(subscription) = subscription
+                && direction.sends()
+            {
+                tracks.push(TrackLine {
+                    mid: line.mid.to_string(),
+                    track: subscription.track_id,
+                    participant: subscription.participant.clone(),
+                    source: subscription.source,
+                });
+                send = Some(LocalSend {
+                    stream_id: subscription.participant.clone(),
+                    track_id: subscription.track_id.to_string(),
+                    cname: subscription.participant.clone(),
+                    ssrc: subscription.ssrc,
+                    rtx_ssrc: (line.kind == MediaKind::Video).then_some(subscription.rtx_ssrc),
+                });
+            }
+            if let Some(inbound) = line.inbound.as_ref().filter(|i| i.sending && !line.rejected) {
+                tracks.push(TrackLine {
+                    mid: line.mid.to_string(),
+                    track: inbound.track,
+                    participant: peer.participant.clone(),
+                    source: inbound.source,
+                });
+            }
+            let direction = if send.is_none() && direction.sends() { without_send(direction) } else { direction };
+            media.push(LocalMedia {
+                kind: line.kind,
+                mid: line.mid,
+                rejected: line.rejected,
+                direction,
+                codecs: line.codecs.clone(),
+                extensions: line.extensions.clone(),
+                send,
+            });
+        }
+        let credentials = &peer.ice.next.as_ref().unwrap_or(&peer.ice.current).local;
+        let local = sdp::Local {
+            session_id: peer.negotiation.session_id,
+            version: peer.negotiation.version,
+            ice_ufrag: credentials.ufrag.clone(),
+            ice_pwd: credentials.pwd.clone(),
+            fingerprint: self.identity.fingerprint(),
+            setup,
+            udp_candidates: self.config.udp_candidates.clone(),
+            tcp_candidates: self.config.tcp_candidates.clone(),
+            media,
+        };
+        (local.write(), tracks)
+    }
+}
+
+fn without_send(direction: Direction) -> Direction {
+    if direction.receives() { Direction::RecvOnly } else { Direction::Inactive }
+}
+
+/// What a subscriber calls each codec of a track on its line.
+fn outlet(line: &Line, track: &Track) -> Outlet {
+    let payloads = track.codecs.iter().map(|codec| {
+        let key = codec.key();
+        let theirs = line.codecs.iter().find(|c| c.key() == key)?;
+        Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx })
+    });
+    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), payloads: payloads.collect() }
+}
+
+fn parse(text: &str) -> Result<Sdp, Refused> {
+    let description = sdp::parse(text).map_err(|e| (Refusal::InvalidSdp, e.to_string()))?;
+    if description.ice_lite {
+        return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
+    }
+    Ok(description)
+}
+
+/// A certificate cannot change under an association; that takes a new RTCPeerConnection.
+fn check_transport(peer: &Peer, description: &Sdp) -> Result<(), Refused> {
+    let Some(media) = description.media.iter().find(|m| !m.rejected) else { return Ok(()) };
+    match (peer.remote_fingerprint, media.fingerprint) {
+        (Some(known), Some(new)) if known != new => {
+            Err((Refusal::NewPeerRequired, "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into()))
+        }
+        _ => Ok(()),
+    }
+}
