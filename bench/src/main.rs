@@ -1,0 +1,160 @@
+//! `lyceum-bench`: bots against a running server, and the in-memory forwarding bench.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::{bots, forward};
+use clap::{Args, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: bench::alloc::Counting = bench::alloc::Counting;
+
+#[derive(Parser)]
+#[command(name = "lyceum-bench", about = "Load generator and benches for Lyceum", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put bots into a session of a running server and print a table; fails when one did not join or receive.
+    Bots(BotArguments),
+    /// Forward through the SFU in memory and hold the cost against the bare cipher.
+    Forward(ForwardArguments),
+}
+
+#[derive(Args)]
+struct BotArguments {
+    /// The server.
+    #[arg(long, default_value = "http://localhost:3001")]
+    url: String,
+    /// Session name.
+    #[arg(long)]
+    session: String,
+    /// Bots in all.
+    #[arg(long)]
+    participants: usize,
+    /// Sessions to spread them over (`NAME-0`, `NAME-1`, …).
+    #[arg(long, default_value_t = 1)]
+    rooms: usize,
+    /// Publishers in each room; all by default.
+    #[arg(long)]
+    publishers: Option<usize>,
+    /// How long media runs after the last join, e.g. `30s` or `2m`.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Joins begun per second.
+    #[arg(long, default_value_t = 20)]
+    joins_per_second: u32,
+    /// Video of each publisher in packets a second (`280pps`), or `none`.
+    #[arg(long, default_value = "280pps", value_parser = parse_video)]
+    video: Video,
+    /// Publish audio too.
+    #[arg(long)]
+    audio: bool,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+    /// The server's metrics page, for its CPU time and counters.
+    #[arg(long)]
+    metrics: Option<String>,
+}
+
+#[derive(Args)]
+struct ForwardArguments {
+    /// Subscribers of each run.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,500")]
+    subscribers: Vec<usize>,
+    /// Packets forwarded in each run, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    packets: u64,
+    /// A small fixed workload without clocks, for `valgrind --tool=callgrind`.
+    #[arg(long)]
+    count_instructions: bool,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Packets a second, or no video.
+#[derive(Clone, Copy)]
+struct Video(Option<u32>);
+
+fn parse_video(text: &str) -> Result<Video, String> {
+    if text == "none" {
+        return Ok(Video(None));
+    }
+    let number = text.strip_suffix("pps").unwrap_or(text);
+    match number.parse() {
+        Ok(pps @ 1..=100_000) => Ok(Video(Some(pps))),
+        _ => Err("expected packets a second such as 280pps, or none".to_owned()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let number: f64 = number.parse().map_err(|_| "expected a duration such as 30s, 500ms or 2m".to_owned())?;
+    let seconds = match unit {
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3_600.0,
+        _ => return Err("the units are ms, s, m and h".to_owned()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Bots(arguments) => run_bots(arguments),
+        Command::Forward(arguments) => run_forward(&arguments),
+    }
+}
+
+fn run_bots(arguments: BotArguments) -> ExitCode {
+    let options = bots::Options {
+        url: arguments.url,
+        session: arguments.session,
+        participants: arguments.participants,
+        rooms: arguments.rooms,
+        publishers: arguments.publishers,
+        duration: arguments.duration,
+        joins_per_second: arguments.joins_per_second,
+        video_pps: arguments.video.0,
+        audio: arguments.audio,
+        metrics: arguments.metrics,
+        progress: true,
+    };
+    if options.participants == 0 || options.rooms == 0 || (options.video_pps.is_none() && !options.audio) {
+        eprintln!("nothing to do: give at least one participant, one room, and --video or --audio");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = runtime.block_on(bots::run(&options));
+    print(arguments.json, &report);
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_forward(arguments: &ForwardArguments) -> ExitCode {
+    if arguments.count_instructions {
+        println!("forwarded {} packets", forward::fixed_workload());
+        return ExitCode::SUCCESS;
+    }
+    print(arguments.json, &forward::run(&arguments.subscribers, arguments.packets));
+    ExitCode::SUCCESS
+}
+
+fn print<T: serde::Serialize + std::fmt::Display>(json: bool, report: &T) {
+    match serde_json::to_string_pretty(report) {
+        Ok(text) if json => println!("{text}"),
+        _ => println!("{report}"),
+    }
+}

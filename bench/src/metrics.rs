@@ -1,0 +1,87 @@
+//! Reads a Prometheus text page: the server's own account of what a run cost.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The longest page read, in bytes; the rest is cut off.
+const PAGE_BYTES_MAX: u64 = 4 << 20;
+/// How long a scrape may take.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The samples of one scrape, summed over labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples(BTreeMap<String, f64>);
+
+impl Samples {
+    /// Reads the text format; lines that are no samples are skipped.
+    pub fn parse(page: &str) -> Samples {
+        let mut samples = BTreeMap::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.trim().rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse::<f64>() else { continue };
+            let name = series.split('{').next().unwrap_or(series).trim();
+            *samples.entry(name.to_owned()).or_insert(0.0) += value;
+        }
+        Samples(samples)
+    }
+
+    /// The value of a metric, summed over its labels.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+
+    /// How much each `lyceum_…` counter and the CPU time grew from `before` to `self`.
+    pub fn growth(&self, before: &Samples) -> BTreeMap<String, f64> {
+        let ours = |name: &str| name.starts_with("lyceum_") || name == "process_cpu_seconds_total";
+        self.0
+            .iter()
+            .filter(|(name, _)| ours(name) && name.ends_with("_total"))
+            .map(|(name, value)| (name.clone(), value - before.value(name).unwrap_or(0.0)))
+            .collect()
+    }
+}
+
+/// Fetches `http://host:port/path` with a plain HTTP/1.1 request.
+pub async fn scrape(url: &str) -> io::Result<Samples> {
+    tokio::time::timeout(SCRAPE_TIMEOUT, fetch(url))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map(|page| Samples::parse(&page))
+}
+
+async fn fetch(url: &str) -> io::Result<String> {
+    let rest = url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut stream = TcpStream::connect(authority).await?;
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = String::new();
+    stream.take(PAGE_BYTES_MAX).read_to_string(&mut page).await?;
+    let (head, body) = page.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        status => Err(io::Error::other(format!("status {}", status.unwrap_or("?")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_summed_over_labels() {
+        let before = Samples::parse("process_cpu_seconds_total 1.5\nlyceum_rtp_out_total{worker=\"0\"} 10\n");
+        let after = Samples::parse(
+            "# HELP x y\nprocess_cpu_seconds_total 2.0\nlyceum_rtp_out_total{worker=\"0\"} 30\n\
+             lyceum_rtp_out_total{worker=\"1\"} 5\nlyceum_peers 3\nnoise\n",
+        );
+        let growth = after.growth(&before);
+        assert_eq!(growth["process_cpu_seconds_total"], 0.5);
+        assert_eq!(growth["lyceum_rtp_out_total"], 25.0);
+        assert!(!growth.contains_key("lyceum_peers"), "a gauge does not grow");
+    }
+}

@@ -1,0 +1,73 @@
+//! Joins complete, in virtual time, with each of the first ten datagrams lost in turn.
+
+use std::time::Duration;
+
+use bench::hall::Hall;
+use bench::media::{self, Vp8};
+use bench::peer::ClientPeer;
+use sfu::{Event, Kind, PeerId};
+
+/// DTLS starts to retransmit after one second; a join with one loss takes one such round.
+const JOIN_LIMIT: Duration = Duration::from_secs(5);
+
+fn connected(hall: &Hall) -> bool {
+    let told = |index| hall.events.contains(&Event::Connected { peer: PeerId(index as u64) });
+    hall.clients.iter().all(ClientPeer::is_connected) && (0..hall.clients.len()).all(told)
+}
+
+fn publisher_and_subscriber(lose: &[u64]) -> Hall {
+    let mut hall = Hall::new(3);
+    hall.lose = lose.to_vec();
+    hall.join(&[Kind::Audio, Kind::Video]);
+    hall.join(&[]);
+    assert!(hall.run_until(JOIN_LIMIT, connected), "joins complete with datagrams {lose:?} lost");
+    hall
+}
+
+/// Publishes `frames` of both kinds, 40 ms apart.
+fn publish(hall: &mut Hall, frames: u16) {
+    for picture in 0..frames {
+        let client = &mut hall.clients[0];
+        let audio = client.next_stamp(Kind::Audio).expect("audio is published");
+        let video = client.next_stamp(Kind::Video).expect("video is published");
+        let frame = Vp8 { picture, first: true, key: picture % 10 == 0 };
+        let packets = [
+            client.rtp(Kind::Audio, false, 960, &media::audio_payload(audio)),
+            client.rtp(Kind::Video, true, 3_600, &media::video_payload(frame, video, media::VIDEO_PAYLOAD_BYTES)),
+        ];
+        for mut packet in packets.into_iter().flatten() {
+            hall.sfu.receive(Hall::path(0), &mut packet, hall.now);
+        }
+        hall.settle();
+        hall.advance(Duration::from_millis(40));
+    }
+}
+
+#[test]
+fn a_subscriber_hears_and_sees_in_order() {
+    let mut hall = publisher_and_subscriber(&[]);
+    publish(&mut hall, 50);
+    for (stream, tail) in [(0, 49), (1, 40)] {
+        let numbers = hall.heard[1].of(stream);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "stream {stream}: {numbers:?}");
+        assert!(numbers.first().is_some_and(|first| *first <= tail), "stream {stream} begins: {numbers:?}");
+        assert_eq!(numbers.last(), Some(&49), "stream {stream} goes on to the end");
+    }
+}
+
+#[test]
+fn joins_complete_with_each_of_the_first_ten_datagrams_lost() {
+    for lost in 0..10 {
+        let mut hall = publisher_and_subscriber(&[lost]);
+        assert!(hall.datagrams > lost, "datagram {lost} was sent at all");
+        publish(&mut hall, 20);
+        assert!(!hall.heard[1].of(0).is_empty(), "audio flows after datagram {lost} was lost");
+    }
+}
+
+#[test]
+fn joins_complete_with_neighbours_of_the_first_ten_lost() {
+    for lost in 0..10 {
+        publisher_and_subscriber(&[lost, lost + 1]);
+    }
+}
