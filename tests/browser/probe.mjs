@@ -39,21 +39,35 @@ export function probe() {
     return sum.map((value) => Math.round(value / (32 * 18)));
   }
 
-  let ear;
-  /** The strongest frequency of a stream's sound in Hz, or null in silence. */
+  /**
+   * The strongest frequency of a stream's sound in Hz, or null in silence. Recorded and analysed offline, since an AudioContext
+   * of Firefox does not run on a machine without an audio device.
+   */
   async function toneOf(stream) {
-    if (!stream.getAudioTracks().some((track) => track.readyState === 'live')) return null;
-    ear ??= new AudioContext();
-    if (ear.state !== 'running') await ear.resume();
-    const source = ear.createMediaStreamSource(new MediaStream(stream.getAudioTracks()));
-    const analyser = new AnalyserNode(ear, { fftSize: 8192, smoothingTimeConstant: 0 });
-    source.connect(analyser);
-    await new Promise((done) => setTimeout(done, 400)); // two windows of the transform
+    const tracks = stream.getAudioTracks().filter((track) => track.readyState === 'live');
+    if (!tracks.length) return null;
+    const recorder = new MediaRecorder(new MediaStream(tracks));
+    const chunks = [];
+    recorder.ondataavailable = (event) => chunks.push(event.data);
+    recorder.start();
+    await new Promise((done) => setTimeout(done, 500));
+    await new Promise((done) => {
+      recorder.onstop = done;
+      recorder.stop();
+    });
+    const encoded = await new Blob(chunks).arrayBuffer();
+    const sound = await new OfflineAudioContext(1, 1, 48_000).decodeAudioData(encoded).catch(() => null);
+    if (!sound || sound.duration < 0.25) return null;
+    const context = new OfflineAudioContext(1, sound.length, sound.sampleRate);
+    const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+    const source = new AudioBufferSourceNode(context, { buffer: sound });
+    source.connect(analyser).connect(context.destination);
+    source.start();
+    await context.startRendering();
     const bins = new Float32Array(analyser.frequencyBinCount);
-    analyser.getFloatFrequencyData(bins);
-    source.disconnect();
+    analyser.getFloatFrequencyData(bins); // of the last 8,192 samples
     const peak = bins.indexOf(Math.max(...bins));
-    return bins[peak] < -70 ? null : Math.round((peak * ear.sampleRate) / 8192);
+    return bins[peak] < -70 ? null : Math.round((peak * context.sampleRate) / 8192);
   }
 
   /** What each track of a stream shows, for streams of more than one picture. */
