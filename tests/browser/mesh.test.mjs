@@ -1,0 +1,25 @@
+// An existing mesh client, unchanged but for the URL, has its call by relay; the SFU keeps out of it.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
+import { PEOPLE, expectCall } from './expect.mjs';
+
+let rig;
+before(async () => { rig = await openRig('mesh'); }, { timeout: 120_000 });
+after(() => rig?.close(), { timeout: 60_000 });
+
+test('three mesh pages in a call, one leaves, one comes back', { timeout: 150_000 }, async (t) => {
+  const [ada, bob, cleo] = await Promise.all(
+    ['chromium', BROWSERS.at(-1), 'chromium'].map((name, at) => rig.mesh(t, name, 'mesh', PEOPLE[at])),
+  );
+  await expectCall([ada, bob, cleo]);
+  const ends = await ada.evaluate(() => Object.keys(peers).sort());
+  assert.deepEqual(ends, ['bob', 'cleo'], 'one RTCPeerConnection for each other user, none to "sfu"');
+
+  await cleo.goto('about:blank');
+  await until(() => ada.evaluate(() => document.querySelectorAll('video').length === 1), SOON_MS, 'the tile goes at once');
+  await expectCall([ada, bob], { windows: 1 });
+  await cleo.goBack();
+  await expectCall([ada, bob, cleo], { windows: 1 });
+});

@@ -1,0 +1,115 @@
+// Runs inside each page before its own scripts: records RTCPeerConnections and looks at what they receive.
+
+/** Given to `evaluateOnNewDocument`, so it may use nothing from outside. */
+export function probe() {
+  const peers = [];
+  const streamOf = new Map(); // a received track's id → the id of the stream it came in
+  const Native = window.RTCPeerConnection;
+  window.RTCPeerConnection = class extends Native {
+    constructor(...args) {
+      super(...args);
+      peers.push(this);
+      this.addEventListener('track', (event) => streamOf.set(event.track.id, event.streams[0]?.id));
+    }
+  };
+
+  async function counters() {
+    const found = {};
+    for (const pc of peers.filter((peer) => peer.connectionState !== 'closed')) {
+      for (const report of (await pc.getStats()).values()) {
+        if (report.type !== 'inbound-rtp') continue;
+        const one = (found[streamOf.get(report.trackIdentifier)] ??= { frames: 0, energy: 0, packets: 0 });
+        one.packets += report.packetsReceived ?? 0;
+        if (report.kind === 'video') one.frames += report.framesDecoded ?? 0;
+        else one.energy += report.totalAudioEnergy ?? 0;
+      }
+    }
+    return found;
+  }
+
+  /** The mean colour of what a <video> shows, [r, g, b], or null while it shows nothing. */
+  function colourOf(video) {
+    if (video.readyState < 2 || !video.videoWidth) return null;
+    const canvas = Object.assign(document.createElement('canvas'), { width: 32, height: 18 });
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(video, 0, 0, 32, 18);
+    const sum = [0, 0, 0];
+    const { data } = context.getImageData(0, 0, 32, 18);
+    data.forEach((value, at) => { if (at % 4 < 3) sum[at % 4] += value; });
+    return sum.map((value) => Math.round(value / (32 * 18)));
+  }
+
+  /**
+   * The strongest frequency of a stream's sound in Hz, or null in silence. Recorded and analysed offline, since an AudioContext
+   * of Firefox does not run on a machine without an audio device.
+   */
+  async function toneOf(stream) {
+    const tracks = stream.getAudioTracks().filter((track) => track.readyState === 'live');
+    if (!tracks.length) return null;
+    const recorder = new MediaRecorder(new MediaStream(tracks));
+    const chunks = [];
+    recorder.ondataavailable = (event) => chunks.push(event.data);
+    recorder.start();
+    await new Promise((done) => setTimeout(done, 500));
+    await new Promise((done) => {
+      recorder.onstop = done;
+      recorder.stop();
+    });
+    const encoded = await new Blob(chunks).arrayBuffer();
+    const sound = await new OfflineAudioContext(1, 1, 48_000).decodeAudioData(encoded).catch(() => null);
+    if (!sound || sound.duration < 0.25) return null;
+    const context = new OfflineAudioContext(1, sound.length, sound.sampleRate);
+    const analyser = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+    const source = new AudioBufferSourceNode(context, { buffer: sound });
+    source.connect(analyser).connect(context.destination);
+    source.start();
+    await context.startRendering();
+    const bins = new Float32Array(analyser.frequencyBinCount);
+    analyser.getFloatFrequencyData(bins); // of the last 8,192 samples
+    const peak = bins.indexOf(Math.max(...bins));
+    return bins[peak] < -70 ? null : Math.round((peak * context.sampleRate) / 8192);
+  }
+
+  /** What each track of a stream shows, for streams of more than one picture. */
+  async function coloursOf(stream) {
+    const colours = [];
+    for (const track of stream.getVideoTracks().filter((one) => one.readyState === 'live')) {
+      const video = Object.assign(document.createElement('video'), { srcObject: new MediaStream([track]), muted: true });
+      await video.play();
+      for (let tries = 0; tries < 20 && !colourOf(video); tries++) await new Promise((done) => setTimeout(done, 50));
+      colours.push(colourOf(video));
+      video.srcObject = null;
+    }
+    return colours;
+  }
+
+  /** The plain pages keep `names`: a tile's id → the user. */
+  // eslint-disable-next-line no-undef
+  const users = () => (typeof names === 'undefined' ? {} : names);
+  const tilesWithStream = () => [...document.querySelectorAll('video')].filter((video) => video.srcObject);
+
+  window.probe = {
+    peers,
+    counters,
+    colourOf,
+    toneOf,
+    coloursOf,
+    /** For each user with a tile: frames decoded and audio energy so far. */
+    async flow() {
+      const found = await counters();
+      return Object.fromEntries(tilesWithStream().map((video) => [users()[video.id] ?? video.id, found[video.srcObject.id] ?? {}]));
+    },
+    /** For each user with a tile: its colour and its tone. */
+    async content() {
+      const seen = await Promise.all(tilesWithStream().map(async (video) => [
+        users()[video.id] ?? video.id,
+        { colour: colourOf(video), tone: await toneOf(video.srcObject) },
+      ]));
+      return Object.fromEntries(seen);
+    },
+    async screens(user) {
+      const video = tilesWithStream().find((one) => users()[one.id] === user);
+      return video ? coloursOf(video.srcObject) : [];
+    },
+  };
+}

@@ -1,0 +1,193 @@
+// The rig: one server, one Chromium and one Firefox for each test file, and pages in windows of their own.
+
+import { spawn } from 'node:child_process';
+import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import puppeteer from 'puppeteer-core';
+import { probe } from './probe.mjs';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/lyceum');
+export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
+
+/** Deadline of whatever takes a second or so on an idle machine. */
+export const SOON_MS = 30_000;
+
+/** Polls `fn` until it gives something truthy, which is returned. At the deadline it fails, saying what was last seen. */
+export async function until(fn, ms, what) {
+  const deadline = Date.now() + ms;
+  for (let last; ; await sleep(100)) {
+    try {
+      const value = await fn();
+      if (value) return value;
+      last = JSON.stringify(value);
+    } catch (error) {
+      last = error.message;
+    }
+    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${typeof what === 'function' ? what() : what} (last: ${last})`);
+  }
+}
+
+/** Sleeps where the passing of time itself is what the protocol speaks of: grace times, windows of measurement. */
+export const pass = sleep;
+
+async function freePort() {
+  const server = createTcpServer();
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
+/** Starts the server under test and waits until it says that it is ready. */
+async function startLyceum(logName) {
+  const [http, admin, media] = [await freePort(), await freePort(), await freePort()];
+  const dir = mkdtempSync(join(tmpdir(), 'lyceum-browser-'));
+  const log = createWriteStream(join(here, `${logName}.server.log`));
+  const child = spawn(LYCEUM_BIN, [], {
+    cwd: dir,
+    env: {
+      ...process.env,
+      SIGNALING_PORT: String(http),
+      LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
+      LYCEUM__MEDIA__PORT: String(media),
+      LYCEUM__STORE__DIR: join(dir, 'data'),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stdout.pipe(log, { end: false });
+  child.stderr.pipe(log, { end: false });
+  let ended = null;
+  child.on('error', (error) => { ended = error.message; });
+  child.on('exit', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
+  await until(async () => {
+    if (ended !== null) return true;
+    return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
+  }, 60_000, `${LYCEUM_BIN} becomes ready`);
+  if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log`);
+  return {
+    url: `http://localhost:${http}`,
+    admin: `http://127.0.0.1:${admin}`,
+    get ended() { return ended; },
+    async stop() {
+      if (ended === null) {
+        const exit = new Promise((done) => child.once('exit', done));
+        child.kill('SIGTERM');
+        const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+        await exit;
+        clearTimeout(killer);
+      }
+      log.end();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Serves the plain pages from an origin of their own, as an application would. */
+async function servePages() {
+  const files = {
+    '/plain.html': ['plain.html', 'text/html; charset=utf-8'],
+    '/mesh.html': ['mesh.html', 'text/html; charset=utf-8'],
+    '/socket.io.js': ['node_modules/socket.io-client/dist/socket.io.min.js', 'text/javascript'],
+  };
+  const server = createServer((request, response) => {
+    const file = files[new URL(request.url, 'http://x').pathname];
+    if (!file) return response.writeHead(404).end();
+    response.writeHead(200, { 'content-type': file[1] }).end(readFileSync(join(here, file[0])));
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    url: `http://localhost:${server.address().port}`,
+    stop: () => new Promise((done) => { server.close(done); server.closeAllConnections(); }),
+  };
+}
+
+const launch = {
+  chromium: () => puppeteer.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    protocolTimeout: 120_000,
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
+      '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection',
+      '--auto-select-desktop-capture-source=Entire screen',
+      '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
+    ],
+  }),
+  firefox: () => puppeteer.launch({
+    browser: 'firefox',
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox',
+    headless: true,
+    protocolTimeout: 120_000,
+    env: { ...process.env, HOME: mkdtempSync(join(tmpdir(), 'lyceum-firefox-')) },
+    extraPrefsFirefox: {
+      'media.navigator.streams.fake': true,
+      'media.navigator.permission.disabled': true,
+      'media.peerconnection.ice.obfuscate_host_addresses': false,
+      'media.autoplay.default': 0,
+      'media.autoplay.blocking_policy': 0,
+      // Pages in the background paint and count on as if they were seen.
+      'dom.min_background_timeout_value': 10,
+      'dom.timeout.enable_budget_timer_throttling': false,
+      'dom.suspend_inactive.enabled': false,
+      'widget.windows.window_occlusion_tracking.enabled': false,
+      'media.gmp-manager.updateEnabled': false,
+    },
+  }),
+};
+
+/** All that the tests of one file share. `close()` at the end. */
+export async function openRig(logName) {
+  const lyceum = await startLyceum(logName);
+  const pages = await servePages();
+  const browsers = {};
+  const consoleLog = createWriteStream(join(here, `${logName}.console.log`));
+  for (const name of BROWSERS) browsers[name] = await launch[name]();
+
+  /** A page in a window of its own. The context is closed with the test `t`. */
+  async function open(t, browserName, url, { before, viewport = { width: 640, height: 480 }, permissions = [] } = {}) {
+    const context = await browsers[browserName].createBrowserContext();
+    t.after(() => context.close().catch(() => {}));
+    if (permissions.length && browserName === 'chromium') await context.overridePermissions(new URL(url).origin, permissions);
+    const page = await context.newPage();
+    page.browserName = browserName;
+    page.on('console', (message) => consoleLog.write(`${new Date().toISOString()} ${url} ${message.type()}: ${message.text()}\n`));
+    page.on('pageerror', (error) => consoleLog.write(`${new Date().toISOString()} ${url} uncaught: ${error.stack ?? error}\n`));
+    if (viewport) await page.setViewport(viewport);
+    await page.evaluateOnNewDocument(probe);
+    if (before) await page.evaluateOnNewDocument(before);
+    await page.goto(url, { waitUntil: 'load' });
+    return page;
+  }
+
+  return {
+    lyceum,
+    browsers,
+    open,
+    /** A participant on the plain page. `as` gives `user`, `colour`, `tone`, and may give `fps`, `recv`. */
+    plain: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/plain.html`, lyceum.url, session, as, options),
+    mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as),
+    async close() {
+      await Promise.allSettled(Object.values(browsers).map((browser) => browser.close()));
+      await pages.stop();
+      const { ended } = lyceum;
+      await lyceum.stop();
+      consoleLog.end();
+      if (ended !== null) throw new Error(`the server ended during the tests: ${ended}`);
+    },
+  };
+}
+
+async function openAs(open, t, browserName, address, server, session, as, options) {
+  const { name, ...query } = as;
+  const url = `${address}?${new URLSearchParams({ server, session, ...query })}`;
+  const page = await open(t, browserName, url, options);
+  page.as = as;
+  return page;
+}

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs the browser tests in a network namespace of their own: ports never clash and no packet can leave.
+#   ./run.sh                    all tests          ./run.sh plain.test.mjs      one file
+#   ./run.sh shots              screenshots of the call page into $SHOTS_DIR
+# LYCEUM_BIN is the server (default target/ci/lyceum); BROWSERS=chromium leaves Firefox out; TEST_NAME selects by name.
+set -eu
+cd "$(dirname "$0")"
+[ -d node_modules ] || npm ci --no-audit --no-fund
+if [ "${LYCEUM_TEST_NETNS:-}" != 1 ]; then
+  user_namespace=""
+  [ "$(id -u)" = 0 ] || user_namespace="--map-root-user"
+  LYCEUM_TEST_NETNS=1 exec unshare --net $user_namespace "./$(basename "$0")" "$@"
+fi
+# Firefox gathers no candidates when there is only `lo`: an address with a default route makes it do so.
+ip link set lo up
+if ! ip link show veth0 >/dev/null 2>&1; then
+  ip link add veth0 type veth peer name veth1
+  ip addr add 10.77.0.1/24 dev veth0
+  ip link set veth0 up
+  ip link set veth1 up
+  ip route add default via 10.77.0.2
+fi
+if [ "${1:-}" = shots ]; then exec node shots.mjs; fi
+[ $# -gt 0 ] || set -- *.test.mjs
+exec node --test --test-concurrency=1 ${TEST_NAME:+--test-name-pattern="$TEST_NAME"} "$@"
