@@ -74,7 +74,9 @@ describe('E: hostile transports', { concurrency: true }, () => {
       // Cut while the client still writes is a refusal too: the status is then lost with the connection.
       assert.ok([413, 400, 0].includes(answer.status), `status ${answer.status}`);
       const next = await request(server, { path });
-      assert.equal(next.status, 400, 'the session is closed');
+      // A closed session may say goodbye to one poll (Engine.IO close, `1`) before it is unknown.
+      if (next.status === 200) assert.match(next.body, /1$/);
+      assert.equal((await request(server, { path })).status, 400, 'the session is closed');
     }
   });
 

@@ -40,10 +40,10 @@ export class Client {
     return client;
   }
 
-  /** Connects and joins; the ack is kept as `client.seat`. */
+  /** Connects and joins. */
   static async join(server, options, payload) {
     const client = await Client.connect(server, options);
-    client.seat = await client.joinSession(payload);
+    await client.joinSession(payload);
     return client;
   }
 
@@ -55,11 +55,13 @@ export class Client {
     });
   }
 
+  /** Joins; the ack is kept as `client.seat`. */
   async joinSession({ userId, ...rest }) {
     const ack = await this.emit('join-session', { userName: `Name of ${userId}`, isInstructor: false, userId, ...rest });
     assert.equal(ack.ok, true, `join refused: ${JSON.stringify(ack)}`);
     this.sessionId = ack.sessionId;
     this.userId = ack.userId;
+    this.seat = ack;
     return ack;
   }
 
