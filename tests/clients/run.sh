@@ -9,6 +9,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${LYCEUM_CLIENTS_CACHE:-$root/target/clients}
 export LYCEUM_BIN="${LYCEUM_BIN:-$root/target/ci/lyceum}"
+if [ ! -x "$LYCEUM_BIN" ]; then
+    echo "run.sh: no binary at $LYCEUM_BIN; build it, or name one in LYCEUM_BIN" >&2
+    exit 2
+fi
 LYCEUM_BIN=$(realpath "$LYCEUM_BIN")
 export PYTHONDONTWRITEBYTECODE=1
 cd "$here"

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import fractions
 import re
-from typing import Any
+from typing import Any, Iterable
 
 import av
 import numpy
@@ -118,21 +118,41 @@ def is_rejected(section: str) -> bool:
     return re.match(r"m=\w+ 0 ", section) is not None
 
 
+def rejection(section: str) -> str:
+    """The answer to a rejected m-line."""
+    mid = mid_of(section)
+    lines = [section.splitlines()[0], "c=IN IP4 0.0.0.0", *([f"a=mid:{mid}"] if mid else []), "a=inactive"]
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+def bundled(session: str, mids: Iterable[str]) -> str:
+    """The session part with these mids in its BUNDLE group."""
+    return re.sub(r"(?m)^a=group:BUNDLE[^\r\n]*", f"a=group:BUNDLE {' '.join(mids)}", session)
+
+
 class SfuPeer:
     """One RTCPeerConnection of the polite side. aiortc has no rollback, so offers are made and taken only when stable."""
 
     def __init__(self, person: Person):
         self.person = person
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # Received tracks, and what the server says of its tracks, both by mid.
         self.heard: dict[str, Heard] = {}
         self.described: dict[str, dict[str, Any]] = {}
+        # The participant that `a=msid` names, by track id.
         self.streams: dict[str, str] = {}
         self.failure: BaseException | None = None
-        self._known: dict[str, str] = {}
+        # What aiortc was last shown of each m-line, by mid, in its own order.
+        self._shown: dict[str, str] = {}
         self._read = 0
         self._answered = asyncio.Event()
-        self.pc.on("track", lambda track: self.heard.__setitem__(track.id, Heard(track)))
+        self.pc.on("track", self._on_track)
         self._task = asyncio.create_task(self._negotiate())
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        # By mid, since aiortc takes the track's id from the SDP only where an `a=msid-semantic` is.
+        mid = next(t.mid for t in self.pc.getTransceivers() if t.receiver.track is track)
+        self.heard[mid] = Heard(track)
 
     async def publish(self, *tracks: MediaStreamTrack) -> None:
         """Offers the tracks; the first video is a camera, the first audio a microphone."""
@@ -145,14 +165,11 @@ class SfuPeer:
         async with asyncio.timeout(10):
             await self._answered.wait()
 
-    def participant_of(self, track_id: str) -> str:
-        return self.described[track_id]["participantId"]
-
     def heard_of(self, participant: str, kind: str) -> Heard | None:
         """The newest track of a kind of one participant."""
         found = [
-            h for i, h in self.heard.items()
-            if h.track.kind == kind and self.described.get(i, {}).get("participantId") == participant
+            h for mid, h in self.heard.items()
+            if h.track.kind == kind and self.described.get(mid, {}).get("participantId") == participant
         ]
         return found[-1] if found else None
 
@@ -195,30 +212,30 @@ class SfuPeer:
 
     def _describe(self, message: dict[str, Any]) -> None:
         for track in message.get("tracks", []):
-            self.described[track["trackId"]] = track
+            known = self.described.setdefault(track["mid"], track)
+            assert known["trackId"] == track["trackId"], "a mid never changes its track"
         for section in sections((message.get("offer") or message["answer"])["sdp"])[1:]:
             msid = re.search(r"(?m)^a=msid:(\S+) (\S+)", section)
             if msid and not is_rejected(section):
                 self.streams[msid.group(2)] = msid.group(1)
 
     async def _answer(self, sdp: str) -> None:
-        session, *media = sections(sdp)
-        rejected = {i for i, section in enumerate(media) if is_rejected(section)}
-        # aiortc cannot parse a rejected m-line, so it is shown the m-line as it was, inactive, and the answer rejects it.
-        for i in rejected:
-            before = self._known.get(f"{i}")
-            assert before is not None, "an m-line is rejected only after it was used"
-            media[i] = re.sub(r"(?m)^a=(sendonly|recvonly|sendrecv)", "a=inactive", before)
-        for i, section in enumerate(media):
-            self._known[f"{i}"] = section
-        bundle = " ".join(filter(None, map(mid_of, media)))
-        session = re.sub(r"(?m)^a=group:BUNDLE.*?(?=\r?$)", f"a=group:BUNDLE {bundle}", session)
-        await self.pc.setRemoteDescription(RTCSessionDescription("".join([session, *media]), "offer"))
+        """Answers the server's offer.
+
+        aiortc knows neither rejected nor recycled m-lines, so it is shown one m-line for each mid that there ever was,
+        the dead ones inactive; the answer is put together in the offer's order again.
+        """
+        session, *offered = sections(sdp)
+        live = {mid_of(section): section for section in offered if not is_rejected(section)}
+        for mid in self._shown.keys() - live.keys():
+            self._shown[mid] = re.sub(r"(?m)^a=(sendonly|recvonly|sendrecv)", "a=inactive", self._shown[mid])
+        self._shown |= live
+        shown = bundled(session, self._shown) + "".join(self._shown.values())
+        await self.pc.setRemoteDescription(RTCSessionDescription(shown, "offer"))
         await self.pc.setLocalDescription(await self.pc.createAnswer())
-        session, *media = sections(self.pc.localDescription.sdp)
-        dead = {mid_of(media[i]) for i in rejected}
-        media = [re.sub(r"^m=(\w+) \d+ ", r"m=\1 0 ", m) if i in rejected else m for i, m in enumerate(media)]
-        alive = " ".join(m for m in map(mid_of, media) if m not in dead)
-        session = re.sub(r"(?m)^a=group:BUNDLE.*?(?=\r?$)", f"a=group:BUNDLE {alive}", session)
-        ack = await self.person.signal("answer", "sfu", {"type": "answer", "sdp": "".join([session, *media])})
+        session, *answered = sections(self.pc.localDescription.sdp)
+        mine = {mid_of(section): section for section in answered}
+        media = [rejection(section) if is_rejected(section) else mine[mid_of(section)] for section in offered]
+        answer = bundled(session, live) + "".join(media)
+        ack = await self.person.signal("answer", "sfu", {"type": "answer", "sdp": answer})
         assert ack["ok"] is True, ack
