@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use sfu::{Counters, Drop};
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
     page.gauge("media_workers_alive", "Media workers whose loop ran in the last 5 s.", admin.health.workers_alive() as f64)?;
     signaling(&page, admin)?;
     let process = Process::read();
-    page.gauge("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
+    page.seconds("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
     page.gauge("process_resident_bytes", "Resident memory of the process.", process.resident_bytes)?;
     Ok(page.0)
 }
@@ -145,6 +145,12 @@ impl Page {
             counters.with_label_values(&[word]).inc_by(value);
         }
         self.0.register(Box::new(counters))
+    }
+
+    fn seconds(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
+        let counter = Counter::new(name, help)?;
+        counter.inc_by(value);
+        self.0.register(Box::new(counter))
     }
 
     fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
