@@ -251,18 +251,10 @@ fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -
             }
         }
     }
-    for (variable, value) in environment.iter().filter(|(_, v)| !v.is_empty()) {
-        match variable.as_str() {
-            "SIGNALING_PORT" => {
-                let port = port(value).map_err(|expected| Failure::Setting(format!("SIGNALING_PORT: {expected}")))?;
-                settings.http_listen.set_port(port);
-            }
-            "NEXTAUTH_URL" => {
-                let origin = origin(value).map_err(|expected| Failure::Setting(format!("NEXTAUTH_URL: {expected}")))?;
-                settings.origins.push(origin);
-            }
-            _ => {}
-        }
+    let given = |name: &str| environment.iter().find(|(k, v)| k == name && !v.is_empty()).map(|(_, v)| v);
+    if let Some(value) = given("SIGNALING_PORT") {
+        let port = port(value).map_err(|expected| Failure::Setting(format!("SIGNALING_PORT is {value:?}: {expected}")))?;
+        settings.http_listen.set_port(port);
     }
     for (variable, value) in environment {
         let Some(rest) = variable.strip_prefix("LYCEUM__") else { continue };
@@ -278,6 +270,11 @@ fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -
             }
         };
         take_variable(settings, key, variable, value, is_file)?;
+    }
+    // Added last: it stands beside whatever list there is.
+    if let Some(value) = given("NEXTAUTH_URL") {
+        let origin = origin(value).map_err(|expected| Failure::Setting(format!("NEXTAUTH_URL is {value:?}: {expected}")))?;
+        settings.origins.push(origin);
     }
     Ok(())
 }
@@ -463,7 +460,7 @@ mod tests {
     #[test]
     fn bad_values_say_what_is_expected() {
         for (variable, value, says) in [
-            ("SIGNALING_PORT", "70000", "SIGNALING_PORT: expected a port between 0 and 65535"),
+            ("SIGNALING_PORT", "70000", "SIGNALING_PORT is \"70000\": expected a port between 0 and 65535"),
             ("LYCEUM__MEDIA__WORKERS", "0", "expected a whole number between 1 and 64"),
             ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
             ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),

@@ -83,7 +83,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
-        name = told.to_end() => tracing::info!(signal = name, "ending"),
+        name = told.wait() => tracing::info!(signal = name, "ending"),
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
@@ -156,7 +156,7 @@ impl Told {
         Ok(Told { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn to_end(&mut self) -> &'static str {
+    async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -68,7 +68,7 @@ impl Guard {
 
 /// The middleware.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<Source>().map(|s| s.0.ip());
+    let source = request.extensions().get::<Source>().map(|s| s.address.ip());
     if let Err(why) = guard.near(source, request.headers()) {
         return refuse(why);
     }

@@ -74,7 +74,7 @@ async fn connection(stream: TcpStream, source: SocketAddr, router: Router, place
     let io = TokioIo::new(Deadlined { stream, stalled: None, _place: place });
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Source(source));
+        request.extensions_mut().insert(Source::new(source));
         let answer = router.clone().call(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });

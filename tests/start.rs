@@ -389,6 +389,20 @@ async fn sockets_that_vanish_in_any_way_are_gone() {
         socket.flush().await.expect("it reads");
     }
     server.wait_for_metric("lyceum_sockets", 0.0);
+    // Connecting and leaving in turn is refused after a while.
+    let (mut socket, _) = connected(&server).await;
+    let mut refused = 0;
+    for _ in 0..30 {
+        socket.send(Message::text("41")).await.expect("it reads");
+        socket.send(Message::text("40")).await.expect("it reads");
+        refused += usize::from(next(&mut socket).await.expect("an answer") == r#"44{"message":"rate/limited"}"#);
+        if refused > 0 {
+            break;
+        }
+    }
+    assert_eq!(refused, 1);
+    drop(socket);
+    server.wait_for_metric("lyceum_sockets", 0.0);
     // A goodbye of Socket.IO, of Engine.IO, of websockets, and none at all.
     let mut sockets = Vec::new();
     for _ in 0..4 {
