@@ -29,7 +29,9 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     };
     match Dist::get(path) {
         Some(file) => answer(path, file.data, &file.metadata.sha256_hash(), &headers),
-        None if path == "index.html" => ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CACHE_CONTROL, "no-cache")], WITHOUT_PAGE).into_response(),
+        None if path == "index.html" => {
+            ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CACHE_CONTROL, "no-cache")], WITHOUT_PAGE).into_response()
+        }
         None => problem(StatusCode::NOT_FOUND, "request/not_found", "There is nothing at this path."),
     }
 }
@@ -38,7 +40,8 @@ fn answer(path: &str, data: Cow<'static, [u8]>, hash: &[u8; 32], headers: &Heade
     let etag = hash[..16].iter().fold(String::from("\""), |etag, byte| format!("{etag}{byte:02x}")) + "\"";
     let cache = if path.starts_with(HASHED) { "public, max-age=31536000, immutable" } else { "no-cache" };
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let is_known = known.flat_map(|v| v.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
+    let is_known =
+        known.flat_map(|v| v.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
     let tags = [(ETAG, etag), (CACHE_CONTROL, cache.to_owned())];
     if is_known {
         return (StatusCode::NOT_MODIFIED, tags).into_response();
@@ -74,7 +77,10 @@ mod tests {
     fn an_unchanged_file_is_not_sent_again() {
         let data = Cow::Borrowed(b"hello".as_slice());
         let first = answer("a.txt", data.clone(), &[7; 32], &HeaderMap::new());
-        assert_eq!((first.status(), &first.headers()[CONTENT_TYPE]), (StatusCode::OK, &"text/plain; charset=utf-8".parse().expect("a value")));
+        assert_eq!(
+            (first.status(), &first.headers()[CONTENT_TYPE]),
+            (StatusCode::OK, &"text/plain; charset=utf-8".parse().expect("a value"))
+        );
         let mut headers = HeaderMap::new();
         headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
         assert_eq!(answer("a.txt", data, &[7; 32], &headers).status(), StatusCode::NOT_MODIFIED);

@@ -1,6 +1,8 @@
 //! The DTLS certificate of this process.
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd,
+};
 
 use crate::error::Failure;
 

@@ -16,7 +16,9 @@ use serde_json::value::RawValue;
 use signaling::SocketId;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
-use socketioxide::handler::{ConnectHandler, ConnectMiddleware, DisconnectHandler, FromMessageParts, MessageHandler, Value as Raw};
+use socketioxide::handler::{
+    ConnectHandler, ConnectMiddleware, DisconnectHandler, FromMessageParts, MessageHandler, Value as Raw,
+};
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, SocketIo};
@@ -128,7 +130,11 @@ struct Welcome {
 }
 
 impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
-    async fn call<'a>(&'a self, client: Arc<Client>, _auth: &'a Option<Raw>) -> Result<(), Box<dyn fmt::Display + Send>> {
+    async fn call<'a>(
+        &'a self,
+        client: Arc<Client>,
+        _auth: &'a Option<Raw>,
+    ) -> Result<(), Box<dyn fmt::Display + Send>> {
         let refused = |code: &'static str| -> Box<dyn fmt::Display + Send> { Box::new(code) };
         let Some(source) = client.req_parts().extensions.get::<Source>() else {
             return Err(refused("internal"));
@@ -172,7 +178,8 @@ impl Edge {
             return;
         }
         let socket = self.socket;
-        if let Err(mpsc::error::TrySendError::Full(input)) = self.inbox.try_send(Input::Disconnected { socket, clean }) {
+        if let Err(mpsc::error::TrySendError::Full(input)) = self.inbox.try_send(Input::Disconnected { socket, clean })
+        {
             let inbox = self.inbox.clone();
             tokio::spawn(async move {
                 // Fails only when control is gone, and with it the need to know.

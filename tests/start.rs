@@ -46,7 +46,16 @@ impl Server {
 
     fn start_with(set: impl FnOnce(&mut Command)) -> Self {
         let mut command = lyceum();
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "2"]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--media-port",
+            "0",
+            "--workers",
+            "2",
+        ]);
         command.args(["--log-format", "json", "--log-level", "debug"]);
         set(&mut command);
         let mut child = command.spawn().expect("the binary starts");
@@ -150,7 +159,11 @@ fn it_starts_serves_and_ends() {
     let page = get(server.http, "/");
     assert_eq!(page.status, 200);
     assert!(page.body.contains("Signaling server running"), "{}", page.body);
-    for header in ["content-security-policy: default-src 'self'", "permissions-policy: camera=(self)", "x-content-type-options: nosniff"] {
+    for header in [
+        "content-security-policy: default-src 'self'",
+        "permissions-policy: camera=(self)",
+        "x-content-type-options: nosniff",
+    ] {
         assert!(page.head.contains(header), "{header} in {}", page.head);
     }
     assert_eq!(get(server.http, "/nothing/here").status, 404);
@@ -195,13 +208,29 @@ fn a_taken_port_is_named_with_its_setting() {
     let taken = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port();
     let said = fails(lyceum().env("SIGNALING_PORT", port.to_string()));
-    assert_eq!(said, format!("lyceum: EADDRINUSE: port {port} is taken; choose another with SIGNALING_PORT or [http] listen\n"));
+    assert_eq!(
+        said,
+        format!("lyceum: EADDRINUSE: port {port} is taken; choose another with SIGNALING_PORT or [http] listen\n")
+    );
     let said = fails(lyceum().args(["--listen", "127.0.0.1:0", "--admin-listen", &format!("127.0.0.1:{port}")]));
-    assert!(said.contains(&format!("port {port} is taken; choose another with LYCEUM__ADMIN__LISTEN or [admin] listen")), "{said}");
+    assert!(
+        said.contains(&format!("port {port} is taken; choose another with LYCEUM__ADMIN__LISTEN or [admin] listen")),
+        "{said}"
+    );
     let udp = UdpSocket::bind("0.0.0.0:0").expect("a free port");
     let port = udp.local_addr().expect("bound").port();
-    let said = fails(lyceum().args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", &port.to_string()]));
-    assert!(said.contains(&format!("port {port} is taken; choose another with LYCEUM__MEDIA__PORT or [media] port")), "{said}");
+    let said = fails(lyceum().args([
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--media-port",
+        &port.to_string(),
+    ]));
+    assert!(
+        said.contains(&format!("port {port} is taken; choose another with LYCEUM__MEDIA__PORT or [media] port")),
+        "{said}"
+    );
 }
 
 #[test]
@@ -236,14 +265,22 @@ fn other_origins_are_refused_for_polling_and_pages() {
         c.env("NEXTAUTH_URL", "https://school.example");
     });
     let with = |origin: &str| {
-        ask(server.http, &format!("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: {}\r\norigin: {origin}\r\nconnection: close\r\n\r\n", server.http))
+        ask(
+            server.http,
+            &format!(
+                "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: {}\r\norigin: {origin}\r\nconnection: close\r\n\r\n",
+                server.http
+            ),
+        )
     };
     for bad in ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://school.example"] {
         let answer = with(bad);
         assert_eq!(answer.status, 403, "{bad}");
         assert!(!answer.head.contains("access-control"), "{}", answer.head);
     }
-    for good in ["https://school.example".to_owned(), "http://localhost:5173".to_owned(), format!("http://{}", server.http)] {
+    for good in
+        ["https://school.example".to_owned(), "http://localhost:5173".to_owned(), format!("http://{}", server.http)]
+    {
         let answer = with(&good);
         assert_eq!(answer.status, 200, "{good}");
         assert!(answer.head.contains(&format!("access-control-allow-origin: {good}\r\n")), "{}", answer.head);
@@ -271,7 +308,10 @@ fn open_mode_refuses_foreign_hosts_and_proxies() {
 #[test]
 fn too_much_http_is_refused() {
     let server = Server::start();
-    let big = format!("POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: {}\r\ncontent-length: 2000000\r\nconnection: close\r\n\r\n", server.http);
+    let big = format!(
+        "POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: {}\r\ncontent-length: 2000000\r\nconnection: close\r\n\r\n",
+        server.http
+    );
     assert_eq!(ask(server.http, &big).status, 413);
     let many: String = (0..300).map(|i| format!("x-{i}: 1\r\n")).collect();
     assert_eq!(ask(server.http, &format!("GET / HTTP/1.1\r\nhost: localhost\r\n{many}\r\n")).status, 431);
@@ -325,7 +365,10 @@ async fn connected(server: &Server) -> (Socket, String) {
     let mut socket = websocket(server, None).await.expect("it upgrades");
     let open = next(&mut socket).await.expect("an open packet");
     let open: Value = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
-    assert_eq!((&open["pingInterval"], &open["pingTimeout"], &open["maxPayload"]), (&10_000.into(), &10_000.into(), &1_000_000.into()));
+    assert_eq!(
+        (&open["pingInterval"], &open["pingTimeout"], &open["maxPayload"]),
+        (&10_000.into(), &10_000.into(), &1_000_000.into())
+    );
     socket.send(Message::text("40")).await.expect("it reads");
     assert!(next(&mut socket).await.expect("a connect packet").starts_with("40{\"sid\""));
     (socket, open["sid"].as_str().expect("a session id").to_owned())
@@ -349,7 +392,12 @@ async fn every_event_is_answered_once_and_in_order() {
     let server = Server::start();
     let (mut socket, sid) = connected(&server).await;
     // Unknown names, no payload, no object, more arguments, attachments: all are answered.
-    let odd = [r#"421["no-such-event",{}]"#, r#"422["no-such-event"]"#, r#"423["chat-message",7]"#, r#"424["chat-message",null,{}]"#];
+    let odd = [
+        r#"421["no-such-event",{}]"#,
+        r#"422["no-such-event"]"#,
+        r#"423["chat-message",7]"#,
+        r#"424["chat-message",null,{}]"#,
+    ];
     for event in odd {
         socket.send(Message::text(event)).await.expect("it reads");
     }
@@ -474,7 +522,8 @@ fn polling_carries_events_and_acks() {
     let open: Value = serde_json::from_str(&open[1..]).expect("an open packet");
     let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", open["sid"].as_str().expect("a session id"));
     let post = |body: &str| {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: text/plain;charset=UTF-8\r\n", server.http);
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: text/plain;charset=UTF-8\r\n", server.http);
         ask(server.http, &format!("{head}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())).status
     };
     assert_eq!(post("40"), 200);
