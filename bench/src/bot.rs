@@ -12,11 +12,12 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8, MediaEngine};
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::event::{RTCPeerConnectionEvent, RTCTrackEvent};
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -72,11 +73,6 @@ pub enum Happened {
     Failed,
     /// A packet came.
     Media(Media),
-    /// A remote track ended (its m-line was rejected or turned inactive).
-    TrackClosed {
-        /// The track id of its `msid`.
-        track: String,
-    },
 }
 
 /// One received RTP packet, retransmissions already put back into their stream.
@@ -145,6 +141,8 @@ impl Bot {
         let mut pc = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(engine)
+            // By itself the crate answers `passive` to an ICE-lite offerer, and the SFU is always passive.
+            .with_setting_engine(SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client).build())
             .with_interceptor_registry(registry)
             .build(now)?;
         let candidate = CandidateHostConfig {
@@ -321,9 +319,6 @@ impl Bot {
                 RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(init)) => {
                     let participant = init.stream_ids.first().cloned().unwrap_or_default();
                     self.participants.insert(init.track_id, participant);
-                }
-                RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnClose(track)) => {
-                    self.happened.push_back(Happened::TrackClosed { track });
                 }
                 _ => {}
             }

@@ -43,7 +43,37 @@ struct Seat {
     connected: bool,
     present: bool,
     media: Vec<Media>,
-    closed: Vec<String>,
+    /// The m-lines of the server's last description, by mid.
+    lines: BTreeMap<String, Line>,
+}
+
+/// What an m-line of the server carries: `msid`, kept when it is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    msid: Option<String>,
+    rejected: bool,
+}
+
+impl Seat {
+    /// Reads the server's description, and holds it to the rule that a mid never changes its track.
+    fn read_lines(&mut self, sdp: &str) {
+        for section in sdp.split("\r\nm=").skip(1) {
+            let value = |name: &str| section.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            let Some(mid) = value("a=mid:") else { continue };
+            let (msid, rejected) = (value("a=msid:"), section.split(' ').nth(1) == Some("0"));
+            let line = self.lines.entry(mid.clone()).or_insert(Line { msid: None, rejected });
+            if let (Some(before), Some(after)) = (&line.msid, &msid) {
+                assert_eq!(before, after, "mid {mid} changed its track");
+            }
+            line.msid = msid.or(line.msid.take());
+            line.rejected = rejected;
+        }
+    }
+
+    fn lines_of(&self, participant: &str) -> impl Iterator<Item = &Line> {
+        let of = move |line: &&Line| line.msid.as_deref().and_then(|msid| msid.split(' ').next()) == Some(participant);
+        self.lines.values().filter(of)
+    }
 }
 
 struct World {
@@ -89,7 +119,7 @@ impl World {
         };
         self.sfu.handle(Input::Request(request), self.now);
         bot.offer(self.now.mono).expect("a bot can offer");
-        self.seats.push(Seat { bot, participant, connected: false, present: true, media: vec![], closed: vec![] });
+        self.seats.push(Seat { bot, participant, connected: false, present: true, media: vec![], lines: BTreeMap::new() });
         index
     }
 
@@ -139,6 +169,7 @@ impl World {
             }
             Thing::Request(request) => self.sfu.handle(Input::Request(request), self.now),
             Thing::Description { to, offer, sdp } if self.seats[to].present => {
+                self.seats[to].read_lines(&sdp);
                 let bot = &mut self.seats[to].bot;
                 let taken = if offer { bot.handle_offer(&sdp, self.now.mono) } else { bot.handle_answer(&sdp, self.now.mono) };
                 taken.unwrap_or_else(|error| panic!("bot {to} refuses a description (offer: {offer}): {error}\n{sdp}"));
@@ -169,7 +200,6 @@ impl World {
                 Happened::Connected => seat.connected = true,
                 Happened::Failed => panic!("the media connection of bot {index} failed"),
                 Happened::Media(media) => seat.media.push(media),
-                Happened::TrackClosed { track } => seat.closed.push(track),
             }
         }
     }
@@ -263,14 +293,20 @@ fn meeting(seed: u64, weather: Weather, video_missing_max: f64) {
     world.run(Duration::from_secs(5));
     assert!(world.seats.iter().all(|seat| seat.connected), "all three are connected");
 
+    for receiver in [0, 1] {
+        let live = world.seats[receiver].lines_of("pa_2").filter(|line| !line.rejected).count();
+        assert_eq!(live, 2, "bot {receiver} has both tracks of the third");
+    }
+
     // Before it goes, the third stops, so that what it sent has time to arrive.
     world.seats[2].bot.stop_publishing();
     world.run(Duration::from_millis(1_500));
     world.leave(2);
     world.run(Duration::from_secs(1));
     for receiver in [0, 1] {
-        let closed = &world.seats[receiver].closed;
-        assert_eq!(closed.len(), 2, "bot {receiver} saw both tracks of the third end: {closed:?}");
+        let rejected = world.seats[receiver].lines_of("pa_2").filter(|line| line.rejected).count();
+        let lines = &world.seats[receiver].lines;
+        assert_eq!(rejected, 2, "bot {receiver} is told that both tracks of the third ended: {lines:?}");
     }
 
     let again = world.join();
