@@ -329,8 +329,8 @@ fn meeting(seed: u64, weather: Weather, video_missing_max: f64) {
             assert!(!world.heard(receiver, sender, Kind::Video).is_empty(), "the third saw bot {sender}");
             continue;
         }
-        // Audio is not retransmitted, and is lost on both hops.
-        world.assert_heard(receiver, sender, Kind::Audio, 2.0 * weather.loss + 0.03);
+        // Audio is not retransmitted and is lost on both hops; 165 packets at 10 % stray to 17 % once in a thousand runs.
+        world.assert_heard(receiver, sender, Kind::Audio, 4.0 * weather.loss);
         world.assert_heard(receiver, sender, Kind::Video, video_missing_max);
     }
     assert_eq!(world.sfu.counters().peer_panics, 0);
@@ -351,5 +351,7 @@ fn a_meeting_with_reordering() {
 #[test]
 fn a_meeting_with_one_packet_in_twenty_lost() {
     let weather = Weather { loss: 0.05, delay: Duration::from_millis(15), jitter: Duration::from_millis(5) };
-    for_seeds(20..24, |seed| meeting(seed, weather, 0.0));
+    // The crate begins its log of what is missing anew with every renegotiation, of which there are three here, and never
+    // asks for what was lost within its last 100 ms; everything else is filled by RTX on both hops.
+    for_seeds(20..24, |seed| meeting(seed, weather, 0.005));
 }
