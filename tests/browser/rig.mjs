@@ -56,7 +56,6 @@ async function startLyceum(logName) {
       SIGNALING_PORT: String(http),
       LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
       LYCEUM__MEDIA__PORT: String(media),
-      LYCEUM__STORE__DIR: join(dir, 'data'),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
