@@ -347,7 +347,6 @@ impl Session {
                     .and_modify(|tally| tally.note(stamp.number, media.payload_bytes))
                     .or_insert_with(|| Tally::new(stamp.number, media.payload_bytes));
             }
-            Happened::TrackClosed { .. } => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! A network in virtual time, all of whose accidents come from one seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -20,28 +20,33 @@ pub(crate) struct Weather {
 
 /// Things on their way, in the order of their arrival.
 pub(crate) struct Network<T> {
-    rng: StdRng,
+    seed: u64,
+    /// Each flow has its own accidents, so that one more datagram on one does not change the fate of all others.
+    flows: HashMap<u64, StdRng>,
     weather: Weather,
     under_way: BinaryHeap<Reverse<(Instant, u64)>>,
-    things: std::collections::HashMap<u64, T>,
+    things: HashMap<u64, T>,
     next: u64,
 }
 
 impl<T> Network<T> {
     pub(crate) fn new(seed: u64, weather: Weather) -> Self {
         Network {
-            rng: StdRng::seed_from_u64(seed),
+            seed,
+            flows: HashMap::new(),
             weather,
             under_way: BinaryHeap::new(),
-            things: std::collections::HashMap::new(),
+            things: HashMap::new(),
             next: 0,
         }
     }
 
-    /// Sends over the lossy network.
-    pub(crate) fn send(&mut self, thing: T, now: Instant) {
-        let lost = self.rng.random_bool(self.weather.loss);
-        let jitter = self.weather.jitter.mul_f64(self.rng.random());
+    /// Sends over the lossy network, on one of its flows.
+    pub(crate) fn send(&mut self, flow: u64, thing: T, now: Instant) {
+        let seed = self.seed << 16 | flow;
+        let rng = self.flows.entry(flow).or_insert_with(|| StdRng::seed_from_u64(seed));
+        let lost = rng.random_bool(self.weather.loss);
+        let jitter = self.weather.jitter.mul_f64(rng.random());
         if !lost {
             self.deliver_at(thing, now + self.weather.delay + jitter);
         }
