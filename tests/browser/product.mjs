@@ -11,7 +11,7 @@ export async function joinPage(rig, t, browserName, session, name, options = {})
   const user = `u-${name}`;
   const address = `${rig.lyceum.url}/?${new URLSearchParams({ session, name, user, ...query })}`;
   // A headless browser has no screen to share: a canvas stands in.
-  const page = await rig.open(t, browserName, address, rest);
+  const page = await rig.open(t, browserName, address, { before: smallCamera, ...rest });
   await page.evaluate(standInForTheScreen);
   page.as = { user, name };
   await until(() => page.$('[data-action="join"]'), SOON_MS, 'the page shows its form');
@@ -19,6 +19,13 @@ export async function joinPage(rig, t, browserName, session, name, options = {})
   await press(page, 'join');
   await until(() => page.$(`.tile[data-user="${user}"]`), SOON_MS, `${name} is in the call`);
   return page;
+}
+
+/** The machine that runs the tests is small: so are the pictures. */
+function smallCamera() {
+  const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const video = { width: 320, height: 180, frameRate: 15 };
+  navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video } : asked);
 }
 
 function standInForTheScreen() {
@@ -47,9 +54,11 @@ export async function expectPageFlow(pages, windows) {
     return Object.fromEntries(tiles.map((tile) => [tile.dataset.user, found[tile.dataset.participant] ?? { frames: 0, energy: 0 }]));
   })));
   const others = (page) => pages.filter((one) => one !== page).map((one) => one.as.user);
-  await until(async () => (await look()).every((seen, at) => others(pages[at]).every((user) => seen[user]?.frames > 0 && seen[user]?.energy > 0)),
-    SOON_MS, 'first frames and sound of every pair');
-  let before = await look();
+  let before;
+  await until(async () => {
+    before = await look();
+    return before.every((seen, at) => others(pages[at]).every((user) => seen[user]?.frames > 0 && seen[user]?.energy > 0));
+  }, SOON_MS, () => `first frames and sound of every pair; ${JSON.stringify(before)}`);
   for (let window = 1; window <= windows; window++) {
     await pass(2_000);
     const now = await look();

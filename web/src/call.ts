@@ -151,6 +151,7 @@ export class Call {
     socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
     socket.on('offer', (body: Description) => this.peer?.take(body));
     socket.on('answer', (body: Description) => this.peer?.take(body));
+    socket.on('ice-candidate', (body: { candidate: RTCIceCandidateInit | null }) => this.peer?.takeCandidate(body.candidate));
     socket.on('participants-update', (body: { participants: Participant[] }) => this.setRoster(body.participants));
     socket.on('participant-updated', (body: Participant & { participant?: Participant }) => {
       const changed = body.participant ?? body;

@@ -91,6 +91,11 @@ export class Peer {
     this.work = this.work.then(() => this.described(body)).catch((error) => console.warn('negotiation', error));
   }
 
+  /** The SFU's candidates are in its descriptions; one that comes by itself is taken too. */
+  takeCandidate(candidate: RTCIceCandidateInit | null): void {
+    this.work = this.work.then(() => this.pc.addIceCandidate(candidate ?? undefined)).catch(() => {}); // of an offer that was passed over
+  }
+
   close(): void {
     this.closed = true;
     this.pc.close();
