@@ -11,7 +11,7 @@ const rig = await openRig('shots');
 const closing = [];
 const t = { after: (fn) => closing.push(fn) };
 const desktop = { width: 1280, height: 800 };
-const phone = { width: 390, height: 844, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+const phone = { width: 390, height: 844, deviceScaleFactor: 2 }; // without isMobile, for which puppeteer would reload the page
 const schemes = ['dark', 'light'];
 
 async function shoot(page, name) {

@@ -29,7 +29,7 @@ export function PeoplePanel() {
                 {who.isInstructor && <small> · instructor</small>}
                 {who.state === 'reconnecting' && <small> · reconnecting…</small>}
               </span>
-              {who.handRaised && <span role="img" aria-label="Hand raised">✋</span>}
+              {who.handRaised && <span role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
               <span class={heard ? '' : 'muted'} title={heard ? 'Microphone on' : 'Microphone off'}><Icon name={heard ? 'mic' : 'micOff'} /></span>
             </li>
           );

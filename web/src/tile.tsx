@@ -32,7 +32,7 @@ export function Tile({ who }: { who: Participant }) {
       <div class="name">
         {muted && <span class="muted" title="Microphone off"><Icon name="micOff" /></span>}
         <span>{who.userName}{own ? ' (you)' : ''}</span>
-        {who.handRaised && <span class="raised" role="img" aria-label="Hand raised">✋</span>}
+        {who.handRaised && <span class="raised" role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
       </div>
     </article>
   );
