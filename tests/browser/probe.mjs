@@ -75,8 +75,8 @@ export function probe() {
     const colours = [];
     for (const track of stream.getVideoTracks().filter((one) => one.readyState === 'live')) {
       const video = Object.assign(document.createElement('video'), { srcObject: new MediaStream([track]), muted: true });
-      await video.play();
-      for (let tries = 0; tries < 20 && !colourOf(video); tries++) await new Promise((done) => setTimeout(done, 50));
+      video.play().catch(() => {}); // settles only with the first frame
+      for (let tries = 0; tries < 40 && !colourOf(video); tries++) await new Promise((done) => setTimeout(done, 50));
       colours.push(colourOf(video));
       video.srcObject = null;
     }

@@ -96,7 +96,7 @@ async function servePages() {
   };
   const server = createServer((request, response) => {
     const file = files[new URL(request.url, 'http://x').pathname];
-    if (!file) return response.writeHead(404).end();
+    if (!file) return response.writeHead(204).end(); // the browsers ask for a favicon
     response.writeHead(200, { 'content-type': file[1] }).end(readFileSync(join(here, file[0])));
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
