@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
+import { BROWSERS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import { PEOPLE, SPARE, expectCall, expectFlow, isColour, untilContent } from './expect.mjs';
 
 let rig;
@@ -42,11 +42,11 @@ scenario('three, late join, leave, reload, in both browsers', async (t) => {
     await expectFlow([ada, bob, cleo], 2);
 
     await t.test('a reload joins again', async () => {
-      await cleo.reload();
+      await reload(cleo);
       await expectCall([ada, bob, cleo], { windows: 1 });
     });
     await t.test('a Firefox reload joins again', async () => {
-      await bob.reload();
+      await reload(bob);
       await expectCall([ada, bob, cleo], { windows: 1 });
     });
     await t.test('one who leaves is gone from the others', async () => {

@@ -51,10 +51,13 @@ export function probe() {
     recorder.ondataavailable = (event) => chunks.push(event.data);
     recorder.start();
     await new Promise((done) => setTimeout(done, 500));
-    await new Promise((done) => {
-      recorder.onstop = done;
+    // Firefox never stops a recorder of a track from which nothing has come: that is silence, too.
+    const stopped = await new Promise((done) => {
+      recorder.onstop = () => done(true);
       recorder.stop();
+      setTimeout(done, 2_000, false);
     });
+    if (!stopped) return null;
     const encoded = await new Blob(chunks).arrayBuffer();
     const sound = await new OfflineAudioContext(1, 1, 48_000).decodeAudioData(encoded).catch(() => null);
     if (!sound || sound.duration < 0.25) return null;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
+import { BROWSERS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import { expectPageFlow, joinPage, press } from './product.mjs';
 
 let rig;
@@ -86,7 +86,7 @@ scenario('three people: late join, reload, leave', async (t) => {
   await expectPageFlow([ada, bob, cleo], 1);
 
   await t.test('a reload comes back without being asked', async () => {
-    await cleo.reload();
+    await reload(cleo);
     await untilNames(cleo, ['Ada', 'Bob', 'Cleo (you)']);
     await expectPageFlow([ada, bob, cleo], 1);
   });

@@ -183,6 +183,15 @@ export async function openRig(logName) {
   };
 }
 
+/** Reloads a page as its user would; puppeteer's own `reload` waits for more than the new document. */
+export async function reload(page) {
+  await page.evaluate(() => {
+    window.beforeReload = true;
+    setTimeout(() => location.reload());
+  });
+  await until(() => page.evaluate(() => !window.beforeReload && document.readyState === 'complete'), SOON_MS, 'the page is reloaded');
+}
+
 async function openAs(open, t, browserName, address, server, session, as, options) {
   const { name, ...query } = as;
   const url = `${address}?${new URLSearchParams({ server, session, ...query })}`;
