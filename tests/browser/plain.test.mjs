@@ -33,7 +33,7 @@ scenario('three, late join, leave, reload, in both browsers', async (t) => {
   const [ada, bob] = await call(t, session, ['chromium', firefox]);
   await untilContent([ada, bob]);
 
-  await t.test('someone who joins late is seen and sees all', async () => {
+  await t.test('someone who joins late is seen and sees all', async (t) => {
     const started = Date.now();
     const cleo = await rig.plain(t, 'chromium', session, PEOPLE[2]);
     await until(async () => (await tiles(cleo)) === 2 && (await tiles(ada)) === 2, 15_000, 'three tiles each');
