@@ -186,14 +186,18 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Applies a client's answer to our offer.
-    pub(crate) fn apply_answer(&mut self, answer: &Description, mut mint: impl FnMut() -> TrackId) -> Result<(), Refused> {
+    /// Applies a client's answer to our offer. From a `new_connection` nothing that was received before goes on.
+    pub(crate) fn apply_answer(
+        &mut self,
+        answer: &Description,
+        new_connection: bool,
+        mut mint: impl FnMut() -> TrackId,
+    ) -> Result<(), Refused> {
         let Some(offered) = &self.offered else { return invalid("an answer came, but no offer of ours waits for one") };
         if answer.media.len() != offered.len() {
             return invalid(format!("the answer has {} m-lines, our offer {}", answer.media.len(), offered.len()));
         }
         self.check_lines(answer, offered)?;
-        let new_connection = self.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
         let lines: Vec<Line> = offered
             .iter()
             .zip(&answer.media)
