@@ -79,12 +79,12 @@ fn files_are_short() {
 #[test]
 fn unsafe_code_is_where_it_must_be() {
     // The lint table denies it; so whoever writes it must lift the lint, and that is what is looked for.
-    let lifted = concat!("allow(unsafe", "_code)");
+    let lifted = concat!("unsafe", "_code");
     for file in tracked().iter().filter(|f| extension(f) == "rs") {
         let may = UNSAFE.contains(&file.to_str().unwrap_or_default());
         assert!(may || !text(file).expect("text").contains(lifted), "{} lifts the lint against unsafe", file.display());
     }
-    for manifest in tracked().iter().filter(|f| f.ends_with("Cargo.toml") && !f.starts_with("fuzz")) {
+    for manifest in tracked().iter().filter(|f| f.ends_with("Cargo.toml") && f.iter().all(|part| part != "fuzz")) {
         let table: toml::Table = text(manifest).expect("text").parse().expect("a manifest is TOML");
         let follows = table.get("lints").and_then(|l| l.get("workspace")).and_then(toml::Value::as_bool);
         assert_eq!(follows, Some(true), "{} does not follow the one lint table", manifest.display());
@@ -287,8 +287,9 @@ fn all_of(words: &[&str], at: &mut usize) -> bool {
 }
 
 fn one(words: &[&str], at: &mut usize) -> bool {
-    let Some(word) = words.get(*at) else { return false };
+    let word = words.get(*at);
     *at += 1;
+    let Some(word) = word else { return false };
     if *word == "(" {
         let met = any_of(words, at);
         let closed = words.get(*at) == Some(&")");
@@ -316,6 +317,6 @@ fn licence_expressions_are_understood() {
         assert!(allowed(good), "{good}");
     }
     for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "MIT)", "Apache-2.0 WITH X", "MIT OR"] {
-        assert!(!allowed(bad) || bad == "MIT OR", "{bad}");
+        assert!(!allowed(bad), "{bad}");
     }
 }
