@@ -77,7 +77,7 @@ fn files_are_short() {
 }
 
 #[test]
-fn unsafe_code_is_where_it_must_be() {
+fn unsafe_is_where_it_must_be() {
     // The lint table denies it; so whoever writes it must lift the lint, and that is what is looked for.
     let lifted = concat!("unsafe", "_code");
     for file in tracked().iter().filter(|f| extension(f) == "rs") {
