@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sfu::{Certificate, Config, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, Source, TrackHint};
+use sfu::{
+    Certificate, Config, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, Source, TrackHint,
+};
 
 use crate::peer::{ClientPeer, Heard, Identity, self_signed};
 

@@ -96,7 +96,7 @@ async function servePages() {
   };
   const server = createServer((request, response) => {
     const file = files[new URL(request.url, 'http://x').pathname];
-    if (!file) return response.writeHead(404).end();
+    if (!file) return response.writeHead(204).end(); // the browsers ask for a favicon
     response.writeHead(200, { 'content-type': file[1] }).end(readFileSync(join(here, file[0])));
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
@@ -181,6 +181,15 @@ export async function openRig(logName) {
       if (ended !== null) throw new Error(`the server ended during the tests: ${ended}`);
     },
   };
+}
+
+/** Reloads a page as its user would; puppeteer's own `reload` waits for more than the new document. */
+export async function reload(page) {
+  await page.evaluate(() => {
+    window.beforeReload = true;
+    setTimeout(() => location.reload());
+  });
+  await until(() => page.evaluate(() => !window.beforeReload && document.readyState === 'complete'), SOON_MS, 'the page is reloaded');
 }
 
 async function openAs(open, t, browserName, address, server, session, as, options) {

@@ -25,6 +25,10 @@ const SIGNALING_DELAY: Duration = Duration::from_millis(30);
 const STEP_MAX: Duration = Duration::from_millis(50);
 /// Packets of a video frame.
 const BURST: u32 = 4;
+/// Packets after the first that came which may be missing. What arrives before the first packet of the first keyframe (it
+/// was overtaken, or lost and sent again) is not forwarded yet, nor resent; the ignored test of `joins.rs` says what should
+/// be. With that mended this must be 0.
+const KNOWN_START_GAP: u64 = 8 * BURST as u64;
 const ROOM: RoomId = RoomId(1);
 
 enum Thing {
@@ -120,7 +124,14 @@ impl World {
         };
         self.sfu.handle(Input::Request(request), self.now);
         bot.offer(self.now.mono).expect("a bot can offer");
-        self.seats.push(Seat { bot, participant, connected: false, present: true, media: vec![], lines: BTreeMap::new() });
+        self.seats.push(Seat {
+            bot,
+            participant,
+            connected: false,
+            present: true,
+            media: vec![],
+            lines: BTreeMap::new(),
+        });
         index
     }
 
@@ -172,7 +183,8 @@ impl World {
             Thing::Description { to, offer, sdp } if self.seats[to].present => {
                 self.seats[to].read_lines(&sdp);
                 let bot = &mut self.seats[to].bot;
-                let taken = if offer { bot.handle_offer(&sdp, self.now.mono) } else { bot.handle_answer(&sdp, self.now.mono) };
+                let taken =
+                    if offer { bot.handle_offer(&sdp, self.now.mono) } else { bot.handle_answer(&sdp, self.now.mono) };
                 taken.unwrap_or_else(|error| panic!("bot {to} refuses a description (offer: {offer}): {error}\n{sdp}"));
             }
             Thing::Down { .. } | Thing::Description { .. } => {}
@@ -189,7 +201,8 @@ impl World {
             let peer = PeerId(index as u64);
             let request = match signal {
                 Signal::Offer { sdp, tracks } => {
-                    let tracks = tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
+                    let tracks =
+                        tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
                     Request::Offer { peer, sdp, tracks: tracks.collect(), saw_ours: true }
                 }
                 Signal::Answer { sdp } => Request::Answer { peer, sdp },
@@ -259,11 +272,11 @@ impl World {
             let steps = (number - first) as u16;
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");
         }
-        // Packets of the first keyframe that overtook its first packet are not forwarded yet; see `joins.rs`, whose
-        // ignored test says what should be. Set this to 0 with it.
-        let at_start = if kind == Kind::Video { u64::from(BURST) } else { 0 };
+        let at_start = if kind == Kind::Video { KNOWN_START_GAP } else { 0 };
         let expected = sent - first;
-        let missing = (first + at_start..sent).filter(|number| !heard.contains_key(number)).count();
+        // What is lost at the very end leaves no gap that anyone could see and ask for.
+        let end = sent - u64::from(BURST);
+        let missing = (first + at_start..end).filter(|number| !heard.contains_key(number)).count();
         assert!(
             missing as f64 <= missing_max * expected as f64,
             "{label}: {missing} of {expected} missing: {:?}; {:?}",
