@@ -7,9 +7,9 @@ export const press = (page, action) => page.evaluate((name) => document.querySel
 
 /** Opens the call page, fills in nothing (the address says all) and joins. The user is `u-<name>`. */
 export async function joinPage(rig, t, browserName, session, name, options = {}) {
-  const { query = {}, ...rest } = options;
+  const { query = {}, url = rig.lyceum.url, ...rest } = options;
   const user = `u-${name}`;
-  const address = `${rig.lyceum.url}/?${new URLSearchParams({ session, name, user, ...query })}`;
+  const address = `${url}/?${new URLSearchParams({ session, name, user, ...query })}`;
   // A headless browser has no screen to share: a canvas stands in.
   const page = await rig.open(t, browserName, address, { before: smallCamera, ...rest });
   await page.evaluate(standInForTheScreen);
@@ -24,8 +24,8 @@ export async function joinPage(rig, t, browserName, session, name, options = {})
 /** The machine that runs the tests is small: so are the pictures. */
 function smallCamera() {
   const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-  const video = { width: 320, height: 180, frameRate: 15 };
-  navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video } : asked);
+  const small = { width: 320, height: 180, frameRate: 15 };
+  navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
 }
 
 function standInForTheScreen() {
@@ -46,6 +46,44 @@ function standInForTheScreen() {
   };
 }
 
+/** The names on the tiles, sorted. */
+export const names = (page) => page.$$eval('.tile[data-user] .name', (all) => all.map((one) => one.textContent.trim()).sort());
+export const untilNames = (page, expected, ms = SOON_MS) => until(
+  async () => JSON.stringify(await names(page)) === JSON.stringify([...expected].sort()),
+  ms, `tiles of ${expected}`,
+);
+
+export const tileOf = (user) => `.tile[data-user="u-${user}"]`;
+
+/** Waits until `page` shows words that `pattern` matches, in an element that is seen. */
+export const untilWords = (page, selector, pattern, ms = SOON_MS) => until(() => page.evaluate((where, source) => {
+  const seen = [...document.querySelectorAll(where)].filter((one) => one.checkVisibility());
+  return seen.some((one) => new RegExp(source).test(one.textContent));
+}, selector, pattern.source), ms, `${page.as?.name ?? 'the page'} reads ${pattern} in ${selector}`);
+
+/** Waits until the picture in the tile of `user` is seen and moves. */
+export const untilMoving = (page, user, ms = SOON_MS) => until(() => page.evaluate(async (selector) => {
+  const video = document.querySelector(`${selector} video`);
+  if (!video || getComputedStyle(video).opacity === '0') return false;
+  const look = () => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 36 });
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(video, 0, 0, 64, 36);
+    return context.getImageData(0, 0, 64, 36).data.join();
+  };
+  const first = look();
+  for (let tries = 0; tries < 20; tries++) {
+    await new Promise((done) => setTimeout(done, 50));
+    if (look() !== first) return true;
+  }
+  return false;
+}, tileOf(user)), ms, `${page.as.name} sees ${user} move`);
+
+/** Everyone sees everyone move. */
+export const untilAllMove = (pages, ms = SOON_MS) => Promise.all(
+  pages.flatMap((page) => pages.filter((one) => one !== page).map((one) => untilMoving(page, one.as.name, ms))),
+);
+
 /** Frames decoded and packets of sound received by each page from each other one grow in each window of 2 s. */
 export async function expectPageFlow(pages, windows) {
   const look = () => Promise.all(pages.map((page) => page.evaluate(async () => {
@@ -55,6 +93,7 @@ export async function expectPageFlow(pages, windows) {
   })));
   const others = (page) => pages.filter((one) => one !== page).map((one) => one.as.user);
   let before;
+  await untilAllMove(pages);
   await until(async () => {
     before = await look();
     return before.every((seen, at) => others(pages[at]).every((user) => seen[user]?.frames > 0 && seen[user]?.energy > 0));

@@ -89,6 +89,12 @@ export class Call {
     this.end();
   }
 
+  /** The page goes away. The others see at once that this picture has ended; a reload takes the seat up again, else its grace time ends it. */
+  abandon(): void {
+    this.peer?.close();
+    this.socket.io.engine?.close();
+  }
+
   /** Tries to reconnect now, rather than when the next attempt is due. `slept`: the socket may be dead and not know it. */
   wake(slept = false): void {
     if (this.ended) return;
@@ -140,7 +146,7 @@ export class Call {
     socket.on('connect', () => this.join());
     socket.on('connect_error', (error: Error) => {
       if (isCode(error.message) && !PASSING.has(error.message)) return this.end(error.message);
-      this.events.status(this.seat ? 'reconnecting' : 'connecting');
+      this.events.status(this.seat ? 'reconnecting' : 'connecting', isCode(error.message) ? error.message : 'server/unreachable');
       if (!socket.active) this.later(() => socket.connect());
     });
     socket.on('disconnect', (reason) => {
@@ -167,9 +173,7 @@ export class Call {
 
   private join(): void {
     const { sessionId, userId, userName, isInstructor } = this.options;
-    // What may be offered is known only once somebody asks for it: a seat is taken up after a reload only by an offer.
-    const resumeToken = this.peer || this.local.size ? this.resumeToken : undefined;
-    const body = { sessionId, userId, userName, isInstructor, media: 'sfu', autoSubscribe: true, resumeToken };
+    const body = { sessionId, userId, userName, isInstructor, media: 'sfu', autoSubscribe: true, resumeToken: this.resumeToken };
     this.socket.emit('join-session', body, (ack: Ack<Joined>) => {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
@@ -206,11 +210,12 @@ export class Call {
       if (paused) this.local.delete(source); // published anew when it is wanted
       else this.peer.publish(source, track, muted);
     }
+    if (seat.resumed && !this.local.size) this.peer.hello();
   }
 
   private refused(error: Refusal, event?: string): void {
     const { code } = error;
-    this.lastError = code;
+    if (code.startsWith('auth/') || code.startsWith('session/')) this.lastError = code;
     if (code === 'media/new_peer_required' && this.seat) this.openPeer({ ...this.seat, resumed: false });
     else if (code === 'session/not_joined' && this.socket.connected) this.join();
     else if (code === 'session/ended' || code === 'auth/revoked' || code === 'session/replaced') this.end(code);

@@ -27,21 +27,42 @@ function first(tracks: MediaStreamTrack[], what: string): MediaStreamTrack {
   return track;
 }
 
-export async function openMicrophone(): Promise<MediaStreamTrack> {
-  const constraints = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
+export interface Device {
+  id: string;
+  label: string;
+}
+
+const KINDS = { camera: 'videoinput', microphone: 'audioinput', speaker: 'audiooutput' } as const;
+export type DeviceKind = keyof typeof KINDS;
+
+/** What can be chosen from. Browsers name nothing before the person has allowed one device: then the lists are empty. */
+export async function listDevices(): Promise<Record<DeviceKind, Device[]>> {
+  const all = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+  const of = (kind: DeviceKind): Device[] => all
+    .filter((one) => one.kind === KINDS[kind] && one.deviceId && one.label)
+    .map((one) => ({ id: one.deviceId, label: one.label }));
+  return { camera: of('camera'), microphone: of('microphone'), speaker: 'setSinkId' in HTMLMediaElement.prototype ? of('speaker') : [] };
+}
+
+/** `ideal`: a device that is not plugged in today must not keep anybody out. */
+const wanted = (id: string): MediaTrackConstraints => (id ? { deviceId: { ideal: id } } : {});
+
+export async function openMicrophone(id: string): Promise<MediaStreamTrack> {
+  const constraints = { audio: { ...wanted(id), echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
   const stream = await open('Your microphone', () => navigator.mediaDevices.getUserMedia(constraints));
   return first(stream.getAudioTracks(), 'Your microphone');
 }
 
-export async function openCamera(): Promise<MediaStreamTrack> {
-  const constraints = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } } };
+export async function openCamera(id: string): Promise<MediaStreamTrack> {
+  const constraints = { video: { ...wanted(id), width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } } };
   const stream = await open('Your camera', () => navigator.mediaDevices.getUserMedia(constraints));
   return first(stream.getVideoTracks(), 'Your camera');
 }
 
+export const canShareScreen = 'getDisplayMedia' in (navigator.mediaDevices ?? {});
+
 /** The screen and, where the browser gives it, its sound. `null` if the person thought better of it. */
 export async function openScreen(): Promise<{ video: MediaStreamTrack; audio?: MediaStreamTrack } | null> {
-  if (!navigator.mediaDevices?.getDisplayMedia) throw new DeviceError('This browser cannot share its screen.');
   try {
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 15 } }, audio: true });
     const video = first(stream.getVideoTracks(), 'Your screen');

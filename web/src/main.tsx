@@ -1,12 +1,13 @@
 import { render } from 'preact';
 import { Lobby } from './lobby';
 import { Room } from './room';
-import { notice, openDevices, rejoin, soundBlocked, status, watchAwakening } from './state';
+import { announced, notice, openDevices, rejoin, sessionId, soundBlocked, status, watchAwakening } from './state';
 import { playAll } from './media';
 import './style.css';
 
 function App() {
   const inCall = status.value !== 'lobby' && status.value !== 'ended';
+  document.title = inCall ? `${sessionId.value} · Lyceum` : 'Lyceum';
   document.body.classList.toggle('in-call', inCall);
   return (
     <>
@@ -14,7 +15,8 @@ function App() {
       {soundBlocked.value && (
         <button class="unlock primary" onClick={playAll}>Your browser holds back the sound. Turn it on</button>
       )}
-      <div class="notice" role="status" aria-live="polite" hidden={!notice.value}>{notice.value}</div>
+      <div class="spoken" aria-live="polite">{announced.value}</div>
+      <div class="notice" role="status" data-empty={!notice.value}>{notice.value}</div>
     </>
   );
 }
@@ -23,4 +25,5 @@ watchAwakening();
 const root = document.getElementById('app');
 if (!root) throw new Error('index.html has an #app');
 render(<App />, root);
-void openDevices().then(rejoin);
+rejoin();
+void openDevices();

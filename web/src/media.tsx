@@ -1,16 +1,20 @@
 // <video> and <audio> elements that show one track each.
 
-import { useEffect, useRef } from 'preact/hooks';
-import { soundBlocked } from './state';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { chosen, soundBlocked } from './state';
 
 interface VideoProps {
   track: MediaStreamTrack;
   mirrored?: boolean;
   label: string;
+  /** Shown until the first frame. */
+  children?: ComponentChildren;
 }
 
-export function Video({ track, mirrored, label }: VideoProps) {
+export function Video({ track, mirrored, label, children }: VideoProps) {
   const element = useRef<HTMLVideoElement>(null);
+  const [lit, setLit] = useState<MediaStreamTrack | null>(null);
   useEffect(() => {
     const video = element.current;
     if (!video) return;
@@ -18,7 +22,14 @@ export function Video({ track, mirrored, label }: VideoProps) {
     video.play().catch(() => {}); // muted video may always play; a rejection means that the track was changed meanwhile
     return () => { video.srcObject = null; };
   }, [track]);
-  return <video ref={element} class={mirrored ? 'mirrored' : ''} aria-label={label} autoplay playsInline muted />;
+  const dark = lit !== track;
+  return (
+    <>
+      {dark && children}
+      <video ref={element} class={`${mirrored ? 'mirrored' : ''} ${dark ? 'unlit' : ''}`} aria-label={label} autoplay playsInline muted
+        onLoadedData={() => setLit(track)} />
+    </>
+  );
 }
 
 const sounding = new Set<HTMLAudioElement>();
@@ -45,6 +56,11 @@ export function Sound({ track }: { track: MediaStreamTrack }) {
       audio.srcObject = null;
     };
   }, [track]);
+  const speaker = chosen.speaker.value;
+  useEffect(() => {
+    const audio = element.current;
+    if (audio && 'setSinkId' in audio) audio.setSinkId(speaker).catch(() => {}); // unplugged: the sound stays where it is
+  }, [speaker]);
   return <audio ref={element} autoplay />;
 }
 

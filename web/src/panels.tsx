@@ -2,14 +2,17 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from './icons';
-import { MESSAGE_BYTES_MAX, messages, ownId, panel, participants, say, tell, userId } from './state';
+import { Pickers } from './pickers';
+import {
+  MESSAGE_BYTES_MAX, type Panel, messages, ownId, participants, say, setShortcuts, shortcuts, tell, togglePanel, userId,
+} from './state';
 import { initials } from './tile';
 
-function Head({ title }: { title: string }) {
+function Head({ title, of }: { title: string; of: Panel }) {
   return (
     <header>
       <h2>{title}</h2>
-      <button class="plain" aria-label={`Close ${title.toLowerCase()}`} onClick={() => { panel.value = 'none'; }}><Icon name="close" /></button>
+      <button class="plain" aria-label={`Close ${of}`} onClick={() => togglePanel(of)}><Icon name="close" /></button>
     </header>
   );
 }
@@ -17,7 +20,7 @@ function Head({ title }: { title: string }) {
 export function PeoplePanel() {
   return (
     <aside class="panel people" aria-label="People">
-      <Head title={`People (${participants.value.length})`} />
+      <Head title={`People (${participants.value.length})`} of="people" />
       <ul>
         {participants.value.map((who) => {
           const heard = who.tracks.some((track) => track.source === 'microphone' && !track.muted);
@@ -30,7 +33,7 @@ export function PeoplePanel() {
                 {who.state === 'reconnecting' && <small> · reconnecting…</small>}
               </span>
               {who.handRaised && <span role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
-              <span class={heard ? '' : 'muted'} title={heard ? 'Microphone on' : 'Microphone off'}><Icon name={heard ? 'mic' : 'micOff'} /></span>
+              <span class={heard ? '' : 'muted'} role="img" aria-label={heard ? 'Microphone on' : 'Microphone off'}><Icon name={heard ? 'mic' : 'micOff'} /></span>
             </li>
           );
         })}
@@ -58,7 +61,7 @@ export function ChatPanel() {
   };
   return (
     <aside class="panel chat" aria-label="Chat">
-      <Head title="Chat" />
+      <Head title="Chat" of="chat" />
       <ol ref={list} aria-live="polite">
         {count === 0 && <li class="dim">No messages yet. Everyone in the call sees what you write.</li>}
         {messages.value.map((one) => (
@@ -73,6 +76,21 @@ export function ChatPanel() {
           onInput={(event) => setDraft(event.currentTarget.value)} />
         <button class="round small" aria-label="Send" type="submit"><Icon name="send" /></button>
       </form>
+    </aside>
+  );
+}
+
+export function SettingsPanel() {
+  return (
+    <aside class="panel settings" aria-label="Settings">
+      <Head title="Settings" of="settings" />
+      <div class="choices">
+        <Pickers />
+        <label class="check">
+          <input type="checkbox" name="shortcuts" checked={shortcuts.value} onChange={(event) => setShortcuts(event.currentTarget.checked)} />
+          <span>Keyboard shortcuts<small>M microphone, V camera, C chat, P people</small></span>
+        </label>
+      </div>
     </aside>
   );
 }

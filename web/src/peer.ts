@@ -80,6 +80,11 @@ export class Peer {
     if (old) old.muted = muted;
   }
 
+  /** Offers although there is nothing to send: so a page that was reloaded takes its seat's media over from the old page. */
+  hello(): void {
+    this.pc.addTransceiver('audio', { direction: 'recvonly' });
+  }
+
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
   resume(iceServers: RTCIceServer[]): void {
     this.pc.setConfiguration({ iceServers });

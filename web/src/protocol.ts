@@ -82,6 +82,7 @@ const WORDS: Record<string, string> = {
   'request/invalid': 'The server did not understand that. Reload the page.',
   'server/draining': 'The server is about to restart. You will be brought back.',
   'server/overloaded': 'The server is very busy. Trying again…',
+  'server/unreachable': 'The server cannot be reached. Trying again…', // minted by this page
   internal: 'Something went wrong on the server. Try again.',
 };
 
