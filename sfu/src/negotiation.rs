@@ -251,13 +251,21 @@ impl Negotiation {
         }
     }
 
+    /// Whether the next offer takes tracks away.
+    pub(crate) fn removes(&self) -> bool {
+        self.lines.iter().any(|line| line.outbound == Outbound::Retired && !line.rejected)
+    }
+
     /// Makes an offer: ended tracks leave their lines, `wanted` ones get lines. Returns the tracks for which there is no
     /// room. The offer is then [`Negotiation::offered`].
     pub(crate) fn make_offer(&mut self, wanted: &[Wanted<'_>], now: Instant) -> Vec<TrackId> {
         let mut lines = self.lines.clone();
         for line in &mut lines {
-            // A line that sends nothing more and never received is given up, and may be used anew after the answer.
-            line.rejected |= line.outbound == Outbound::Retired && line.inbound.is_none();
+            if line.outbound == Outbound::Retired {
+                // A line that sends nothing more and never received is given up, and may be used anew after the answer.
+                line.rejected |= line.inbound.is_none();
+                line.outbound = Outbound::None;
+            }
         }
         let mut left_out = Vec::new();
         for want in wanted {

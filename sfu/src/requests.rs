@@ -506,6 +506,9 @@ impl Sfu {
             return;
         }
         let has_line = |track| peer.negotiation.lines.iter().any(|line| line.sends() == Some(track));
+        // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
+        // what begins.
+        let removes = peer.negotiation.removes();
         let mut wanted = Vec::new();
         for (_, subscription) in &peer.subscriptions {
             let Some(track) = self.tracks.get(subscription.track) else { continue };
@@ -518,7 +521,12 @@ impl Sfu {
             peer.negotiation.wants_offer = false;
             return;
         }
+        let later = removes && !wanted.is_empty();
+        if later {
+            wanted.clear();
+        }
         let left_out = peer.negotiation.make_offer(&wanted, now.mono);
+        peer.negotiation.wants_offer = later;
         for track in left_out {
             self.tell_unavailable(key, track, Unavailable::Limit);
         }

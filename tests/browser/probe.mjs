@@ -73,6 +73,13 @@ export function probe() {
     return bins[peak] < -70 ? null : Math.round((peak * context.sampleRate) / 8192);
   }
 
+  /** For messages of failure. */
+  const stateOf = (video) => ({
+    ready: video.readyState,
+    paused: video.paused,
+    tracks: video.srcObject.getTracks().map((track) => `${track.kind} ${track.readyState}${track.muted ? ' muted' : ''}`),
+  });
+
   /** What each track of a stream shows, for streams of more than one picture. */
   async function coloursOf(stream) {
     const colours = [];
@@ -106,7 +113,7 @@ export function probe() {
     async content() {
       const seen = await Promise.all(tilesWithStream().map(async (video) => [
         users()[video.id] ?? video.id,
-        { colour: colourOf(video), tone: await toneOf(video.srcObject) },
+        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: stateOf(video) },
       ]));
       return Object.fromEntries(seen);
     },
