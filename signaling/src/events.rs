@@ -41,23 +41,9 @@ impl Lobby {
         ack: Option<AckId>,
         now: Now,
     ) {
-        let reply = Reply {
-            socket: id,
-            ack,
-            event: name.chars().take(64).collect(),
-        };
-        let socket = match self.sockets.get_mut(&id) {
-            Some(socket) if !socket.closing => socket,
-            _ => {
-                // Sent before it learnt that we disconnected it: whoever waits for an ack shall not wait for ever.
-                if reply.ack.is_some() {
-                    self.answer(
-                        reply,
-                        Err(not_joined("The server has closed this connection.")),
-                    );
-                }
-                return;
-            }
+        let (reply, is_open) = self.reply(id, name, ack);
+        let Some(socket) = self.sockets.get_mut(&id).filter(|_| is_open) else {
+            return self.answer_closed(reply);
         };
         let known = Verb::parse(name);
         let (granted, place) = (socket.events.take(EVENTS, now.mono), socket.place);
@@ -72,6 +58,25 @@ impl Lobby {
             (Some(Verb::Join), _) => self.join_event(reply, &payload, now),
             (Some(verb), None) if verb.waits() => self.hold(reply, verb, payload, now),
             (Some(verb), _) => self.dispatch(reply, verb, &payload, now),
+        }
+    }
+
+    /// Where the answer to an event goes, and whether its socket may still be heard.
+    pub(crate) fn reply(&self, id: SocketId, name: &str, ack: Option<AckId>) -> (Reply, bool) {
+        let reply = Reply {
+            socket: id,
+            ack,
+            event: name.chars().take(64).collect(),
+        };
+        (reply, self.sockets.get(&id).is_some_and(|s| !s.closing))
+    }
+
+    /// Answers what was sent before the client learnt that we disconnected it: whoever waits for an ack shall not wait for
+    /// ever.
+    pub(crate) fn answer_closed(&mut self, reply: Reply) {
+        if reply.ack.is_some() {
+            let why = not_joined("The server has closed this connection.");
+            self.answer(reply, Err(why));
         }
     }
 

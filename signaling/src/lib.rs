@@ -138,6 +138,14 @@ impl Lobby {
                 payload,
                 ack,
             } => self.event(socket, &name, payload, ack, now),
+            Input::Refused { socket, name, ack } => {
+                let (reply, is_open) = self.reply(socket, &name, ack);
+                if is_open {
+                    self.answer_limited(reply, now);
+                } else {
+                    self.answer_closed(reply);
+                }
+            }
             Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
             Input::Media { worker: _, event } => self.media_event(event, now),
             Input::Tick => {}

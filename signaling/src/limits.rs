@@ -57,10 +57,12 @@ pub(crate) const EVENTS: Rate = Rate {
     interval: Duration::from_millis(20),
     burst: 500,
 };
+/// Events refused at once before the socket is disconnected.
+pub const EXCESS_EVENTS_MAX: u32 = 1_000;
 /// Events refused for [`EVENTS`] or any narrower rate: when these are used up the socket is disconnected.
 pub(crate) const EXCESS: Rate = Rate {
     interval: Duration::from_millis(100),
-    burst: 1_000,
+    burst: EXCESS_EVENTS_MAX,
 };
 /// Chat messages of one socket.
 pub(crate) const CHATS: Rate = Rate {

@@ -1,7 +1,7 @@
 //! What *full* means.
 
 use serde_json::json;
-use signaling::RoomSettings;
+use signaling::{AckId, Input, RoomSettings};
 use signaling::limits::*;
 
 use crate::world::*;
@@ -135,6 +135,36 @@ fn a_flooder_is_disconnected_and_all_its_acks_are_given() {
     w.drop(eve);
     w.wait(2 * GRACE_MS);
     assert_eq!(w.lobby.gauges().participants, 1);
+}
+
+#[test]
+fn what_the_shell_refused_counts_to_the_end() {
+    let mut w = world();
+    let ann = w.join("math", "ann");
+    let eve = w.join("math", "eve");
+    for n in 0..=i64::from(EXCESS_EVENTS_MAX) {
+        assert!(!w.closed.contains(&eve), "after {n}");
+        let ack = 1_000_000 + n;
+        w.handle(Input::Refused {
+            socket: eve,
+            name: "reaction".into(),
+            ack: Some(AckId(ack)),
+        });
+        assert_eq!(code(&w.ack(ack).expect("an ack at once")), "rate/limited");
+    }
+    assert!(w.closed.contains(&eve));
+    let last = w.got(eve, "session-error").pop().unwrap();
+    assert_eq!(last["code"], "rate/limited");
+    assert_eq!(w.one(ann, "user-left")["userId"], "eve");
+    // Without an ack each is told by `session-error`, until it is too much.
+    let fay = w.join("math", "fay");
+    w.mail(fay);
+    w.handle(Input::Refused {
+        socket: fay,
+        name: "reaction".into(),
+        ack: None,
+    });
+    assert_eq!(w.one(fay, "session-error")["event"], "reaction");
 }
 
 #[test]
