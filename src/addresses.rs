@@ -13,7 +13,8 @@ pub(crate) fn of_this_machine() -> Vec<IpAddr> {
 }
 
 fn ranked(found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = found.filter(|a| !a.is_loopback() && !a.is_unspecified() && !is_link_local(*a)).collect();
+    let mut addresses: Vec<IpAddr> =
+        found.filter(|a| !a.is_loopback() && !a.is_unspecified() && !is_link_local(*a)).collect();
     // A stable sort keeps the system's order among one family.
     addresses.sort_by_key(IpAddr::is_ipv6);
     let mut distinct: Vec<IpAddr> = Vec::new();
@@ -56,14 +57,25 @@ mod tests {
 
     #[test]
     fn loopback_comes_last_and_link_local_never() {
-        let found = ["127.0.0.1", "fe80::1", "2001:db8::1", "10.0.0.2", "169.254.1.1", "10.0.0.2", "192.0.2.7", "::1"].map(ip);
+        let found =
+            ["127.0.0.1", "fe80::1", "2001:db8::1", "10.0.0.2", "169.254.1.1", "10.0.0.2", "192.0.2.7", "::1"].map(ip);
         let expected = ["10.0.0.2", "192.0.2.7", "2001:db8::1", "127.0.0.1"].map(ip);
         assert_eq!(ranked(found.into_iter()), expected);
     }
 
     #[test]
     fn near_is_loopback_and_private() {
-        for near in ["127.0.0.1", "127.9.9.9", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "fd00::1", "fe80::1", "::ffff:10.0.0.1"] {
+        for near in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(is_near(ip(near)), "{near}");
         }
         for far in ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8", "0.0.0.0"] {

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use sfu::{Counters, Drop};
 use tokio::sync::mpsc;
 
@@ -30,7 +30,11 @@ pub(crate) struct Admin {
 
 /// The routes.
 pub(crate) fn router(admin: Admin) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(admin)
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(admin)
 }
 
 /// Alive: our own loops run. It looks at nothing else, so that what others break does not restart us.
@@ -45,8 +49,12 @@ async fn livez(State(admin): State<Admin>) -> Response {
 /// Ready for calls; and where media is reached.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let ready = admin.health.is_alive() && admin.inbox.strong_count() > 0;
-    let media: Vec<_> =
-        admin.health.workers.iter().map(|w| serde_json::json!({ "port": w.port, "candidates": w.candidates })).collect();
+    let media: Vec<_> = admin
+        .health
+        .workers
+        .iter()
+        .map(|w| serde_json::json!({ "port": w.port, "candidates": w.candidates }))
+        .collect();
     let body = serde_json::json!({ "status": if ready { "ready" } else { "not ready" }, "media": media });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()
@@ -68,10 +76,14 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
     media_counters(&page, &reports)?;
     media_gauges(&page, &reports)?;
     page.gauge("media_workers", "Media worker threads.", admin.health.workers.len() as f64)?;
-    page.gauge("media_workers_alive", "Media workers whose loop ran in the last 5 s.", admin.health.workers_alive() as f64)?;
+    page.gauge(
+        "media_workers_alive",
+        "Media workers whose loop ran in the last 5 s.",
+        admin.health.workers_alive() as f64,
+    )?;
     signaling(&page, admin)?;
     let process = Process::read();
-    page.gauge("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
+    page.seconds("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
     page.gauge("process_resident_bytes", "Resident memory of the process.", process.resident_bytes)?;
     Ok(page.0)
 }
@@ -101,9 +113,10 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
     ] {
         page.counter(name, help, value)?;
     }
-    let drops = Drop::ALL.into_iter().enumerate().map(|(i, reason)| {
-        (reason.as_str(), reports.iter().map(|r| r.counters.drops[i]).sum())
-    });
+    let drops = Drop::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(i, reason)| (reason.as_str(), reports.iter().map(|r| r.counters.drops[i]).sum()));
     page.counters("drops_total", "Datagrams and packets dropped.", "reason", drops)
 }
 
@@ -123,8 +136,16 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
     page.gauge("participants", "Seats.", counts.participants.load(Ordering::Relaxed) as f64)?;
     page.counter("socket_events_total", "Events that sockets emitted.", counts.events.load(Ordering::Relaxed))?;
     page.counter("socket_messages_total", "Emits and acks to sockets.", counts.messages.load(Ordering::Relaxed))?;
-    page.counter("socket_overflows_total", "Sockets disconnected because they did not read.", counts.overflows.load(Ordering::Relaxed))?;
-    page.counter("worker_waits_total", "Times that signaling waited for a full worker queue.", counts.worker_waits.load(Ordering::Relaxed))?;
+    page.counter(
+        "socket_overflows_total",
+        "Sockets disconnected because they did not read.",
+        counts.overflows.load(Ordering::Relaxed),
+    )?;
+    page.counter(
+        "worker_waits_total",
+        "Times that signaling waited for a full worker queue.",
+        counts.worker_waits.load(Ordering::Relaxed),
+    )?;
     let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
     page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
     page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
@@ -139,12 +160,24 @@ impl Page {
         self.0.register(Box::new(counter))
     }
 
-    fn counters<'a>(&self, name: &str, help: &str, label: &str, values: impl Iterator<Item = (&'a str, u64)>) -> Result<(), prometheus::Error> {
+    fn counters<'a>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Result<(), prometheus::Error> {
         let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
         for (word, value) in values {
             counters.with_label_values(&[word]).inc_by(value);
         }
         self.0.register(Box::new(counters))
+    }
+
+    fn seconds(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
+        let counter = Counter::new(name, help)?;
+        counter.inc_by(value);
+        self.0.register(Box::new(counter))
     }
 
     fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
@@ -164,7 +197,10 @@ impl Process {
     fn read() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Process { cpu_seconds: cpu_seconds(&stat).unwrap_or(0.0), resident_bytes: resident_bytes(&status).unwrap_or(0.0) }
+        Process {
+            cpu_seconds: cpu_seconds(&stat).unwrap_or(0.0),
+            resident_bytes: resident_bytes(&status).unwrap_or(0.0),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The DTLS certificate of this process.
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd,
+};
 
 use crate::error::Failure;
 
@@ -30,7 +32,7 @@ pub(crate) fn generate(unix_ms: u64) -> Result<sfu::Certificate, Failure> {
 /// The year of a wall-clock time, to within a day or so at its ends, which is all that a validity needs.
 fn year(unix_ms: u64) -> i32 {
     const YEAR_MS: u64 = 31_556_952_000;
-    1970 + i32::try_from(unix_ms / YEAR_MS).unwrap_or(0).min(7_000)
+    1970 + i32::try_from(unix_ms / YEAR_MS).unwrap_or(i32::MAX).min(7_000)
 }
 
 #[cfg(test)]
@@ -49,6 +51,6 @@ mod tests {
     fn years_are_about_right() {
         assert_eq!(year(0), 1970);
         assert_eq!(year(1_700_000_000_000), 2023);
-        assert_eq!(year(u64::MAX), 1970);
+        assert_eq!(year(u64::MAX), 8970);
     }
 }

@@ -107,13 +107,24 @@ impl Settings {
 ///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_USERNAME and TURN_CREDENTIAL
 ///   RUST_LOG          log filter, as [log] level
 ///
-/// A file looks like this (all values are defaults; origins and addresses are lists):
+/// A file may look like this (these values are the defaults; workers and addresses come from the machine otherwise):
 ///
-///   [http]   listen = "0.0.0.0:3001"    origins = []
-///   [media]  port = 7882                workers = <cores>    addresses = <those of the interfaces>
-///   [admin]  listen = "127.0.0.1:9464"
-///   [room]   grace_ms = 20000
-///   [log]    format = "text"            level = "info"
+///   [http]
+///   listen = "0.0.0.0:3001"
+///   origins = []                  # "https://school.example"
+///   [media]
+///   port = 7882                   # of the first worker; the others follow
+///   # workers = 4                 # default: one a core
+///   # addresses = ["203.0.113.7"] # default: those of the interfaces
+///   [admin]
+///   listen = "127.0.0.1:9464"
+///   [room]
+///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   [turn]
+///   uris = []                     # with username and credential
+///   [log]
+///   format = "text"               # or "json"
+///   level = "info"
 #[derive(Debug, Parser)]
 #[command(name = "lyceum", version, verbatim_doc_comment)]
 struct Flags {
@@ -160,22 +171,53 @@ struct Key {
 
 const KEYS: &[Key] = &[
     Key { section: "http", name: "listen", list: false, set: |s, v| put(&mut s.http_listen, socket_address(&v[0])) },
-    Key { section: "http", name: "origins", list: true, set: |s, v| put(&mut s.origins, v.iter().map(|o| origin(o)).collect()) },
+    Key {
+        section: "http",
+        name: "origins",
+        list: true,
+        set: |s, v| put(&mut s.origins, v.iter().map(|o| origin(o)).collect()),
+    },
     Key { section: "media", name: "port", list: false, set: |s, v| put(&mut s.media_port, port(&v[0])) },
-    Key { section: "media", name: "workers", list: false, set: |s, v| put(&mut s.workers, number(&v[0], 1, WORKERS_MAX as u64).map(|n| n as usize)) },
+    Key {
+        section: "media",
+        name: "workers",
+        list: false,
+        set: |s, v| put(&mut s.workers, number(&v[0], 1, WORKERS_MAX as u64).map(|n| n as usize)),
+    },
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
-    Key { section: "log", name: "format", list: false, set: |s, v| put(&mut s.log_format, LogFormat::from_str(&v[0], true).map_err(|_| "expected text or json".to_owned())) },
+    Key {
+        section: "log",
+        name: "format",
+        list: false,
+        set: |s, v| {
+            put(&mut s.log_format, LogFormat::from_str(&v[0], true).map_err(|_| "expected text or json".to_owned()))
+        },
+    },
     Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
-    Key { section: "turn", name: "uris", list: true, set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn_uri(u)).collect()) },
+    Key {
+        section: "turn",
+        name: "uris",
+        list: true,
+        set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn_uri(u)).collect()),
+    },
     Key { section: "turn", name: "username", list: false, set: |s, v| put(&mut s.turn_username, Ok(v[0].clone())) },
-    Key { section: "turn", name: "credential", list: false, set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))) },
+    Key {
+        section: "turn",
+        name: "credential",
+        list: false,
+        set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))),
+    },
 ];
 
 /// Plain environment names, and the setting that each stands for.
-const PLAIN: &[(&str, &str, &str)] =
-    &[("RUST_LOG", "log", "level"), ("TURN_URIS", "turn", "uris"), ("TURN_USERNAME", "turn", "username"), ("TURN_CREDENTIAL", "turn", "credential")];
+const PLAIN: &[(&str, &str, &str)] = &[
+    ("RUST_LOG", "log", "level"),
+    ("TURN_URIS", "turn", "uris"),
+    ("TURN_USERNAME", "turn", "username"),
+    ("TURN_CREDENTIAL", "turn", "credential"),
+];
 
 /// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
 pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, Failure> {
@@ -236,7 +278,9 @@ fn strings(value: &toml::Value, list: bool) -> Result<Vec<String>, String> {
         toml::Value::String(s) => Ok(vec![s.clone()]),
         toml::Value::Integer(n) => Ok(vec![n.to_string()]),
         toml::Value::Boolean(b) => Ok(vec![b.to_string()]),
-        toml::Value::Array(items) if list => items.iter().map(|item| strings(item, false).map(|mut one| one.remove(0))).collect(),
+        toml::Value::Array(items) if list => {
+            items.iter().map(|item| strings(item, false).map(|mut one| one.remove(0))).collect()
+        }
         _ if list => Err("expected a list of strings".to_owned()),
         _ => Err("expected one value".to_owned()),
     }
@@ -251,18 +295,11 @@ fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -
             }
         }
     }
-    for (variable, value) in environment.iter().filter(|(_, v)| !v.is_empty()) {
-        match variable.as_str() {
-            "SIGNALING_PORT" => {
-                let port = port(value).map_err(|expected| Failure::Setting(format!("SIGNALING_PORT: {expected}")))?;
-                settings.http_listen.set_port(port);
-            }
-            "NEXTAUTH_URL" => {
-                let origin = origin(value).map_err(|expected| Failure::Setting(format!("NEXTAUTH_URL: {expected}")))?;
-                settings.origins.push(origin);
-            }
-            _ => {}
-        }
+    let given = |name: &str| environment.iter().find(|(k, v)| k == name && !v.is_empty()).map(|(_, v)| v);
+    if let Some(value) = given("SIGNALING_PORT") {
+        let port =
+            port(value).map_err(|expected| Failure::Setting(format!("SIGNALING_PORT is {value:?}: {expected}")))?;
+        settings.http_listen.set_port(port);
     }
     for (variable, value) in environment {
         let Some(rest) = variable.strip_prefix("LYCEUM__") else { continue };
@@ -279,10 +316,22 @@ fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -
         };
         take_variable(settings, key, variable, value, is_file)?;
     }
+    // Added last: it stands beside whatever list there is.
+    if let Some(value) = given("NEXTAUTH_URL") {
+        let origin =
+            origin(value).map_err(|expected| Failure::Setting(format!("NEXTAUTH_URL is {value:?}: {expected}")))?;
+        settings.origins.push(origin);
+    }
     Ok(())
 }
 
-fn take_variable(settings: &mut Settings, key: &Key, variable: &str, value: &str, is_file: bool) -> Result<(), Failure> {
+fn take_variable(
+    settings: &mut Settings,
+    key: &Key,
+    variable: &str,
+    value: &str,
+    is_file: bool,
+) -> Result<(), Failure> {
     let value = if is_file {
         std::fs::read_to_string(value)
             .map_err(|error| Failure::Setting(format!("cannot read the file {value} given by {variable}: {error}")))?
@@ -409,7 +458,9 @@ fn origin(value: &str) -> Result<String, String> {
 
 fn turn_uri(value: &str) -> Result<String, String> {
     let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| value.starts_with(scheme));
-    known.then(|| value.to_owned()).ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
+    known
+        .then(|| value.to_owned())
+        .ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
 }
 
 fn log_level(value: &str) -> Result<String, String> {
@@ -430,7 +481,8 @@ mod tests {
 
     #[test]
     fn flags_beat_environment_and_environment_beats_defaults() {
-        let settings = with(&["serve", "--media-port", "9000"], &[("LYCEUM__MEDIA__PORT", "8000"), ("SIGNALING_PORT", "4001")]);
+        let settings =
+            with(&["serve", "--media-port", "9000"], &[("LYCEUM__MEDIA__PORT", "8000"), ("SIGNALING_PORT", "4001")]);
         let settings = settings.expect("all of these are good");
         assert_eq!((settings.media_port, settings.http_listen.port()), (9000, 4001));
         assert_eq!(settings.admin_listen.port(), 9464);
@@ -453,9 +505,11 @@ mod tests {
 
     #[test]
     fn turn_from_plain_names_becomes_ice_servers() {
-        let environment = [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c")];
+        let environment =
+            [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c")];
         let settings = with(&[], &environment).expect("all of these are good");
-        let expected = serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
+        let expected =
+            serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
         assert_eq!(serde_json::Value::from(settings.ice_servers()), expected);
         assert!(!format!("{settings:?}").contains("\"c\""));
     }
@@ -463,7 +517,7 @@ mod tests {
     #[test]
     fn bad_values_say_what_is_expected() {
         for (variable, value, says) in [
-            ("SIGNALING_PORT", "70000", "SIGNALING_PORT: expected a port between 0 and 65535"),
+            ("SIGNALING_PORT", "70000", "SIGNALING_PORT is \"70000\": expected a port between 0 and 65535"),
             ("LYCEUM__MEDIA__WORKERS", "0", "expected a whole number between 1 and 64"),
             ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
             ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),

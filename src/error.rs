@@ -30,10 +30,16 @@ impl fmt::Display for Failure {
             Failure::Bind { address, port, choose, error } => match error.kind() {
                 io::ErrorKind::AddrInUse => write!(f, "EADDRINUSE: port {port} is taken; choose another with {choose}"),
                 io::ErrorKind::PermissionDenied => {
-                    write!(f, "EACCES: port {port} needs privileges that this process lacks; choose one above 1023 with {choose}")
+                    write!(
+                        f,
+                        "EACCES: port {port} needs privileges that this process lacks; choose one above 1023 with {choose}"
+                    )
                 }
                 io::ErrorKind::AddrNotAvailable => {
-                    write!(f, "EADDRNOTAVAIL: {address} is not an address of this machine; choose another with {choose}")
+                    write!(
+                        f,
+                        "EADDRNOTAVAIL: {address} is not an address of this machine; choose another with {choose}"
+                    )
                 }
                 _ => write!(f, "cannot listen on {address}: {error}; choose another with {choose}"),
             },

@@ -28,8 +28,7 @@ pub(crate) const WORKER_IDLE_MAX: Duration = Duration::from_secs(5);
 /// them to `'self'`.
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; \
     style-src 'self'; script-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
-const PERMISSIONS: &str =
-    "camera=(self), microphone=(self), display-capture=(self), autoplay=(self), fullscreen=(self), screen-wake-lock=(self), geolocation=(), usb=(), payment=()";
+const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self), autoplay=(self), fullscreen=(self), screen-wake-lock=(self), geolocation=(), usb=(), payment=()";
 
 /// What the health page looks at.
 #[derive(Clone)]
@@ -54,7 +53,9 @@ impl Health {
 
 /// All public routes behind the guard.
 pub(crate) fn router(health: Health, guard: Guard, socket_io: SocketIoLayer) -> Router {
-    let header = |name: HeaderName, value: &'static str| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
+    let header = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+    };
     Router::new()
         .route("/api/health", get(health_page))
         .with_state(health)

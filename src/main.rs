@@ -68,7 +68,8 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let (ended, mut broken) = mpsc::unbounded_channel();
     let workers = start_workers(settings, &inbox, &ended)?;
 
-    let lobby_config = signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
+    let lobby_config =
+        signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
@@ -78,12 +79,17 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let router = http::router(health, origin::Guard::new(&settings.origins), layer);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
-    announce(settings, address(&http_listener, settings.http_listen), address(&admin_listener, settings.admin_listen), &workers);
+    announce(
+        settings,
+        address(&http_listener, settings.http_listen),
+        address(&admin_listener, settings.admin_listen),
+        &workers,
+    );
     let pages = tokio::spawn(serve::serve(http_listener, router));
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
-        name = told.to_end() => tracing::info!(signal = name, "ending"),
+        name = told.wait() => tracing::info!(signal = name, "ending"),
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
@@ -99,7 +105,8 @@ fn start_workers(
     ended: &mpsc::UnboundedSender<Failure>,
 ) -> Result<Vec<Worker>, Failure> {
     let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
-    let addresses = if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
+    let addresses =
+        if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
     let port = |index: usize| match settings.media_port {
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
@@ -121,10 +128,15 @@ fn start_log(settings: &Settings) {
 
 /// Says once where everything is.
 fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker]) {
-    let shown_host = if http.ip().is_unspecified() { "localhost".to_owned() } else { SocketAddr::new(http.ip(), 0).to_string().trim_end_matches(":0").to_owned() };
+    let shown_host = if http.ip().is_unspecified() {
+        "localhost".to_owned()
+    } else {
+        SocketAddr::new(http.ip(), 0).to_string().trim_end_matches(":0").to_owned()
+    };
     let url = format!("http://{shown_host}:{}/", http.port());
     let ports: Vec<String> = workers.iter().map(|w| w.port.to_string()).collect();
-    let addresses: Vec<String> = workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
+    let addresses: Vec<String> =
+        workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
     match settings.log_format {
         LogFormat::Json => {
@@ -152,11 +164,12 @@ struct Told {
 
 impl Told {
     fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
         Ok(Told { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn to_end(&mut self) -> &'static str {
+    async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

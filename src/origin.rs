@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, FORWARDED, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, FORWARDED, HOST, ORIGIN, VARY,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -68,7 +68,7 @@ impl Guard {
 
 /// The middleware.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<Source>().map(|s| s.0.ip());
+    let source = request.extensions().get::<Source>().map(|s| s.address.ip());
     if let Err(why) = guard.near(source, request.headers()) {
         return refuse(why);
     }
@@ -76,11 +76,8 @@ pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Ne
         Ok(origin) => origin.cloned(),
         Err(why) => return refuse(why),
     };
-    let mut response = if request.method() == Method::OPTIONS && origin.is_some() {
-        preflight()
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if request.method() == Method::OPTIONS && origin.is_some() { preflight() } else { next.run(request).await };
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -139,10 +136,26 @@ mod tests {
     fn origins() {
         let guard = Guard::new(&["https://school.example".to_owned()]);
         let good = |origin: &str, host: &str| guard.origin(&headers(&[("host", host), ("origin", origin)])).is_ok();
-        for origin in ["http://10.0.0.5:3001", "http://localhost:5173", "https://127.0.0.1", "http://[::1]:9", "https://school.example"] {
+        for origin in [
+            "http://10.0.0.5:3001",
+            "http://localhost:5173",
+            "https://127.0.0.1",
+            "http://[::1]:9",
+            "https://school.example",
+        ] {
             assert!(good(origin, "10.0.0.5:3001"), "{origin}");
         }
-        for origin in ["null", "", "http://10.0.0.5", "http://evil.example", "https://school.example.evil", "http://school.example", "http://localhost.evil", "file://localhost", "http://localhost@evil"] {
+        for origin in [
+            "null",
+            "",
+            "http://10.0.0.5",
+            "http://evil.example",
+            "https://school.example.evil",
+            "http://school.example",
+            "http://localhost.evil",
+            "file://localhost",
+            "http://localhost@evil",
+        ] {
             assert!(!good(origin, "10.0.0.5:3001"), "{origin}");
         }
         assert!(guard.origin(&headers(&[("host", "x")])).expect("no origin is no browser").is_none());
@@ -152,7 +165,8 @@ mod tests {
     #[test]
     fn open_mode_serves_who_is_near() {
         let guard = Guard::new(&["https://school.example".to_owned()]);
-        let near = |source: &str, pairs: &[(&'static str, &str)]| guard.near(source.parse().ok(), &headers(pairs)).is_ok();
+        let near =
+            |source: &str, pairs: &[(&'static str, &str)]| guard.near(source.parse().ok(), &headers(pairs)).is_ok();
         assert!(near("127.0.0.1", &[("host", "localhost:3001")]));
         assert!(near("192.168.1.9", &[("host", "192.168.1.2:3001")]));
         assert!(near("::1", &[("host", "[::1]:3001")]));

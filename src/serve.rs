@@ -69,12 +69,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 }
 
 async fn connection(stream: TcpStream, source: SocketAddr, router: Router, place: Place) {
-    let place = Arc::new(place);
     // An upgraded connection outlives hyper's: the place goes with the stream.
-    let io = TokioIo::new(Deadlined { stream, stalled: None, _place: place });
+    let io = TokioIo::new(Deadlined { stream, timeout: WRITE_TIMEOUT, stalled: None, _place: Some(place) });
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Source(source));
+        request.extensions_mut().insert(Source::new(source));
         let answer = router.clone().call(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -130,11 +129,12 @@ impl Drop for Place {
     }
 }
 
-/// A TCP stream whose writes fail when the peer takes nothing for [`WRITE_TIMEOUT`].
+/// A TCP stream whose writes fail when the peer takes nothing for `timeout`.
 struct Deadlined {
     stream: TcpStream,
+    timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: Arc<Place>,
+    _place: Option<Place>,
 }
 
 impl Deadlined {
@@ -143,7 +143,7 @@ impl Deadlined {
             self.stalled = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -161,7 +161,11 @@ impl AsyncWrite for Deadlined {
         self.progressed(cx, written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.progressed(cx, written)
     }
@@ -176,5 +180,36 @@ impl AsyncWrite for Deadlined {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test]
+    async fn a_peer_that_never_reads_ends_the_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it connects");
+        let mut stream = Deadlined { stream, timeout: Duration::from_millis(100), stalled: None, _place: None };
+        let everything = vec![0; 64 << 20];
+        let error = stream.write_all(&everything).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(peer);
+    }
+
+    #[test]
+    fn places_come_back() {
+        let open = Arc::new(Open::default());
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let held: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| Place::take(&open, address)).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(Place::take(&open, address).is_none());
+        assert!(Place::take(&open, IpAddr::from([127, 0, 0, 2])).is_some());
+        drop(held);
+        let guard = open.by_address.lock().expect("nobody panicked");
+        assert_eq!((guard.0, guard.1.len()), (0, 0));
     }
 }

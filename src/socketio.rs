@@ -5,7 +5,7 @@
 //! anyone take over a session: it is never logged or published; sockets have numbers of our own.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,13 +16,15 @@ use serde_json::value::RawValue;
 use signaling::SocketId;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
-use socketioxide::handler::{ConnectHandler, ConnectMiddleware, DisconnectHandler, FromMessageParts, MessageHandler, Value as Raw};
+use socketioxide::handler::{
+    ConnectHandler, ConnectMiddleware, DisconnectHandler, FromMessageParts, MessageHandler, Value as Raw,
+};
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, SocketIo};
 use tokio::sync::mpsc;
 
-use crate::control::Input;
+use crate::control::{INBOX_MAX, Input};
 
 /// A connected Socket.IO client.
 pub(crate) type Client = Socket<LocalAdapter>;
@@ -41,6 +43,11 @@ const CREDIT_EVENTS_MAX: usize = 256;
 const CREDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest event name kept; the rest of a longer one is cut off, it is unknown anyway.
 const NAME_BYTES_MAX: usize = 64;
+/// Times that one Engine.IO session may connect to the namespace; clients do so once. More is refused, so that connecting
+/// and leaving in turn cannot fill the inbox.
+const CONNECTS_MAX: usize = 16;
+/// The part of the inbox, in slots, that new sockets must leave free for those that are there.
+const INBOX_RESERVE: usize = INBOX_MAX / 4;
 /// How soon a disconnect is tried again that found the send queue full.
 const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
 
@@ -99,9 +106,21 @@ pub(crate) fn disconnect(client: Weak<Client>) {
     }
 }
 
-/// The source of an HTTP connection, put into each request by the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Source(pub(crate) SocketAddr);
+/// Where a request came from, put into it by the listener. An Engine.IO session keeps that of its handshake.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// The connection's other end.
+    pub(crate) address: SocketAddr,
+    /// How often the session that this request opens, if it does, connected to the namespace.
+    connects: Arc<AtomicUsize>,
+}
+
+impl Source {
+    /// The source of a new request.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Source { address, connects: Arc::default() }
+    }
+}
 
 /// Numbers a socket and gives it its handlers before any of its events can come.
 #[derive(Clone)]
@@ -111,12 +130,25 @@ struct Welcome {
 }
 
 impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
-    async fn call<'a>(&'a self, client: Arc<Client>, _auth: &'a Option<Raw>) -> Result<(), Box<dyn fmt::Display + Send>> {
-        let overloaded = || -> Box<dyn fmt::Display + Send> { Box::new("server/overloaded") };
+    async fn call<'a>(
+        &'a self,
+        client: Arc<Client>,
+        _auth: &'a Option<Raw>,
+    ) -> Result<(), Box<dyn fmt::Display + Send>> {
+        let refused = |code: &'static str| -> Box<dyn fmt::Display + Send> { Box::new(code) };
+        let Some(source) = client.req_parts().extensions.get::<Source>() else {
+            return Err(refused("internal"));
+        };
+        if source.connects.fetch_add(1, Ordering::Relaxed) >= CONNECTS_MAX {
+            return Err(refused("rate/limited"));
+        }
+        if self.inbox.capacity() < INBOX_RESERVE {
+            return Err(refused("server/overloaded"));
+        }
         let socket = SocketId(self.next.fetch_add(1, Ordering::Relaxed));
-        let address = client.req_parts().extensions.get::<Source>().map_or(IpAddr::from([0, 0, 0, 0]), |s| s.0.ip());
-        let connected = Input::Connected { socket, address: address.to_canonical(), client: Arc::downgrade(&client) };
-        self.inbox.try_send(connected).map_err(|_| overloaded())?;
+        let address = source.address.ip().to_canonical();
+        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client) };
+        self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
         let edge = Arc::new(Edge {
             socket,
             inbox: self.inbox.clone(),
@@ -146,7 +178,8 @@ impl Edge {
             return;
         }
         let socket = self.socket;
-        if let Err(mpsc::error::TrySendError::Full(input)) = self.inbox.try_send(Input::Disconnected { socket, clean }) {
+        if let Err(mpsc::error::TrySendError::Full(input)) = self.inbox.try_send(Input::Disconnected { socket, clean })
+        {
             let inbox = self.inbox.clone();
             tokio::spawn(async move {
                 // Fails only when control is gone, and with it the need to know.

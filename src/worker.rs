@@ -134,7 +134,12 @@ pub(crate) fn start(
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let started = Instant::now();
-    let shared = Arc::new(Shared { report: Mutex::default(), looped_ms: AtomicU64::new(0), started, dead: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        report: Mutex::default(),
+        looped_ms: AtomicU64::new(0),
+        started,
+        dead: AtomicBool::new(false),
+    });
     let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates: Vec::new() };
     let thread_shared = shared.clone();
     std::thread::Builder::new()
@@ -143,8 +148,17 @@ pub(crate) fn start(
             let mut end = End { id, shared: thread_shared.clone(), ended, reason: "it panicked".to_owned() };
             let sfu = Sfu::new(config, rand::random(), clock::now());
             let machine = Machine {
-                id, sfu, sockets, poll, queue, inbox, shared: thread_shared,
-                sends: SendCounts::default(), reported: started, events_wait: false, ready: [true, true],
+                id,
+                sfu,
+                sockets,
+                poll,
+                queue,
+                inbox,
+                shared: thread_shared,
+                sends: SendCounts::default(),
+                reported: started,
+                events_wait: false,
+                ready: [true, true],
             };
             end.reason = machine.run();
         })

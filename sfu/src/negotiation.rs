@@ -186,14 +186,18 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Applies a client's answer to our offer.
-    pub(crate) fn apply_answer(&mut self, answer: &Description, mut mint: impl FnMut() -> TrackId) -> Result<(), Refused> {
+    /// Applies a client's answer to our offer. From a `new_connection` nothing that was received before goes on.
+    pub(crate) fn apply_answer(
+        &mut self,
+        answer: &Description,
+        new_connection: bool,
+        mut mint: impl FnMut() -> TrackId,
+    ) -> Result<(), Refused> {
         let Some(offered) = &self.offered else { return invalid("an answer came, but no offer of ours waits for one") };
         if answer.media.len() != offered.len() {
             return invalid(format!("the answer has {} m-lines, our offer {}", answer.media.len(), offered.len()));
         }
         self.check_lines(answer, offered)?;
-        let new_connection = self.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
         let lines: Vec<Line> = offered
             .iter()
             .zip(&answer.media)
@@ -247,13 +251,21 @@ impl Negotiation {
         }
     }
 
+    /// Whether the next offer takes tracks away.
+    pub(crate) fn removes(&self) -> bool {
+        self.lines.iter().any(|line| line.outbound == Outbound::Retired && !line.rejected)
+    }
+
     /// Makes an offer: ended tracks leave their lines, `wanted` ones get lines. Returns the tracks for which there is no
     /// room. The offer is then [`Negotiation::offered`].
     pub(crate) fn make_offer(&mut self, wanted: &[Wanted<'_>], now: Instant) -> Vec<TrackId> {
         let mut lines = self.lines.clone();
         for line in &mut lines {
-            // A line that sends nothing more and never received is given up, and may be used anew after the answer.
-            line.rejected |= line.outbound == Outbound::Retired && line.inbound.is_none();
+            if line.outbound == Outbound::Retired {
+                // A line that sends nothing more and never received is given up, and may be used anew after the answer.
+                line.rejected |= line.inbound.is_none();
+                line.outbound = Outbound::None;
+            }
         }
         let mut left_out = Vec::new();
         for want in wanted {

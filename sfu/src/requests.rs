@@ -140,8 +140,8 @@ impl Sfu {
             self.roll_back(key);
         }
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
-        if peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != offer.origin) {
-            // Another RTCPeerConnection: nothing of the old one is left.
+        if is_another_connection(peer, &offer) {
+            // Nothing of the old one is left.
             self.reset_peer(key, now);
         }
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
@@ -166,13 +166,13 @@ impl Sfu {
     fn take_answer(&mut self, key: usize, sdp: &str, now: Now) -> Result<(), Refused> {
         let answer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
-        let new_connection = peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
+        let new_connection = is_another_connection(peer, &answer);
         if !new_connection {
             check_transport(peer, &answer)?;
         }
         let offered: Vec<TrackId> = peer.negotiation.offered.iter().flatten().filter_map(Line::sends).collect();
         let rng = &mut self.rng;
-        peer.negotiation.apply_answer(&answer, || TrackId(rng.random()))?;
+        peer.negotiation.apply_answer(&answer, new_connection, || TrackId(rng.random()))?;
         let refused: Vec<TrackId> =
             offered.into_iter().filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t))).collect();
         if new_connection {
@@ -506,6 +506,9 @@ impl Sfu {
             return;
         }
         let has_line = |track| peer.negotiation.lines.iter().any(|line| line.sends() == Some(track));
+        // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
+        // what begins.
+        let removes = peer.negotiation.removes();
         let mut wanted = Vec::new();
         for (_, subscription) in &peer.subscriptions {
             let Some(track) = self.tracks.get(subscription.track) else { continue };
@@ -518,7 +521,12 @@ impl Sfu {
             peer.negotiation.wants_offer = false;
             return;
         }
+        let later = removes && !wanted.is_empty();
+        if later {
+            wanted.clear();
+        }
         let left_out = peer.negotiation.make_offer(&wanted, now.mono);
+        peer.negotiation.wants_offer = later;
         for track in left_out {
             self.tell_unavailable(key, track, Unavailable::Limit);
         }
@@ -615,6 +623,16 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
         return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
     }
     Ok(description)
+}
+
+/// Whether a description comes from another RTCPeerConnection than the last. `o=` says so (RFC 9429 §5.2.1), but aiortc
+/// writes a new one into each description, so the ufrag must be new too: a new connection has one, and an ICE restart
+/// keeps `o=`.
+fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
+    let ufrag = description.media.iter().find(|m| !m.rejected).and_then(|m| m.ice_ufrag.as_deref());
+    let generations = std::iter::once(&peer.ice.current).chain(&peer.ice.next);
+    let is_known = generations.filter_map(|g| g.remote_ufrag.as_deref()).any(|known| Some(known) == ufrag);
+    peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != description.origin) && !is_known
 }
 
 /// A certificate cannot change under an association; that takes a new RTCPeerConnection.

@@ -78,6 +78,9 @@ pub(crate) struct Refused {
 impl ErrorCode {
     /// This refusal, with its sentence.
     pub(crate) fn because(self, message: impl Into<String>) -> Refused {
-        Refused { code: self, message: message.into() }
+        Refused {
+            code: self,
+            message: message.into(),
+        }
     }
 }

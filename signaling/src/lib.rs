@@ -132,7 +132,12 @@ impl Lobby {
         self.fire(now);
         match input {
             Input::Connected { socket, address } => self.connected(socket, address),
-            Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
+            Input::Event {
+                socket,
+                name,
+                payload,
+                ack,
+            } => self.event(socket, &name, payload, ack, now),
             Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
             Input::Media { worker: _, event } => self.media_event(event, now),
             Input::Tick => {}
@@ -152,12 +157,18 @@ impl Lobby {
 
     /// Counts for metrics and health.
     pub fn gauges(&self) -> Gauges {
-        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len(), participants: self.seats }
+        Gauges {
+            sockets: self.sockets.len(),
+            rooms: self.rooms.len(),
+            participants: self.seats,
+        }
     }
 
     fn fire(&mut self, now: Now) {
         while self.timers.first().is_some_and(|(at, _)| *at <= now.mono) {
-            let Some((_, timer)) = self.timers.pop_first() else { return };
+            let Some((_, timer)) = self.timers.pop_first() else {
+                return;
+            };
             match timer {
                 Timer::Early(socket) => self.early_expired(socket, now),
                 Timer::Grace(place) => self.leave(place, "disconnected"),
@@ -196,10 +207,13 @@ impl Lobby {
 
     /// `prefix` and `chars` random characters of `[A-Za-z0-9_-]`, 6 bits each.
     fn random_id(&mut self, prefix: &str, chars: usize) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
         let mut bytes = vec![0; chars];
         self.rng.fill_bytes(&mut bytes);
-        let random = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 64)]));
+        let random = bytes
+            .iter()
+            .map(|b| char::from(ALPHABET[usize::from(b % 64)]));
         prefix.chars().chain(random).collect()
     }
 

@@ -27,8 +27,12 @@ impl Lobby {
             return;
         }
         let id = PeerId(self.mint());
-        let Some(room) = self.rooms.get_mut(&place.room) else { return };
-        let Some(seat) = room.seats.get_mut(&place.seat) else { return };
+        let Some(room) = self.rooms.get_mut(&place.room) else {
+            return;
+        };
+        let Some(seat) = room.seats.get_mut(&place.seat) else {
+            return;
+        };
         seat.peer = Some(Peer::new(id));
         let request = Request::Join {
             peer: id,
@@ -45,8 +49,12 @@ impl Lobby {
 
     /// Drops the seat's peer and what it published; `ask` when the SFU does not know yet.
     pub(crate) fn forget_peer(&mut self, place: Place, ask: bool) {
-        let Some(room) = self.rooms.get_mut(&place.room) else { return };
-        let Some(seat) = room.seats.get_mut(&place.seat) else { return };
+        let Some(room) = self.rooms.get_mut(&place.room) else {
+            return;
+        };
+        let Some(seat) = room.seats.get_mut(&place.seat) else {
+            return;
+        };
         let Some(peer) = seat.peer.take() else { return };
         for track in std::mem::take(&mut seat.tracks).into_keys() {
             room.tracks.remove(&track);
@@ -91,7 +99,9 @@ impl Lobby {
 
     /// A message to the SFU other than an offer: the client speaks to it, so it gets what was held for it.
     pub(crate) fn first_word(&mut self, place: Place, now: Now) {
-        let Some((_, peer)) = self.peer_mut(place) else { return };
+        let Some((_, peer)) = self.peer_mut(place) else {
+            return;
+        };
         if !peer.listening {
             peer.listening = true;
             self.repeat(place, now);
@@ -101,9 +111,16 @@ impl Lobby {
     /// Gives the present socket what the last one may have swallowed: the answer first, for it came first.
     fn repeat(&mut self, place: Place, now: Now) {
         let Some(seat) = self.seat(place) else { return };
-        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_ref().filter(|p| p.listening)) else { return };
+        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_ref().filter(|p| p.listening))
+        else {
+            return;
+        };
         let young = |at| now.mono.saturating_duration_since(at) < ANSWER_REPEAT_MAX;
-        let answer = peer.answer.as_ref().filter(|(_, at)| young(*at)).map(|(payload, _)| payload.clone());
+        let answer = peer
+            .answer
+            .as_ref()
+            .filter(|(_, at)| young(*at))
+            .map(|(payload, _)| payload.clone());
         if let Some(answer) = answer {
             self.emit_raw(Recipients::One(socket), "answer", answer);
         }
@@ -112,8 +129,12 @@ impl Lobby {
 
     /// Emits the unanswered offer, unless the socket has had it or must not have it now.
     fn show_offer(&mut self, place: Place) {
-        let Some(seat) = self.seat_mut(place) else { return };
-        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_mut()) else { return };
+        let Some(seat) = self.seat_mut(place) else {
+            return;
+        };
+        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_mut()) else {
+            return;
+        };
         if !peer.listening || peer.asked > 0 {
             return;
         }
@@ -128,11 +149,21 @@ impl Lobby {
         match event {
             Event::Answer { peer, sdp, tracks } => self.sfu_answer(peer, &sdp, &tracks, now),
             Event::Offer { peer, sdp, tracks } => self.sfu_offer(peer, &sdp, &tracks),
-            Event::Refused { peer, description, refusal, message } => {
+            Event::Refused {
+                peer,
+                description,
+                refusal,
+                message,
+            } => {
                 self.sfu_refused(peer, description, refusal.into(), message);
             }
             Event::Connected { peer } => {
-                if let Some((_, peer)) = self.peers.get(&peer).copied().and_then(|place| self.peer_mut(place)) {
+                if let Some((_, peer)) = self
+                    .peers
+                    .get(&peer)
+                    .copied()
+                    .and_then(|place| self.peer_mut(place))
+                {
                     peer.consent_lost = false;
                 }
             }
@@ -140,7 +171,11 @@ impl Lobby {
             Event::Closed { peer, reason: _ } => self.sfu_closed(peer),
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
-            Event::TrackUnavailable { peer, track, reason } => self.track_unavailable(peer, track, reason),
+            Event::TrackUnavailable {
+                peer,
+                track,
+                reason,
+            } => self.track_unavailable(peer, track, reason),
             Event::Speakers { room, speakers } => self.speakers(room, &speakers),
         }
     }
@@ -164,10 +199,18 @@ impl Lobby {
     }
 
     fn sfu_answer(&mut self, peer: PeerId, sdp: &str, tracks: &[TrackLine], now: Now) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
-        let Some(payload) = self.description(place, "answer", sdp, tracks) else { return };
-        let Some(seat) = self.seat_mut(place) else { return };
-        let Some(peer) = seat.peer.as_mut() else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        let Some(payload) = self.description(place, "answer", sdp, tracks) else {
+            return;
+        };
+        let Some(seat) = self.seat_mut(place) else {
+            return;
+        };
+        let Some(peer) = seat.peer.as_mut() else {
+            return;
+        };
         let awaited = peer.replied();
         // It was rolled back when the SFU read the client's offer; what it wanted comes in the next.
         peer.offer = None;
@@ -181,18 +224,39 @@ impl Lobby {
     }
 
     fn sfu_offer(&mut self, peer: PeerId, sdp: &str, tracks: &[TrackLine]) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
-        let Some(payload) = self.description(place, "offer", sdp, tracks) else { return };
-        let Some((_, peer)) = self.peer_mut(place) else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        let Some(payload) = self.description(place, "offer", sdp, tracks) else {
+            return;
+        };
+        let Some((_, peer)) = self.peer_mut(place) else {
+            return;
+        };
         peer.answered = None;
-        peer.offer = Some(Offered { payload, shown: false });
+        peer.offer = Some(Offered {
+            payload,
+            shown: false,
+        });
         self.show_offer(place);
     }
 
-    fn sfu_refused(&mut self, peer: PeerId, description: Description, code: ErrorCode, message: String) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
-        let Some(seat) = self.seat_mut(place) else { return };
-        let Some(peer) = seat.peer.as_mut() else { return };
+    fn sfu_refused(
+        &mut self,
+        peer: PeerId,
+        description: Description,
+        code: ErrorCode,
+        message: String,
+    ) {
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        let Some(seat) = self.seat_mut(place) else {
+            return;
+        };
+        let Some(peer) = seat.peer.as_mut() else {
+            return;
+        };
         let (event, awaited) = match description {
             Description::Offer => ("offer", peer.replied()),
             Description::Answer => {
@@ -207,7 +271,9 @@ impl Lobby {
     }
 
     fn consent_lost(&mut self, peer: PeerId, now: Now) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
         if let Some((_, peer)) = self.peer_mut(place) {
             peer.consent_lost = true;
         }
@@ -219,8 +285,12 @@ impl Lobby {
         if self.seat(place).is_none_or(|s| s.socket.is_none()) {
             return;
         }
-        let Some((worker, peer)) = self.peer_mut(place) else { return };
-        let soon = peer.restarted_at.is_some_and(|at| now.mono < at + ICE_RESTART_EVERY);
+        let Some((worker, peer)) = self.peer_mut(place) else {
+            return;
+        };
+        let soon = peer
+            .restarted_at
+            .is_some_and(|at| now.mono < at + ICE_RESTART_EVERY);
         if peer.consent_lost && peer.listening && !soon {
             peer.consent_lost = false;
             peer.restarted_at = Some(now.mono);
@@ -230,18 +300,28 @@ impl Lobby {
     }
 
     fn sfu_closed(&mut self, peer: PeerId) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
         let listening = self.peer_mut(place).is_some_and(|(_, p)| p.listening);
         self.forget_peer(place, false);
-        if let Some(socket) = self.seat(place).and_then(|s| s.socket).filter(|_| listening) {
+        if let Some(socket) = self
+            .seat(place)
+            .and_then(|s| s.socket)
+            .filter(|_| listening)
+        {
             let why = "The media connection has ended: offer again from a new RTCPeerConnection.";
             self.session_error(socket, &ErrorCode::NewPeerRequired.because(why), "offer");
         }
     }
 
     fn track_published(&mut self, peer: PeerId, info: TrackInfo) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
-        let Some(room) = self.rooms.get_mut(&place.room) else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&place.room) else {
+            return;
+        };
         room.tracks.insert(info.track, place.seat);
         if let Some(seat) = room.seats.get_mut(&place.seat) {
             seat.tracks.insert(info.track, info);
@@ -250,9 +330,15 @@ impl Lobby {
     }
 
     fn track_unpublished(&mut self, peer: PeerId, track: TrackId) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
-        let Some(room) = self.rooms.get_mut(&place.room) else { return };
-        let Some(seat) = room.seats.get_mut(&place.seat) else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&place.room) else {
+            return;
+        };
+        let Some(seat) = room.seats.get_mut(&place.seat) else {
+            return;
+        };
         if seat.tracks.remove(&track).is_some() {
             room.tracks.remove(&track);
             self.line_changed(place);
@@ -260,7 +346,9 @@ impl Lobby {
     }
 
     fn track_unavailable(&mut self, peer: PeerId, track: TrackId, reason: Unavailable) {
-        let Some(place) = self.peers.get(&peer).copied() else { return };
+        let Some(place) = self.peers.get(&peer).copied() else {
+            return;
+        };
         let reason = match reason {
             Unavailable::Codec => "codec",
             Unavailable::Limit => "limit",
@@ -272,10 +360,14 @@ impl Lobby {
     }
 
     fn speakers(&mut self, room: sfu::RoomId, speakers: &[(PeerId, u8)]) {
-        let Some(r) = self.rooms.get(&room) else { return };
+        let Some(r) = self.rooms.get(&room) else {
+            return;
+        };
         let speaker = |(peer, level): &(PeerId, u8)| {
             let place = self.peers.get(peer).filter(|place| place.room == room)?;
-            Some(json!({ "participantId": &*r.seats.get(&place.seat)?.participant, "level": level }))
+            Some(
+                json!({ "participantId": &*r.seats.get(&place.seat)?.participant, "level": level }),
+            )
         };
         let list: Vec<Value> = speakers.iter().filter_map(speaker).collect();
         let to = r.sockets(None);

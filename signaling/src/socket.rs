@@ -67,7 +67,8 @@ impl Lobby {
         let count = self.addresses.entry(address).or_default();
         *count += 1;
         if *count > SOCKETS_PER_ADDRESS_MAX {
-            let why = ErrorCode::RateLimited.because("Too many connections from your address: close some and try again.");
+            let why = ErrorCode::RateLimited
+                .because("Too many connections from your address: close some and try again.");
             self.close(socket, why, "connect");
         }
     }
@@ -75,7 +76,9 @@ impl Lobby {
     pub(crate) fn disconnected(&mut self, id: SocketId, clean: bool, now: Now) {
         let why = || not_joined("The connection ended before the session was joined.");
         self.refuse_early(id, why);
-        let Some(socket) = self.sockets.remove(&id) else { return };
+        let Some(socket) = self.sockets.remove(&id) else {
+            return;
+        };
         if let Some(count) = self.addresses.get_mut(&socket.address) {
             *count -= 1;
             if *count == 0 {
@@ -87,7 +90,9 @@ impl Lobby {
             return self.leave(place, "left");
         }
         let until = now.mono + Duration::from_millis(self.config.grace_ms);
-        let Some(seat) = self.seat_mut(place) else { return };
+        let Some(seat) = self.seat_mut(place) else {
+            return;
+        };
         seat.socket = None;
         let old = seat.grace_until.replace(until);
         if let Some(peer) = &mut seat.peer {
@@ -117,20 +122,30 @@ impl Lobby {
     pub(crate) fn hold(&mut self, reply: Reply, verb: Verb, payload: Value, now: Now) {
         let bytes = encode(&payload).get().len();
         let until = now.mono + EARLY_WAIT;
-        let Some(socket) = self.sockets.get_mut(&reply.socket) else { return };
+        let Some(socket) = self.sockets.get_mut(&reply.socket) else {
+            return;
+        };
         if socket.early.len() >= EARLY_EVENTS_MAX || socket.early_bytes + bytes > EARLY_BYTES_MAX {
             let why = not_joined("Join a session first: too many events wait for it already.");
             return self.answer(reply, Err(why));
         }
         let id = reply.socket;
         socket.early_bytes += bytes;
-        socket.early.push_back(Early { reply, verb, payload, bytes, until });
+        socket.early.push_back(Early {
+            reply,
+            verb,
+            payload,
+            bytes,
+            until,
+        });
         self.rearm_early(id);
     }
 
     /// All that waits on a socket, in order.
     pub(crate) fn take_early(&mut self, id: SocketId) -> VecDeque<Early> {
-        let Some(socket) = self.sockets.get_mut(&id) else { return VecDeque::new() };
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return VecDeque::new();
+        };
         socket.early_bytes = 0;
         let early = std::mem::take(&mut socket.early);
         self.rearm_early(id);
@@ -138,9 +153,15 @@ impl Lobby {
     }
 
     pub(crate) fn early_expired(&mut self, id: SocketId, now: Now) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
         socket.early_due = None;
-        let count = socket.early.iter().take_while(|e| e.until <= now.mono).count();
+        let count = socket
+            .early
+            .iter()
+            .take_while(|e| e.until <= now.mono)
+            .count();
         let expired: Vec<Early> = socket.early.drain(..count).collect();
         socket.early_bytes -= expired.iter().map(|e| e.bytes).sum::<usize>();
         self.rearm_early(id);
@@ -156,7 +177,9 @@ impl Lobby {
     }
 
     fn rearm_early(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
         let next = socket.early.front().map(|e| e.until);
         let old = std::mem::replace(&mut socket.early_due, next);
         self.rearm(Timer::Early(id), old, next);

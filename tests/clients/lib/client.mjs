@@ -1,6 +1,7 @@
 // An unmodified socket.io-client that remembers everything it received.
 import assert from 'node:assert/strict';
 import { Agent } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { io } from 'socket.io-client';
 
 export const TRANSPORTS = ['websocket', 'polling'];
@@ -75,6 +76,15 @@ export class Client {
         done(answer[0]);
       });
     });
+  }
+
+  /** The same, but heeds `rate/limited`, for tests that ask more than a person would. */
+  async patient(event, ...args) {
+    for (;;) {
+      const ack = await this.emit(event, ...args);
+      if (ack.error?.code !== 'rate/limited') return ack;
+      await sleep(500);
+    }
   }
 
   emitOnly(event, ...args) {

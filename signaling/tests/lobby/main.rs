@@ -1,0 +1,10 @@
+//! The lobby through `handle` and `poll`, in virtual time.
+#![allow(clippy::disallowed_methods)]
+
+mod chaos;
+mod joining;
+mod limits;
+mod media;
+mod seats;
+mod talking;
+mod world;

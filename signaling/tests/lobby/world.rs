@@ -1,0 +1,306 @@
+//! The test kit: a lobby, virtual time, and a letter box for each socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sfu::{Kind, Now, PeerId, Request, Source, TrackId, TrackInfo};
+use signaling::*;
+
+/// The grace time of these tests.
+pub(crate) const GRACE_MS: u64 = 20_000;
+
+pub(crate) struct World {
+    pub(crate) lobby: Lobby,
+    pub(crate) now: Now,
+    next: i64,
+    /// Every ack given, and how often.
+    pub(crate) acks: BTreeMap<i64, Vec<Value>>,
+    mail: BTreeMap<SocketId, Vec<(&'static str, Value)>>,
+    pub(crate) closed: BTreeSet<SocketId>,
+    requests: Vec<(WorkerId, Request)>,
+}
+
+pub(crate) fn world() -> World {
+    let config = Config {
+        workers: 2,
+        ice_servers: vec![json!({ "urls": "stun:x" })],
+        grace_ms: GRACE_MS,
+    };
+    World {
+        lobby: Lobby::new(config, [7; 32]),
+        now: Now {
+            mono: Instant::now(),
+            unix_ms: 1_800_000_000_000,
+        },
+        next: 0,
+        acks: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        closed: BTreeSet::new(),
+        requests: Vec::new(),
+    }
+}
+
+impl World {
+    pub(crate) fn handle(&mut self, input: Input) {
+        self.lobby.handle(input, self.now);
+        while let Some(output) = self.lobby.poll() {
+            match output {
+                Output::Emit { to, event, payload } => {
+                    let payload: Value = serde_json::from_str(payload.get()).unwrap();
+                    let sockets = match to {
+                        Recipients::One(socket) => vec![socket],
+                        Recipients::Many(sockets) => sockets,
+                    };
+                    for socket in sockets {
+                        self.mail
+                            .entry(socket)
+                            .or_default()
+                            .push((event, payload.clone()));
+                    }
+                }
+                Output::Ack { ack, body, .. } => {
+                    self.acks
+                        .entry(ack.0)
+                        .or_default()
+                        .push(serde_json::from_str(body.get()).unwrap());
+                }
+                Output::Disconnect { socket } => {
+                    assert!(self.closed.insert(socket), "disconnected once")
+                }
+                Output::Media { worker, request } => self.requests.push((worker, request)),
+            }
+        }
+    }
+
+    pub(crate) fn connect(&mut self) -> SocketId {
+        self.connect_from([10, 0, 0, 1].into())
+    }
+
+    pub(crate) fn connect_from(&mut self, address: IpAddr) -> SocketId {
+        self.next += 1;
+        let socket = SocketId(self.next as u64);
+        self.handle(Input::Connected { socket, address });
+        socket
+    }
+
+    /// Sends an event with an ack; the ack's number.
+    pub(crate) fn post(&mut self, socket: SocketId, name: &str, payload: Value) -> i64 {
+        self.next += 1;
+        let ack = self.next;
+        self.handle(Input::Event {
+            socket,
+            name: name.into(),
+            payload,
+            ack: Some(AckId(ack)),
+        });
+        ack
+    }
+
+    /// Sends an event whose ack comes at once.
+    pub(crate) fn send(&mut self, socket: SocketId, name: &str, payload: Value) -> Value {
+        let ack = self.post(socket, name, payload);
+        self.ack(ack).expect("an ack at once")
+    }
+
+    /// Sends an event that must be refused; the code.
+    pub(crate) fn refused(&mut self, socket: SocketId, name: &str, payload: Value) -> String {
+        code(&self.send(socket, name, payload))
+    }
+
+    /// Sends an event that must be granted.
+    pub(crate) fn granted(&mut self, socket: SocketId, name: &str, payload: Value) -> Value {
+        let ack = self.send(socket, name, payload);
+        assert_eq!(ack["ok"], true, "{name}: {ack}");
+        ack
+    }
+
+    /// Sends an event without ack.
+    pub(crate) fn say(&mut self, socket: SocketId, name: &str, payload: Value) {
+        self.handle(Input::Event {
+            socket,
+            name: name.into(),
+            payload,
+            ack: None,
+        });
+    }
+
+    pub(crate) fn ack(&self, ack: i64) -> Option<Value> {
+        self.acks.get(&ack).map(|given| given[0].clone())
+    }
+
+    pub(crate) fn drop(&mut self, socket: SocketId) {
+        self.handle(Input::Disconnected {
+            socket,
+            clean: false,
+        });
+    }
+
+    pub(crate) fn bye(&mut self, socket: SocketId) {
+        self.handle(Input::Disconnected {
+            socket,
+            clean: true,
+        });
+    }
+
+    /// Lets time pass, ticking whenever the lobby asked for it.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        let end = self.now.mono + Duration::from_millis(ms);
+        while let Some(at) = self.lobby.deadline().filter(|at| *at <= end) {
+            self.at(at.max(self.now.mono));
+            self.handle(Input::Tick);
+            assert!(self.lobby.deadline() > Some(self.now.mono) || self.lobby.deadline().is_none());
+        }
+        self.at(end);
+    }
+
+    fn at(&mut self, mono: Instant) {
+        self.now.unix_ms += (mono - self.now.mono).as_millis() as u64;
+        self.now.mono = mono;
+    }
+
+    /// What a socket got since last asked, in order.
+    pub(crate) fn mail(&mut self, socket: SocketId) -> Vec<(&'static str, Value)> {
+        self.mail.remove(&socket).unwrap_or_default()
+    }
+
+    /// The events of one name that a socket got since last asked; all others are thrown away.
+    pub(crate) fn got(&mut self, socket: SocketId, name: &str) -> Vec<Value> {
+        self.mail(socket)
+            .into_iter()
+            .filter(|(event, _)| *event == name)
+            .map(|(_, payload)| payload)
+            .collect()
+    }
+
+    /// The one event of that name.
+    pub(crate) fn one(&mut self, socket: SocketId, name: &str) -> Value {
+        let got = self.got(socket, name);
+        assert_eq!(got.len(), 1, "one {name}: {got:?}");
+        got[0].clone()
+    }
+
+    /// What the SFU was asked since last asked.
+    pub(crate) fn requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+            .into_iter()
+            .map(|(_, request)| request)
+            .collect()
+    }
+
+    pub(crate) fn routed(&mut self) -> Vec<(WorkerId, Request)> {
+        std::mem::take(&mut self.requests)
+    }
+
+    pub(crate) fn sfu(&mut self, event: sfu::Event) {
+        self.handle(Input::Media {
+            worker: WorkerId(0),
+            event,
+        });
+    }
+
+    pub(crate) fn join_with(
+        &mut self,
+        session: &str,
+        user: &str,
+        more: Value,
+    ) -> (SocketId, Value) {
+        let socket = self.connect();
+        let ack = self.rejoin(socket, session, user, more);
+        (socket, ack)
+    }
+
+    /// Joins on a socket that is there.
+    pub(crate) fn rejoin(
+        &mut self,
+        socket: SocketId,
+        session: &str,
+        user: &str,
+        more: Value,
+    ) -> Value {
+        let mut payload = json!({ "sessionId": session, "userId": user, "userName": user.to_uppercase(), "isInstructor": false });
+        payload
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().cloned().unwrap_or_default());
+        self.granted(socket, "join-session", payload)
+    }
+
+    pub(crate) fn join(&mut self, session: &str, user: &str) -> SocketId {
+        self.join_with(session, user, json!({})).0
+    }
+
+    /// Joins as an SFU client; the socket, the ack and the peer.
+    pub(crate) fn join_sfu(&mut self, session: &str, user: &str) -> (SocketId, Value, PeerId) {
+        let (socket, ack) = self.join_with(session, user, json!({ "media": "sfu" }));
+        let peer = self.requests().iter().rev().find_map(|r| match r {
+            Request::Join { peer, .. } => Some(*peer),
+            _ => None,
+        });
+        (socket, ack, peer.expect("a peer"))
+    }
+
+    /// The user ids of the last roster in a socket's mail.
+    pub(crate) fn roster(&mut self, socket: SocketId) -> Vec<Value> {
+        let last = self
+            .got(socket, "participants-update")
+            .pop()
+            .expect("a roster");
+        last["participants"].as_array().unwrap().clone()
+    }
+}
+
+/// The code of a refusal.
+pub(crate) fn code(ack: &Value) -> String {
+    assert_eq!(ack["ok"], false, "{ack}");
+    assert!(
+        ack["error"]["message"]
+            .as_str()
+            .is_some_and(|m| m.ends_with('.')),
+        "a sentence: {ack}"
+    );
+    ack["error"]["code"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn users(roster: &[Value]) -> Vec<&str> {
+    roster
+        .iter()
+        .map(|entry| entry["userId"].as_str().unwrap())
+        .collect()
+}
+
+/// The names of events, for asserting their order.
+pub(crate) fn names(mail: &[(&'static str, Value)]) -> Vec<&'static str> {
+    mail.iter().map(|(name, _)| *name).collect()
+}
+
+pub(crate) fn to_sfu(kind: &str, sdp: &str) -> Value {
+    json!({ "targetUserId": "sfu", kind: { "type": kind, "sdp": sdp } })
+}
+
+pub(crate) fn offered(peer: PeerId, sdp: &str) -> sfu::Event {
+    sfu::Event::Offer {
+        peer,
+        sdp: sdp.into(),
+        tracks: vec![],
+    }
+}
+
+pub(crate) fn answered(peer: PeerId, sdp: &str) -> sfu::Event {
+    sfu::Event::Answer {
+        peer,
+        sdp: sdp.into(),
+        tracks: vec![],
+    }
+}
+
+pub(crate) fn published(peer: PeerId, track: u64) -> sfu::Event {
+    let info = TrackInfo {
+        track: TrackId(track),
+        kind: Kind::Video,
+        source: Source::Camera,
+        muted: false,
+    };
+    sfu::Event::TrackPublished { peer, info }
+}
