@@ -258,12 +258,7 @@ impl Sfu {
         self.send_feedback(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
-        let next = [
-            dtls,
-            peer.ice.consent_due(),
-            peer.negotiation.offer_due(),
-            peer.feedback_deadline(&self.tracks),
-        ];
+        let next = [dtls, peer.ice.consent_due(), peer.negotiation.offer_due(), peer.feedback_deadline(&self.tracks)];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));

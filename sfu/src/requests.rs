@@ -35,7 +35,7 @@ impl Sfu {
         self.blame = Some(key);
         match request {
             Request::Offer { sdp, tracks, saw_ours, .. } => self.on_offer(key, &sdp, &tracks, saw_ours, now),
-            Request::Answer { sdp, .. } => self.on_answer(key, &sdp, now),
+            Request::Answer { sdp, tracks, .. } => self.on_answer(key, &sdp, &tracks, now),
             Request::Reoffer { .. } => self.reoffer(key, now),
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, enabled, .. } => self.set_subscription(key, track, enabled, now),
@@ -91,8 +91,12 @@ impl Sfu {
         self.ufrags.insert(ufrag, key);
         self.rooms[room].peers.push(key);
         if auto {
-            let tracks: Vec<usize> =
-                self.rooms[room].peers.iter().filter_map(|p| self.peers.get(*p)).flat_map(|p| p.published.clone()).collect();
+            let tracks: Vec<usize> = self.rooms[room]
+                .peers
+                .iter()
+                .filter_map(|p| self.peers.get(*p))
+                .flat_map(|p| p.published.clone())
+                .collect();
             for track in tracks {
                 self.subscribe(key, track, now);
             }
@@ -152,18 +156,18 @@ impl Sfu {
         Ok(true)
     }
 
-    fn on_answer(&mut self, key: usize, sdp: &str, now: Now) {
+    fn on_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.offered.is_none() {
             // The answer to an offer that a crossing one of the client's replaced.
             return;
         }
-        if let Err(refused) = self.take_answer(key, sdp, now) {
+        if let Err(refused) = self.take_answer(key, sdp, hints, now) {
             self.refuse(key, Description::Answer, refused);
         }
     }
 
-    fn take_answer(&mut self, key: usize, sdp: &str, now: Now) -> Result<(), Refused> {
+    fn take_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) -> Result<(), Refused> {
         let answer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
         let new_connection = is_another_connection(peer, &answer);
@@ -172,9 +176,11 @@ impl Sfu {
         }
         let offered: Vec<TrackId> = peer.negotiation.offered.iter().flatten().filter_map(Line::sends).collect();
         let rng = &mut self.rng;
-        peer.negotiation.apply_answer(&answer, new_connection, || TrackId(rng.random()))?;
-        let refused: Vec<TrackId> =
-            offered.into_iter().filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t))).collect();
+        peer.negotiation.apply_answer(&answer, hints, new_connection, || TrackId(rng.random()))?;
+        let refused: Vec<TrackId> = offered
+            .into_iter()
+            .filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t)))
+            .collect();
         if new_connection {
             self.reset_transport(key);
         }
@@ -415,7 +421,8 @@ impl Sfu {
         peer.published.push(track_key);
         self.tracks_by_id.insert(inbound.track, track_key);
         self.event(Event::TrackPublished { peer: id, info });
-        let subscribers: Vec<usize> = self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
+        let subscribers: Vec<usize> =
+            self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
         for subscriber in subscribers {
             self.subscribe(subscriber, track_key, now);
         }
@@ -453,7 +460,8 @@ impl Sfu {
     fn reconcile_outbound(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut unavailable = Vec::new();
-        let mut wants_offer = peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
+        let mut wants_offer =
+            peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
         for (_, subscription) in &mut peer.subscriptions {
             let line = peer.negotiation.lines.iter().find(|line| line.sends() == Some(subscription.track_id));
             let Some(line) = line else {
@@ -549,7 +557,8 @@ impl Sfu {
         let mut media = Vec::with_capacity(lines.len());
         for line in lines {
             let direction = if offering { line.offered() } else { line.answered() };
-            let subscription = line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
+            let subscription =
+                line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
             let mut send = None;
             if let Some(subscription) = subscription
                 && direction.sends()
@@ -639,9 +648,10 @@ fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
 fn check_transport(peer: &Peer, description: &Sdp) -> Result<(), Refused> {
     let Some(media) = description.media.iter().find(|m| !m.rejected) else { return Ok(()) };
     match (peer.remote_fingerprint, media.fingerprint) {
-        (Some(known), Some(new)) if known != new => {
-            Err((Refusal::NewPeerRequired, "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into()))
-        }
+        (Some(known), Some(new)) if known != new => Err((
+            Refusal::NewPeerRequired,
+            "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into(),
+        )),
         _ => Ok(()),
     }
 }

@@ -237,7 +237,8 @@ impl Subscription {
         if (waited && !packet.start) || self.started_at == Some(index) {
             return None;
         }
-        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten() else {
+        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten()
+        else {
             // What it cannot decode leaves no gap: the stream goes on at the next start that it can.
             self.waits_for_start = true;
             return None;
@@ -287,8 +288,12 @@ impl Subscription {
             }
             if new_stream {
                 // The new stream's clock began anywhere: go on where the old one would be now.
-                let elapsed = packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
-                let expected = numbering.last_timestamp.wrapping_add(numbering.timestamp_offset).wrapping_add(elapsed.max(1.0) as u32);
+                let elapsed =
+                    packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
+                let expected = numbering
+                    .last_timestamp
+                    .wrapping_add(numbering.timestamp_offset)
+                    .wrapping_add(elapsed.max(1.0) as u32);
                 numbering.timestamp_offset = expected.wrapping_sub(packet.timestamp);
                 numbering.epoch = packet.epoch;
             } else if packet.seq <= numbering.highest_in {
