@@ -347,9 +347,10 @@ impl Negotiation {
         if let Some(known) = self.known_codecs.iter().find(|known| known.key() == key) {
             return Some(known.clone());
         }
-        let payload_type = self.free_payload_type(None)?;
+        // The publisher's number is the likeliest to be what this client's browser would choose as well.
+        let payload_type = self.free_payload_type(codec.payload_type, None)?;
         let rtx = match codec.rtx {
-            Some(_) => Some(self.free_payload_type(Some(payload_type))?),
+            Some(theirs) => Some(self.free_payload_type(theirs, Some(payload_type))?),
             None => None,
         };
         let feedback = if codec.clock_rate == 48_000 { Feedback::audio() } else { Feedback::video() };
@@ -358,8 +359,8 @@ impl Negotiation {
         Some(own)
     }
 
-    fn free_payload_type(&self, besides: Option<u8>) -> Option<u8> {
-        (96..=127).chain(35..=63).find(|pt| {
+    fn free_payload_type(&self, liked: u8, besides: Option<u8>) -> Option<u8> {
+        std::iter::once(liked).chain(96..=127).chain(35..=63).find(|pt| {
             besides != Some(*pt) && !self.known_codecs.iter().any(|c| c.payload_type == *pt || c.rtx == Some(*pt))
         })
     }
@@ -368,7 +369,8 @@ impl Negotiation {
         let mut own = Vec::new();
         for extension in sdp::default_extensions(kind) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
-            let free = || (1..=14).find(|id| !self.known_extensions.iter().any(|(i, _)| i == id));
+            let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
+            let free = || std::iter::once(liked_id(*extension)).chain(1..=14).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -377,6 +379,22 @@ impl Negotiation {
             }
         }
         own
+    }
+}
+
+/// The ids that Chromium gives. It keeps to its own in an offer that ours overtook, and then refuses itself if the two
+/// differ: ids mean one thing in a BUNDLE group.
+fn liked_id(extension: Extension) -> u8 {
+    match extension {
+        Extension::AudioLevel => 1,
+        Extension::AbsSendTime => 2,
+        Extension::TransportCc => 3,
+        Extension::Mid => 4,
+        Extension::PlayoutDelay => 5,
+        Extension::Rid => 10,
+        Extension::RepairedRid => 11,
+        Extension::DependencyDescriptor => 12,
+        Extension::VideoOrientation => 13,
     }
 }
 
