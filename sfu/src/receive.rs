@@ -12,6 +12,9 @@ use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
 const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
+/// The longest SRTP packet taken. A longer one came in IP fragments, would leave in as many to each subscriber, and above
+/// [`crate::egress`]'s longest run could not leave at all; it is dropped as malformed.
+const RTP_BYTES_MAX: usize = 2_048;
 
 /// The header extensions of a packet that mean something to us.
 #[derive(Default)]
@@ -187,7 +190,7 @@ impl Sfu {
     fn on_rtp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
-        let header = rtp::parse(datagram).ok_or(Drop::RtpMalformed)?;
+        let header = rtp::parse(datagram).filter(|_| datagram.len() <= RTP_BYTES_MAX).ok_or(Drop::RtpMalformed)?;
         let (len, _) =
             srtp.opener.open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number).map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
