@@ -147,9 +147,13 @@ impl Sfu {
     }
 
     /// One run of the next peer of the next room. Rooms take turns, so that a large one does not starve the others.
-    fn build_run(&mut self, now: Instant) -> Option<Built> {
-        let room_key = self.ready_rooms.pop_front()?;
-        let room = self.rooms.get_mut(room_key)?;
+    pub(crate) fn build_run(&mut self, now: Instant) -> Option<Built> {
+        // It stays at the head meanwhile: a panic that costs the peer must not cost the room its place.
+        let room_key = *self.ready_rooms.front()?;
+        let Some(room) = self.rooms.get_mut(room_key) else {
+            self.ready_rooms.pop_front();
+            return None;
+        };
         let kind = if room.ready_audio.is_empty() { Kind::Video } else { Kind::Audio };
         let queue = match kind {
             Kind::Audio => &mut room.ready_audio,
@@ -179,6 +183,7 @@ impl Sfu {
                 queue.pop_front();
             }
         }
+        self.ready_rooms.pop_front();
         if room.ready_audio.is_empty() && room.ready_video.is_empty() {
             room.ready = false;
         } else {
