@@ -239,7 +239,6 @@ impl Sfu {
         peer.ice = Ice::new(local, now.mono);
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
         for (_, subscription) in &mut peer.subscriptions {
-            subscription.outlet = None;
             subscription.told_unavailable = false;
         }
     }
@@ -258,6 +257,9 @@ impl Sfu {
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
+        for (_, subscription) in &mut peer.subscriptions {
+            subscription.renew();
+        }
     }
 
     fn reoffer(&mut self, key: usize, now: Now) {

@@ -218,6 +218,17 @@ impl Subscription {
         self.waits_for_start = true;
     }
 
+    /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.
+    pub(crate) fn renew(&mut self) {
+        self.outlet = None;
+        self.numbering = None;
+        self.waits_for_start = true;
+        self.next_rtx &= u64::from(FIRST_SEQ_MASK);
+        self.sent.clear();
+        self.packets = 0;
+        self.octets = 0;
+    }
+
     /// Bytes of header and payload that a packet would have, before the SRTP tag.
     pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
         self.layout(packet, 0).plain_len
