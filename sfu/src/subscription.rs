@@ -371,6 +371,7 @@ impl Subscription {
         let packet = ring.packet(resend.index)?;
         let payload_types = (*self.outlet.as_ref()?.payloads.get(usize::from(packet.codec))?)?;
         let payload_type = payload_types.rtx?;
+        let offset = self.timestamp_offset(packet.epoch)?;
         let (descriptor, payload) = ring.bytes(packet);
         let layout = self.layout(packet, 2);
         let index = self.next_rtx;
@@ -379,7 +380,7 @@ impl Subscription {
             marker: packet.marker,
             payload_type,
             seq: index as u16,
-            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset(packet.epoch)?),
+            timestamp: packet.timestamp.wrapping_add(offset),
             ssrc: self.rtx_ssrc,
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
