@@ -612,6 +612,10 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
     if description.ice_lite {
         return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
     }
+    if let Some(passive) = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
+        let mid = passive.mid;
+        return Err((Refusal::InvalidSdp, format!("a=setup of {mid} is passive: the client must be able to be active")));
+    }
     Ok(description)
 }
 
