@@ -117,7 +117,7 @@ impl Sfu {
         self.control.push(path, &self.scratch);
     }
 
-    fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
+    pub(crate) fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
         // An address speaks for whoever proved it last; keys keep peers apart in any case.
         if let Some(other) = self.paths.insert(path, key)
             && other != key
@@ -132,16 +132,21 @@ impl Sfu {
             let old = std::mem::replace(&mut peer.ice.current, next);
             self.ufrags.remove(&old.local.ufrag);
         }
+        let regained = peer.ice.consent_due().is_none();
         let checked = peer.ice.checked(path, nominated, now.mono);
+        let early = std::mem::take(&mut peer.early_dtls);
         if let Some(evicted) = checked.evicted {
             self.paths.remove(&evicted);
-            self.outputs.push_back(crate::Output::ClosePath(evicted));
+            self.close_path(evicted);
         }
-        let early = std::mem::take(&mut peer.early_dtls);
         for datagram in &early {
             let _ = self.on_dtls(key, datagram, now);
         }
-        self.arm(key, now.mono);
+        // What waited for a path is due now. A check that renews one changes no deadline but consent's, which moves away:
+        // a timer for each would fill the heap with stale ones.
+        if checked.selected || regained {
+            self.arm(key, now.mono);
+        }
     }
 
     pub(crate) fn on_dtls(&mut self, key: usize, datagram: &[u8], now: Now) -> Result<(), Drop> {
