@@ -277,7 +277,7 @@ impl Sfu {
             Some(codec) => keyframe::starts_keyframe(codec, payload),
             None => !payload.is_empty(),
         };
-        if kind == Kind::Video && start {
+        if start {
             layer.keyframes.arrived();
         }
         if gap_too_large && kind == Kind::Video {
@@ -317,14 +317,15 @@ fn layer_of(layers: &mut Vec<Layer>, ssrc: u32, seq: u16, repaired: bool, now: N
         if repaired {
             return Err(Drop::UnknownStream);
         }
-        layers.push(Layer::new(ssrc, seq));
+        // Should the first packets be lost, nobody could know: a keyframe is wanted unless this is one.
+        layers.push(Layer::new(ssrc, seq, now.mono));
     }
     let layer = layers.first_mut().ok_or(Drop::UnknownStream)?;
     if !repaired && layer.ssrc != ssrc {
         if now.mono.saturating_duration_since(layer.last_packet(now.mono)) < STREAM_SILENCE {
             return Err(Drop::UnknownStream);
         }
-        layer.restart(ssrc, seq);
+        layer.restart(ssrc, seq, now.mono);
     }
     Ok(layer)
 }
