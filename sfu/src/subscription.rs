@@ -523,3 +523,6 @@ impl Elements<'_> {
         self.out[self.at..].fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests;
