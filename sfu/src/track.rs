@@ -288,3 +288,6 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
