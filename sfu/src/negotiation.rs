@@ -444,3 +444,6 @@ fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
