@@ -316,3 +316,6 @@ impl Sfu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
