@@ -220,7 +220,11 @@ impl Seat {
         Seat {
             index,
             url: options.url.clone(),
-            session: if rooms == 1 { options.session.clone() } else { format!("{}-{}", options.session, index % rooms) },
+            session: if rooms == 1 {
+                options.session.clone()
+            } else {
+                format!("{}-{}", options.session, index % rooms)
+            },
             name: format!("bot-{run:08x}-{index}"),
             publish: Publish { audio: options.audio && publishes, video_burst: burst.filter(|_| publishes) },
             joins_per_second: options.joins_per_second,
@@ -248,7 +252,8 @@ impl Session {
         let mut session = match Session::begin(seat, progress).await {
             Ok(session) => session,
             Err(error) => {
-                let report = BotReport { name, failures: vec![format!("could not join: {error}")], ..Default::default() };
+                let report =
+                    BotReport { name, failures: vec![format!("could not join: {error}")], ..Default::default() };
                 return Outcome { index, report, sent: vec![], tallies: HashMap::new() };
             }
         };
@@ -360,7 +365,8 @@ impl Session {
             kind: { "type": kind, "sdp": sdp },
         });
         if let Some(tracks) = tracks {
-            payload["tracks"] = tracks.into_iter().map(|(mid, kind)| json!({ "mid": mid, "source": source(kind) })).collect();
+            payload["tracks"] =
+                tracks.into_iter().map(|(mid, kind)| json!({ "mid": mid, "source": source(kind) })).collect();
         }
         self.client.emit(event, payload).await.map(drop)
     }

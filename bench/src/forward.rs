@@ -66,7 +66,10 @@ pub struct Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "forwarding {PACKET_BYTES}-byte packets in bursts of {BURST}, {}", self.cipher)?;
-        writeln!(f, "subscribers  forwarded  ns/packet  (best)  seal ns  (AES-128)  ratio  packets/run  allocs/packet")?;
+        writeln!(
+            f,
+            "subscribers  forwarded  ns/packet  (best)  seal ns  (AES-128)  ratio  packets/run  allocs/packet"
+        )?;
         for row in &self.rows {
             writeln!(
                 f,
@@ -308,8 +311,10 @@ fn seal_one(key: &LessSafeKey, number: u64, plain: &[u8], packet: &mut [u8]) {
 /// joins are in the count too; subtract a run of [`Stage::new`] alone, or look at `Stage::forward` in the profile.
 pub fn fixed_workload() -> u64 {
     let mut stage = Stage::new(10);
-    (0..100).map(|_| {
-        stage.prepare();
-        stage.forward().packets
-    }).sum()
+    (0..100)
+        .map(|_| {
+            stage.prepare();
+            stage.forward().packets
+        })
+        .sum()
 }

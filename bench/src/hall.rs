@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sfu::{Certificate, Config, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, Source, TrackHint};
+use sfu::{
+    Certificate, Config, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, Source, TrackHint,
+};
 
 use crate::peer::{ClientPeer, Heard, Identity, self_signed};
 
@@ -168,7 +170,7 @@ impl Hall {
                     let client = &mut self.clients[peer.0 as usize];
                     client.lines = tracks;
                     let sdp = client.handle_offer(&sdp, self.now.mono);
-                    self.request(Request::Answer { peer, sdp });
+                    self.request(Request::Answer { peer, sdp, tracks: Vec::new() });
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(_) => {}

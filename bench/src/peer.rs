@@ -465,8 +465,7 @@ impl ClientPeer {
         }
         let mut answer = format!("{m_line}\r\n");
         for line in section.lines().skip(1) {
-            const KEPT: [&str; 7] =
-                ["c=", "a=mid:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:", "a=rtcp-mux"];
+            const KEPT: [&str; 7] = ["c=", "a=mid:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:", "a=rtcp-mux"];
             if KEPT.iter().any(|kept| line.starts_with(kept)) {
                 let _ = write!(answer, "{line}\r\n");
             }

@@ -174,10 +174,7 @@ mod tests {
             Frame::parse(r#"42["offer",{"a":1}]"#),
             Frame::Event { name: "offer".into(), payload: json!({"a": 1}) }
         );
-        assert_eq!(
-            Frame::parse(r#"4217["x"]"#),
-            Frame::Event { name: "x".into(), payload: Value::Null }
-        );
+        assert_eq!(Frame::parse(r#"4217["x"]"#), Frame::Event { name: "x".into(), payload: Value::Null });
         assert_eq!(Frame::parse(r#"4312[{"ok":true}]"#), Frame::Ack { id: 12, payload: json!({"ok": true}) });
     }
 

@@ -284,8 +284,7 @@ fn fill_subscription(
             return true;
         }
         let index = subscription.cursor;
-        subscription.cursor += 1;
-        let Some(prepared) = subscription.prepare(packet) else { continue };
+        let Some(prepared) = subscription.prepare(packet, ring) else { continue };
         let at = batch.len;
         let len = subscription.write(prepared, packet, index, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);

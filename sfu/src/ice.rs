@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::Path;
 

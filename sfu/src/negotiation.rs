@@ -47,6 +47,8 @@ pub(crate) struct Line {
     pub(crate) rejected: bool,
     pub(crate) inbound: Option<Inbound>,
     pub(crate) outbound: Outbound,
+    /// The client's answer names a track that our offer left no way for: the next offer makes one.
+    pub(crate) asks_to_send: bool,
     /// In this peer's payload types, most wanted first.
     pub(crate) codecs: Vec<Codec>,
     pub(crate) extensions: Vec<(u8, Extension)>,
@@ -60,6 +62,7 @@ impl Line {
             rejected: true,
             inbound: None,
             outbound: Outbound::None,
+            asks_to_send: false,
             codecs: Vec::new(),
             extensions: Vec::new(),
         }
@@ -91,7 +94,7 @@ impl Line {
 
     /// Our direction in an offer.
     pub(crate) fn offered(&self) -> Direction {
-        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some())
+        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some() || self.asks_to_send)
     }
 }
 
@@ -186,22 +189,28 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Applies a client's answer to our offer.
-    pub(crate) fn apply_answer(&mut self, answer: &Description, mut mint: impl FnMut() -> TrackId) -> Result<(), Refused> {
+    /// Applies a client's answer to our offer. From a `new_connection` nothing that was received before goes on.
+    pub(crate) fn apply_answer(
+        &mut self,
+        answer: &Description,
+        hints: &[TrackHint],
+        new_connection: bool,
+        mut mint: impl FnMut() -> TrackId,
+    ) -> Result<(), Refused> {
         let Some(offered) = &self.offered else { return invalid("an answer came, but no offer of ours waits for one") };
         if answer.media.len() != offered.len() {
             return invalid(format!("the answer has {} m-lines, our offer {}", answer.media.len(), offered.len()));
         }
         self.check_lines(answer, offered)?;
-        let new_connection = self.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
         let lines: Vec<Line> = offered
             .iter()
             .zip(&answer.media)
-            .map(|(line, media)| agreed_line(line, media, new_connection, &mut mint))
+            .map(|(line, media)| agreed_line(line, media, hints, new_connection, &mut mint))
             .collect();
         for line in &lines {
             self.learn(line);
         }
+        self.wants_offer |= lines.iter().any(|line| line.asks_to_send);
         self.lines = lines;
         self.offered = None;
         self.origin = Some(answer.origin.clone());
@@ -211,7 +220,11 @@ impl Negotiation {
     /// Each m-line keeps its place, mid and kind, unless it was rejected and is used anew (RFC 9429 §5.3.1).
     fn check_lines(&self, theirs: &Description, ours: &[Line]) -> Result<(), Refused> {
         if theirs.media.len() < ours.len() {
-            return invalid(format!("m-lines cannot be removed: {} came, {} are known", theirs.media.len(), ours.len()));
+            return invalid(format!(
+                "m-lines cannot be removed: {} came, {} are known",
+                theirs.media.len(),
+                ours.len()
+            ));
         }
         for (index, (line, media)) in ours.iter().zip(&theirs.media).enumerate() {
             let free = line.rejected || media.rejected;
@@ -244,20 +257,29 @@ impl Negotiation {
         }
     }
 
+    /// Whether the next offer takes tracks away.
+    pub(crate) fn removes(&self) -> bool {
+        self.lines.iter().any(|line| line.outbound == Outbound::Retired && !line.rejected)
+    }
+
     /// Makes an offer: ended tracks leave their lines, `wanted` ones get lines. Returns the tracks for which there is no
     /// room. The offer is then [`Negotiation::offered`].
     pub(crate) fn make_offer(&mut self, wanted: &[Wanted<'_>], now: Instant) -> Vec<TrackId> {
         let mut lines = self.lines.clone();
         for line in &mut lines {
-            // A line that sends nothing more and never received is given up, and may be used anew after the answer.
-            line.rejected |= line.outbound == Outbound::Retired && line.inbound.is_none();
+            if line.outbound == Outbound::Retired {
+                // A line that sends nothing more and never received is given up, and may be used anew after the answer.
+                line.rejected |= line.inbound.is_none();
+                line.outbound = Outbound::None;
+            }
         }
         let mut left_out = Vec::new();
         for want in wanted {
             // What was rejected in an earlier description both sides have let go of.
-            let free = self.lines.iter().zip(&lines).position(|(old, line)| {
-                old.rejected && line.rejected && line.kind == want.kind && old.mid == line.mid
-            });
+            let free =
+                self.lines.iter().zip(&lines).position(|(old, line)| {
+                    old.rejected && line.rejected && line.kind == want.kind && old.mid == line.mid
+                });
             if free.is_none() && lines.len() >= MEDIA_MAX {
                 left_out.push(want.track);
                 continue;
@@ -268,6 +290,7 @@ impl Negotiation {
                 rejected: false,
                 inbound: None,
                 outbound: Outbound::Track { track: want.track, wanted: true },
+                asks_to_send: false,
                 codecs: want.codecs.iter().filter_map(|codec| self.own_codec(codec)).collect(),
                 extensions: self.own_extensions(want.kind),
             };
@@ -386,7 +409,16 @@ fn answer_line(
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,
     };
-    Line { mid: media.mid, kind: media.kind, rejected: false, inbound, outbound, codecs, extensions }
+    Line {
+        mid: media.mid,
+        kind: media.kind,
+        rejected: false,
+        inbound,
+        outbound,
+        asks_to_send: false,
+        codecs,
+        extensions,
+    }
 }
 
 fn inbound(
@@ -412,14 +444,21 @@ fn inbound(
 
 /// A codec of an offer as we answer it. One congestion control is enough: transport-wide feedback where there is a choice.
 fn answered_codec(codec: &Codec) -> Codec {
-    let ours = if codec.clock_rate == 48_000 { Feedback { nack: true, ..Feedback::audio() } } else { Feedback::video() };
+    let ours =
+        if codec.clock_rate == 48_000 { Feedback { nack: true, ..Feedback::audio() } } else { Feedback::video() };
     let mut feedback = codec.feedback.intersection(ours);
     feedback.goog_remb &= !feedback.transport_cc;
     Codec { feedback, ..codec.clone() }
 }
 
 /// What an offered line of ours became by the client's answer.
-fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl FnMut() -> TrackId) -> Line {
+fn agreed_line(
+    line: &Line,
+    media: &Media,
+    hints: &[TrackHint],
+    new_connection: bool,
+    mint: &mut impl FnMut() -> TrackId,
+) -> Line {
     if line.rejected || media.rejected {
         return Line { mid: line.mid, ..Line::rejected(line.mid, line.kind) };
     }
@@ -429,17 +468,21 @@ fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl
         (ours.name == theirs.name).then(|| Codec { rtx, ..ours.clone() })
     });
     let before = line.inbound.as_ref().filter(|_| !new_connection);
+    let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let guess = line.inbound.as_ref().map_or_else(|| guess_source(media.kind, 0), |i| i.source);
-    let may_send = line.inbound.is_some();
+    let may_send = line.inbound.is_some() || line.asks_to_send;
     Line {
         mid: line.mid,
         kind: line.kind,
         rejected: false,
-        inbound: if may_send { inbound(before, media, None, guess, mint) } else { None },
+        inbound: if may_send { inbound(before, media, hint, guess, mint) } else { None },
         outbound: match line.outbound {
             Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
             other => other,
         },
+        // A browser lets addTrack take over a transceiver that our offer made. If another offer of ours comes before its
+        // own, Chromium names the track in its answer, and never offers it, since `recvonly` is all that it could answer.
+        asks_to_send: !may_send && media.msid.is_some() && !media.direction.sends(),
         codecs: codecs.collect(),
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
     }

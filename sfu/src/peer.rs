@@ -190,7 +190,8 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         while budget.spend(1_000, start) {}
-        let spent = (0..1_000_000u64).step_by(100).filter(|us| budget.spend(1_000, start + Duration::from_micros(*us))).count();
+        let spent =
+            (0..1_000_000u64).step_by(100).filter(|us| budget.spend(1_000, start + Duration::from_micros(*us))).count();
         assert!((255..=263).contains(&spent), "{spent} kB in a second");
     }
 }

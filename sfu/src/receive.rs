@@ -112,7 +112,10 @@ impl Sfu {
                 Path::Relay { peer, .. } => peer,
                 Path::Tcp { remote, .. } => remote,
             };
-            Writer::success(out, Method::BINDING, id).xor_mapped_address(mapped).integrity(pwd.as_bytes()).fingerprint();
+            Writer::success(out, Method::BINDING, id)
+                .xor_mapped_address(mapped)
+                .integrity(pwd.as_bytes())
+                .fingerprint();
         }
         self.control.push(path, &self.scratch);
     }
@@ -196,8 +199,10 @@ impl Sfu {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
         let header = rtp::parse(datagram).filter(|_| datagram.len() <= RTP_BYTES_MAX).ok_or(Drop::RtpMalformed)?;
-        let (len, _) =
-            srtp.opener.open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number).map_err(Drop::from)?;
+        let (len, _) = srtp
+            .opener
+            .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
+            .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
@@ -223,7 +228,10 @@ impl Sfu {
         let mut candidates = peer.published.iter().copied().filter(|track| {
             tracks.get(*track).is_some_and(|track| match mid {
                 Some(mid) => track.mid.as_bytes() == mid,
-                None => track.codecs.iter().any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
+                None => track
+                    .codecs
+                    .iter()
+                    .any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
             })
         });
         let track = candidates.next().ok_or(Drop::UnknownStream)?;

@@ -35,7 +35,7 @@ impl Sfu {
         self.blame = Some(key);
         match request {
             Request::Offer { sdp, tracks, saw_ours, .. } => self.on_offer(key, &sdp, &tracks, saw_ours, now),
-            Request::Answer { sdp, .. } => self.on_answer(key, &sdp, now),
+            Request::Answer { sdp, tracks, .. } => self.on_answer(key, &sdp, &tracks, now),
             Request::Reoffer { .. } => self.reoffer(key, now),
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, enabled, .. } => self.set_subscription(key, track, enabled, now),
@@ -91,8 +91,12 @@ impl Sfu {
         self.ufrags.insert(ufrag, key);
         self.rooms[room].peers.push(key);
         if auto {
-            let tracks: Vec<usize> =
-                self.rooms[room].peers.iter().filter_map(|p| self.peers.get(*p)).flat_map(|p| p.published.clone()).collect();
+            let tracks: Vec<usize> = self.rooms[room]
+                .peers
+                .iter()
+                .filter_map(|p| self.peers.get(*p))
+                .flat_map(|p| p.published.clone())
+                .collect();
             for track in tracks {
                 self.subscribe(key, track, now);
             }
@@ -140,8 +144,8 @@ impl Sfu {
             self.roll_back(key);
         }
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
-        if peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != offer.origin) {
-            // Another RTCPeerConnection: nothing of the old one is left.
+        if is_another_connection(peer, &offer) {
+            // Nothing of the old one is left.
             self.reset_peer(key, now);
         }
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
@@ -152,29 +156,31 @@ impl Sfu {
         Ok(true)
     }
 
-    fn on_answer(&mut self, key: usize, sdp: &str, now: Now) {
+    fn on_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.offered.is_none() {
             // The answer to an offer that a crossing one of the client's replaced.
             return;
         }
-        if let Err(refused) = self.take_answer(key, sdp, now) {
+        if let Err(refused) = self.take_answer(key, sdp, hints, now) {
             self.refuse(key, Description::Answer, refused);
         }
     }
 
-    fn take_answer(&mut self, key: usize, sdp: &str, now: Now) -> Result<(), Refused> {
+    fn take_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) -> Result<(), Refused> {
         let answer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
-        let new_connection = peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != answer.origin);
+        let new_connection = is_another_connection(peer, &answer);
         if !new_connection {
             check_transport(peer, &answer)?;
         }
         let offered: Vec<TrackId> = peer.negotiation.offered.iter().flatten().filter_map(Line::sends).collect();
         let rng = &mut self.rng;
-        peer.negotiation.apply_answer(&answer, || TrackId(rng.random()))?;
-        let refused: Vec<TrackId> =
-            offered.into_iter().filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t))).collect();
+        peer.negotiation.apply_answer(&answer, hints, new_connection, || TrackId(rng.random()))?;
+        let refused: Vec<TrackId> = offered
+            .into_iter()
+            .filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t)))
+            .collect();
         if new_connection {
             self.reset_transport(key);
         }
@@ -411,7 +417,8 @@ impl Sfu {
         peer.published.push(track_key);
         self.tracks_by_id.insert(inbound.track, track_key);
         self.event(Event::TrackPublished { peer: id, info });
-        let subscribers: Vec<usize> = self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
+        let subscribers: Vec<usize> =
+            self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
         for subscriber in subscribers {
             self.subscribe(subscriber, track_key, now);
         }
@@ -449,7 +456,8 @@ impl Sfu {
     fn reconcile_outbound(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut unavailable = Vec::new();
-        let mut wants_offer = peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
+        let mut wants_offer =
+            peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
         for (_, subscription) in &mut peer.subscriptions {
             let line = peer.negotiation.lines.iter().find(|line| line.sends() == Some(subscription.track_id));
             let Some(line) = line else {
@@ -502,6 +510,9 @@ impl Sfu {
             return;
         }
         let has_line = |track| peer.negotiation.lines.iter().any(|line| line.sends() == Some(track));
+        // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
+        // what begins.
+        let removes = peer.negotiation.removes();
         let mut wanted = Vec::new();
         for (_, subscription) in &peer.subscriptions {
             let Some(track) = self.tracks.get(subscription.track) else { continue };
@@ -514,7 +525,12 @@ impl Sfu {
             peer.negotiation.wants_offer = false;
             return;
         }
+        let later = removes && !wanted.is_empty();
+        if later {
+            wanted.clear();
+        }
         let left_out = peer.negotiation.make_offer(&wanted, now.mono);
+        peer.negotiation.wants_offer = later;
         for track in left_out {
             self.tell_unavailable(key, track, Unavailable::Limit);
         }
@@ -537,7 +553,8 @@ impl Sfu {
         let mut media = Vec::with_capacity(lines.len());
         for line in lines {
             let direction = if offering { line.offered() } else { line.answered() };
-            let subscription = line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
+            let subscription =
+                line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
             let mut send = None;
             if let Some(subscription) = subscription
                 && direction.sends()
@@ -614,18 +631,32 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
     }
     if let Some(passive) = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
         let mid = passive.mid;
-        return Err((Refusal::InvalidSdp, format!("a=setup of {mid} is passive: the client must be able to be active")));
+        return Err((
+            Refusal::InvalidSdp,
+            format!("a=setup of {mid} is passive: the client must be able to be active"),
+        ));
     }
     Ok(description)
+}
+
+/// Whether a description comes from another RTCPeerConnection than the last. `o=` says so (RFC 9429 §5.2.1), but aiortc
+/// writes a new one into each description, so the ufrag must be new too: a new connection has one, and an ICE restart
+/// keeps `o=`.
+fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
+    let ufrag = description.media.iter().find(|m| !m.rejected).and_then(|m| m.ice_ufrag.as_deref());
+    let generations = std::iter::once(&peer.ice.current).chain(&peer.ice.next);
+    let is_known = generations.filter_map(|g| g.remote_ufrag.as_deref()).any(|known| Some(known) == ufrag);
+    peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != description.origin) && !is_known
 }
 
 /// A certificate cannot change under an association; that takes a new RTCPeerConnection.
 fn check_transport(peer: &Peer, description: &Sdp) -> Result<(), Refused> {
     let Some(media) = description.media.iter().find(|m| !m.rejected) else { return Ok(()) };
     match (peer.remote_fingerprint, media.fingerprint) {
-        (Some(known), Some(new)) if known != new => {
-            Err((Refusal::NewPeerRequired, "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into()))
-        }
+        (Some(known), Some(new)) if known != new => Err((
+            Refusal::NewPeerRequired,
+            "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into(),
+        )),
         _ => Ok(()),
     }
 }

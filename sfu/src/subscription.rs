@@ -19,6 +19,9 @@ const SENT_MIN: usize = 32;
 const RESEND_WINDOW: Duration = Duration::from_millis(20);
 /// Places remembered at which the numbering shifted. When full, the oldest goes, and packets from before it are dropped.
 const SHIFTS_MAX: usize = 8;
+/// Packets before the first of a stream that are looked at again: more than a frame's worth of reordering. What overtook
+/// it by more is lost to the subscriber, who asks for another keyframe.
+const REWIND_MAX: u64 = 64;
 /// First sequence numbers lie below 2^15, so that a receiver cannot mistake an early reordering for a wrap (RFC 3711 §3.3.1).
 const FIRST_SEQ_MASK: u16 = 0x3fff;
 
@@ -150,6 +153,8 @@ pub(crate) struct Subscription {
     pub(crate) enabled: bool,
     /// Agreed with the subscriber.
     pub(crate) outlet: Option<Outlet>,
+    /// The first packet since it last waited, which a rewind must not send again.
+    started_at: Option<Index>,
     /// It has an outlet but has not started.
     pub(crate) fresh_outlet: bool,
     /// It waits in its peer's list for [`crate::Sfu::next_run`].
@@ -190,6 +195,7 @@ impl Subscription {
             participant: of.participant.clone(),
             enabled: true,
             outlet: None,
+            started_at: None,
             fresh_outlet: false,
             pending: false,
             cursor: 0,
@@ -223,6 +229,7 @@ impl Subscription {
         self.outlet = None;
         self.numbering = None;
         self.waits_for_start = true;
+        self.started_at = None;
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
         self.packets = 0;
@@ -234,19 +241,38 @@ impl Subscription {
         self.layout(packet, 0).plain_len
     }
 
-    /// Decides what becomes of a packet: `None` if it is not to be sent.
-    pub(crate) fn prepare(&mut self, packet: &Packet) -> Option<Prepared> {
-        if self.waits_for_start && !packet.start {
+    /// Decides what becomes of the packet at the cursor, and moves the cursor on: `None` if it is not to be sent.
+    pub(crate) fn prepare(&mut self, packet: &Packet, ring: &Ring) -> Option<Prepared> {
+        let index = self.cursor;
+        self.cursor += 1;
+        let waited = self.waits_for_start;
+        if (waited && !packet.start) || self.started_at == Some(index) {
             return None;
         }
-        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten() else {
+        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten()
+        else {
             // What it cannot decode leaves no gap: the stream goes on at the next start that it can.
             self.waits_for_start = true;
             return None;
         };
         let out = self.number(packet)?;
+        if waited {
+            self.started_at = Some(index);
+            self.rewind(index, packet, ring);
+        }
         let layout = self.layout(packet, 0);
         Some(Prepared { out, payload_types, layout })
+    }
+
+    /// Goes back to what overtook the first packet of a stream: it was passed over while waiting, but belongs to it.
+    fn rewind(&mut self, start: Index, first: &Packet, ring: &Ring) {
+        let from = start.saturating_sub(REWIND_MAX).max(ring.oldest());
+        let overtook = (from..start).find(|index| {
+            ring.packet(*index).is_some_and(|packet| packet.epoch == first.epoch && packet.seq > first.seq)
+        });
+        if let Some(index) = overtook {
+            self.cursor = index;
+        }
     }
 
     /// The outgoing extended sequence number of a packet, or `None` if it must be left out.
@@ -274,8 +300,12 @@ impl Subscription {
             }
             if new_stream {
                 // The new stream's clock began anywhere: go on where the old one would be now.
-                let elapsed = packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
-                let expected = numbering.last_timestamp.wrapping_add(numbering.timestamp_offset).wrapping_add(elapsed.max(1.0) as u32);
+                let elapsed =
+                    packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
+                let expected = numbering
+                    .last_timestamp
+                    .wrapping_add(numbering.timestamp_offset)
+                    .wrapping_add(elapsed.max(1.0) as u32);
                 numbering.timestamp_offset = expected.wrapping_sub(packet.timestamp);
                 numbering.epoch = packet.epoch;
             } else if packet.seq <= numbering.highest_in {

@@ -215,14 +215,7 @@ impl Layer {
     pub(crate) fn new(ssrc: u32, first_seq: u16, now: Instant) -> Self {
         let mut keyframes = KeyframeRequests::default();
         keyframes.want(now);
-        Layer {
-            ssrc,
-            epoch: 0,
-            ring: Ring::default(),
-            reception: Reception::new(first_seq),
-            clock: None,
-            keyframes,
-        }
+        Layer { ssrc, epoch: 0, ring: Ring::default(), reception: Reception::new(first_seq), clock: None, keyframes }
     }
 
     /// When its last packet came; `now` if none has.

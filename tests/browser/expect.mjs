@@ -39,7 +39,7 @@ function contentFault(seen, expected) {
   const names = expected.map((page) => page.as.user).sort();
   if (JSON.stringify(Object.keys(seen).sort()) !== JSON.stringify(names)) return `tiles of ${Object.keys(seen)}, not of ${names}`;
   for (const { as: { user, colour, tone } } of expected) {
-    if (!isColour(seen[user].colour, colour)) return `${user} shows ${seen[user].colour}, not ${rgb(colour)}`;
+    if (!isColour(seen[user].colour, colour)) return `${user} shows ${seen[user].colour}, not ${rgb(colour)}: ${JSON.stringify(seen[user].state)}`;
     if (!isTone(seen[user].tone, tone)) return `${user} sounds ${seen[user].tone} Hz, not ${tone}`;
   }
   return null;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
+import { BROWSERS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import { PEOPLE, SPARE, expectCall, expectFlow, isColour, untilContent } from './expect.mjs';
 
 let rig;
@@ -33,7 +33,7 @@ scenario('three, late join, leave, reload, in both browsers', async (t) => {
   const [ada, bob] = await call(t, session, ['chromium', firefox]);
   await untilContent([ada, bob]);
 
-  await t.test('someone who joins late is seen and sees all', async () => {
+  await t.test('someone who joins late is seen and sees all', async (t) => {
     const started = Date.now();
     const cleo = await rig.plain(t, 'chromium', session, PEOPLE[2]);
     await until(async () => (await tiles(cleo)) === 2 && (await tiles(ada)) === 2, 15_000, 'three tiles each');
@@ -42,11 +42,11 @@ scenario('three, late join, leave, reload, in both browsers', async (t) => {
     await expectFlow([ada, bob, cleo], 2);
 
     await t.test('a reload joins again', async () => {
-      await cleo.reload();
+      await reload(cleo);
       await expectCall([ada, bob, cleo], { windows: 1 });
     });
     await t.test('a Firefox reload joins again', async () => {
-      await bob.reload();
+      await reload(bob);
       await expectCall([ada, bob, cleo], { windows: 1 });
     });
     await t.test('one who leaves is gone from the others', async () => {

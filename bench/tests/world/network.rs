@@ -31,14 +31,7 @@ pub(crate) struct Network<T> {
 
 impl<T> Network<T> {
     pub(crate) fn new(seed: u64, weather: Weather) -> Self {
-        Network {
-            seed,
-            flows: HashMap::new(),
-            weather,
-            under_way: BinaryHeap::new(),
-            things: HashMap::new(),
-            next: 0,
-        }
+        Network { seed, flows: HashMap::new(), weather, under_way: BinaryHeap::new(), things: HashMap::new(), next: 0 }
     }
 
     /// Sends over the lossy network, on one of its flows.

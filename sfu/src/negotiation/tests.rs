@@ -86,7 +86,7 @@ impl Side {
 
     fn answered(&mut self, media: Vec<Media>) -> Result<(), Refused> {
         let minted = &mut self.minted;
-        self.negotiation.apply_answer(&description(media), || {
+        self.negotiation.apply_answer(&description(media), &[], false, || {
             *minted += 1;
             TrackId(*minted)
         })
@@ -297,7 +297,7 @@ fn a_new_connection_in_an_answer_mints_new_tracks() {
     side.offer(&[]);
     let mut answer = description(vec![answer_to(side.line(0), true)]);
     answer.origin = "two".into();
-    side.negotiation.apply_answer(&answer, || TrackId(77)).unwrap();
+    side.negotiation.apply_answer(&answer, &[], true, || TrackId(77)).unwrap();
     assert_eq!(side.line(0).inbound.as_ref().unwrap().track, TrackId(77));
     assert_eq!(side.negotiation.origin.as_deref(), Some("two"));
 }

@@ -112,9 +112,8 @@ impl Bench {
         }
         while let Some(packet) = self.ring.packet(subscription.cursor) {
             let index = subscription.cursor;
-            subscription.cursor += 1;
             let plain_len = subscription.plain_len(packet);
-            let Some(prepared) = subscription.prepare(packet) else { continue };
+            let Some(prepared) = subscription.prepare(packet, &self.ring) else { continue };
             assert_eq!(prepared.layout.plain_len, plain_len, "the length by which room was made");
             let mut out = vec![0xee; plain_len + 40];
             let len = subscription.write(prepared, packet, index, &self.ring, &mut self.stamps, &self.sealer, &mut out);

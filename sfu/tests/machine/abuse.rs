@@ -510,7 +510,7 @@ fn hostile_descriptions_are_refused_and_change_nothing() {
         world.assert_media(0, 1);
     }
     // An answer to nothing is no more.
-    world.request(Request::Answer { peer: PeerId(0), sdp: good });
+    world.request(Request::Answer { peer: PeerId(0), sdp: good, tracks: vec![] });
     world.settle();
     world.assert_media(0, 1);
 }

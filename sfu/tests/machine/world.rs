@@ -164,7 +164,7 @@ impl World {
                     self.descriptions.push((index, true, sdp.clone()));
                     if !self.silent.contains(&index) {
                         let sdp = self.tabs[index].answer(&sdp, self.now.mono);
-                        self.request(Request::Answer { peer, sdp });
+                        self.request(Request::Answer { peer, sdp, tracks: vec![] });
                     }
                 }
                 Output::Event(event) => self.events.push(event),

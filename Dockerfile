@@ -1,0 +1,39 @@
+# The image holds what `cargo build --release` builds and nothing else: no shell, no package manager, no root.
+#   docker build -t lyceum . && docker run --rm --network host lyceum
+
+FROM node:22-bookworm-slim AS page
+WORKDIR /lyceum/web
+COPY web/package.json web/package-lock.json ./
+RUN npm ci
+COPY web ./
+RUN npm run build
+
+FROM rust:1.95-slim-bookworm AS server
+WORKDIR /lyceum
+# The dependencies first, under empty crates, so that a change of ours does not compile them again.
+COPY Cargo.toml Cargo.lock ./
+COPY sfu/Cargo.toml sfu/
+COPY signaling/Cargo.toml signaling/
+COPY turn/Cargo.toml turn/
+COPY bench/Cargo.toml bench/
+RUN for crate in . sfu signaling turn bench; do \
+      mkdir -p "$crate/src" && touch "$crate/src/lib.rs" && echo 'fn main() {}' >"$crate/src/main.rs" || exit 1; \
+    done \
+    && cargo build --release --locked --bin lyceum \
+    && rm -r src sfu/src signaling/src turn/src bench/src
+COPY turn turn
+COPY sfu sfu
+COPY signaling signaling
+COPY bench bench
+COPY src src
+COPY --from=page /lyceum/web/dist web/dist
+# Files keep the time at which they were written, which is before that of the empty crates.
+RUN find src sfu signaling turn bench -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --bin lyceum
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=server /lyceum/target/release/lyceum /usr/local/bin/lyceum
+# Pages and Socket.IO; media of the first worker, the others follow.
+EXPOSE 3001/tcp 7882/udp
+# There is no HEALTHCHECK: the image has no client to ask with. Probe /livez and /readyz at 127.0.0.1:9464.
+ENTRYPOINT ["/usr/local/bin/lyceum"]

@@ -1,0 +1,111 @@
+// How the tests use the product's call page.
+
+import assert from 'node:assert/strict';
+import { SOON_MS, pass, until } from './rig.mjs';
+
+export const press = (page, action) => page.evaluate((name) => document.querySelector(`[data-action="${name}"]`).click(), action);
+
+/** Opens the call page, fills in nothing (the address says all) and joins. The user is `u-<name>`. */
+export async function joinPage(rig, t, browserName, session, name, options = {}) {
+  const { query = {}, url = rig.lyceum.url, ...rest } = options;
+  const user = `u-${name}`;
+  const address = `${url}/?${new URLSearchParams({ session, name, user, ...query })}`;
+  // A headless browser has no screen to share: a canvas stands in.
+  const page = await rig.open(t, browserName, address, { before: smallCamera, ...rest });
+  await page.evaluate(standInForTheScreen);
+  page.as = { user, name };
+  await until(() => page.$('[data-action="join"]'), SOON_MS, 'the page shows its form');
+  if (!rest.before) await until(() => page.$('.preview video'), SOON_MS, 'the preview shows the camera');
+  await press(page, 'join');
+  await until(() => page.$(`.tile[data-user="${user}"]`), SOON_MS, `${name} is in the call`);
+  return page;
+}
+
+/** The machine that runs the tests is small: so are the pictures. */
+function smallCamera() {
+  const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const small = { width: 320, height: 180, frameRate: 15 };
+  navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+}
+
+function standInForTheScreen() {
+  navigator.mediaDevices.getDisplayMedia = async () => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 1280, height: 720 });
+    const context = canvas.getContext('2d');
+    let count = 0;
+    setInterval(() => {
+      context.fillStyle = '#f6f7fa';
+      context.fillRect(0, 0, 1280, 720);
+      context.fillStyle = '#2f52d0';
+      context.font = '64px sans-serif';
+      context.fillText('Week 3: congestion control', 120, 200);
+      for (let bar = 0; bar < 9; bar++) context.fillRect(120 + bar * 110, 600 - ((bar * 37 + count) % 280), 70, (bar * 37 + count) % 280);
+      count++;
+    }, 100);
+    return canvas.captureStream();
+  };
+}
+
+/** The names on the tiles, sorted. */
+export const names = (page) => page.$$eval('.tile[data-user] .name', (all) => all.map((one) => one.textContent.trim()).sort());
+export const untilNames = (page, expected, ms = SOON_MS) => until(
+  async () => JSON.stringify(await names(page)) === JSON.stringify([...expected].sort()),
+  ms, `tiles of ${expected}`,
+);
+
+export const tileOf = (user) => `.tile[data-user="u-${user}"]`;
+
+/** Waits until `page` shows words that `pattern` matches, in an element that is seen. */
+export const untilWords = (page, selector, pattern, ms = SOON_MS) => until(() => page.evaluate((where, source) => {
+  const seen = [...document.querySelectorAll(where)].filter((one) => one.checkVisibility());
+  return seen.some((one) => new RegExp(source).test(one.textContent));
+}, selector, pattern.source), ms, `${page.as?.name ?? 'the page'} reads ${pattern} in ${selector}`);
+
+/** Waits until the picture in the tile of `user` is seen and moves. */
+export const untilMoving = (page, user, ms = SOON_MS) => until(() => page.evaluate(async (selector) => {
+  const video = document.querySelector(`${selector} video`);
+  if (!video || getComputedStyle(video).opacity === '0') return false;
+  const look = () => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 36 });
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(video, 0, 0, 64, 36);
+    return context.getImageData(0, 0, 64, 36).data.join();
+  };
+  const first = look();
+  for (let tries = 0; tries < 20; tries++) {
+    await new Promise((done) => setTimeout(done, 50));
+    if (look() !== first) return true;
+  }
+  return false;
+}, tileOf(user)), ms, `${page.as.name} sees ${user} move`);
+
+/** Everyone sees everyone move. */
+export const untilAllMove = (pages, ms = SOON_MS) => Promise.all(
+  pages.flatMap((page) => pages.filter((one) => one !== page).map((one) => untilMoving(page, one.as.name, ms))),
+);
+
+/** Frames decoded and packets of sound received by each page from each other one grow in each window of 2 s. */
+export async function expectPageFlow(pages, windows) {
+  const look = () => Promise.all(pages.map((page) => page.evaluate(async () => {
+    const found = await window.probe.counters();
+    const tiles = [...document.querySelectorAll('.tile[data-user]')];
+    return Object.fromEntries(tiles.map((tile) => [tile.dataset.user, found[tile.dataset.participant] ?? { frames: 0, energy: 0 }]));
+  })));
+  const others = (page) => pages.filter((one) => one !== page).map((one) => one.as.user);
+  let before;
+  await untilAllMove(pages);
+  await until(async () => {
+    before = await look();
+    return before.every((seen, at) => others(pages[at]).every((user) => seen[user]?.frames > 0 && seen[user]?.energy > 0));
+  }, SOON_MS, () => `first frames and sound of every pair; ${JSON.stringify(before)}`);
+  for (let window = 1; window <= windows; window++) {
+    await pass(2_000);
+    const now = await look();
+    pages.forEach((page, at) => others(page).forEach((user) => {
+      const [was, is] = [before[at][user], now[at][user]];
+      assert.ok(is.frames > was.frames, `${user} → ${page.as.user}: frames ${was.frames} → ${is.frames} in window ${window}`);
+      assert.ok(is.energy > was.energy, `${user} → ${page.as.user}: audio energy ${was.energy} → ${is.energy} in window ${window}`);
+    }));
+    before = now;
+  }
+}

@@ -1,0 +1,359 @@
+// The product's own call page, with the browsers' fake devices.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { BROWSERS, SOON_MS, openRig, until, reload } from './rig.mjs';
+import {
+  expectPageFlow, joinPage, press, tileOf, untilAllMove, untilMoving, untilNames, untilWords,
+} from './product.mjs';
+
+let rig;
+before(async () => { rig = await openRig('product'); }, { timeout: 120_000 });
+after(() => rig?.close(), { timeout: 60_000 });
+
+const other = BROWSERS.at(-1);
+const scenario = (name, fn) => test(name, { timeout: 150_000 }, fn);
+
+const seatOf = (page, user) => page.$eval(tileOf(user), (tile) => tile.dataset.participant);
+const LOST = /connection was lost/;
+const noOverlay = (page) => until(async () => !(await page.$('.overlay')), SOON_MS, `${page.as.name} has no overlay`);
+
+/** What a first visit may cost, in bytes of gzip. */
+const FIRST_LOAD_MAX = 60_000;
+
+scenario('the first load is small', async (t) => {
+  const index = await (await fetch(rig.lyceum.url)).text();
+  const paths = [...index.matchAll(/(?:src|href)="\.?\/?([^"]+\.(?:js|css|svg))"/g)].map((match) => match[1]);
+  assert.ok(paths.some((path) => path.endsWith('.js')) && paths.some((path) => path.endsWith('.css')), `script and style: ${paths}`);
+  const bodies = await Promise.all(paths.map(async (path) => Buffer.from(await (await fetch(`${rig.lyceum.url}/${path}`)).arrayBuffer())));
+  const bytes = [Buffer.from(index), ...bodies].reduce((sum, body) => sum + gzipSync(body).length, 0);
+  t.diagnostic(`first load: ${bytes} bytes of gzip`);
+  assert.ok(bytes <= FIRST_LOAD_MAX, `${bytes} bytes`);
+});
+
+scenario('the page says that the server runs, with no script run', async () => {
+  const response = await fetch(rig.lyceum.url);
+  assert.equal(response.status, 200);
+  assert.match(await response.text(), /Signaling server running/);
+});
+
+scenario('two people: names, pictures, mute, chat, hands', async (t) => {
+  const session = 'product-two';
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace');
+  const bob = await joinPage(rig, t, other, session, 'Bob');
+  await untilNames(ada, ['Ada Lovelace (you)', 'Bob']);
+  await untilNames(bob, ['Ada Lovelace', 'Bob (you)']);
+  await expectPageFlow([ada, bob], 2);
+
+  await t.test('who speaks has a border', async () => {
+    const border = () => bob.$eval(tileOf('Ada Lovelace'), (tile) => getComputedStyle(tile, '::after').borderTopColor);
+    const seen = new Set();
+    await until(async () => { // the fake microphone beeps once a second
+      seen.add(await border());
+      return seen.has('rgb(82, 214, 139)') || seen.has('rgb(23, 153, 90)');
+    }, SOON_MS, () => `a border, not only ${[...seen]}`);
+  });
+  await t.test('the others see who is muted', async () => {
+    const muted = (page) => page.$eval('.tile[data-user="u-Ada Lovelace"]', (tile) => tile.dataset.muted);
+    assert.equal(await muted(bob), 'false');
+    await ada.keyboard.press('m');
+    await until(async () => (await muted(bob)) === 'true', SOON_MS, 'Bob sees that Ada is muted');
+    await ada.keyboard.press('m');
+    await until(async () => (await muted(bob)) === 'false', SOON_MS, 'Bob sees that Ada may be heard');
+  });
+  await t.test('a camera that is off shows initials, and comes back', async () => {
+    const shows = (selector) => until(() => bob.$(`.tile[data-user="u-Ada Lovelace"] ${selector}`), SOON_MS, `Ada's tile shows ${selector}`);
+    await shows('video');
+    await press(ada, 'camera');
+    await shows('.initials');
+    await press(ada, 'camera');
+    await shows('video');
+    await expectPageFlow([ada, bob], 1);
+  });
+  await t.test('chat goes both ways, with a count of the unread', async () => {
+    await press(ada, 'chat');
+    await say(ada, 'Good morning <b>all</b>');
+    await until(() => bob.$eval('[data-action="chat"] .badge', (badge) => badge.textContent === '1'), SOON_MS, 'one unread');
+    await press(bob, 'chat');
+    await say(bob, 'Morning, Ada');
+    const lines = (page) => page.$$eval('.chat li p', (all) => all.map((one) => one.textContent));
+    for (const page of [ada, bob]) {
+      await until(async () => (await lines(page)).length === 2, SOON_MS, 'both messages');
+      assert.deepEqual(await lines(page), ['Good morning <b>all</b>', 'Morning, Ada']);
+    }
+  });
+  await t.test('a raised hand is seen', async () => {
+    await press(bob, 'hand');
+    await until(() => ada.$('.tile[data-user="u-Bob"] .raised'), SOON_MS, 'the hand');
+    await press(bob, 'hand');
+    await until(async () => !(await ada.$('.tile[data-user="u-Bob"] .raised')), SOON_MS, 'the hand goes down');
+  });
+  await t.test('a screen is shown large', async () => {
+    await press(ada, 'share');
+    await until(() => bob.$('[data-screen-of="u-Ada Lovelace"] video'), SOON_MS, 'the screen');
+    await until(() => bob.$eval('[data-screen-of="u-Ada Lovelace"] video', (video) => video.videoWidth > 0), SOON_MS, 'its picture');
+    await press(ada, 'share');
+    await until(async () => !(await bob.$('[data-screen-of]')), SOON_MS, 'the screen goes');
+  });
+});
+
+scenario('three people: late join, reload, leave', async (t) => {
+  const session = 'product-three';
+  const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, other, session, 'Bob')]);
+  await expectPageFlow([ada, bob], 1);
+  const started = Date.now();
+  const cleo = await joinPage(rig, t, 'chromium', session, 'Cleo');
+  await untilNames(ada, ['Ada (you)', 'Bob', 'Cleo']);
+  await untilAllMove([ada, bob, cleo]);
+  t.diagnostic(`late join: everyone sees everyone after ${Date.now() - started} ms, opening the page included`);
+  await expectPageFlow([ada, bob, cleo], 1);
+
+  for (const page of [cleo, bob]) {
+    await t.test(`a reload of ${page.browserName} comes back to its seat without being asked`, async (t) => {
+      const seat = await seatOf(ada, page.as.name);
+      const started = Date.now();
+      await reload(page);
+      await untilNames(page, ['Ada', 'Bob', 'Cleo'].map((name) => (name === page.as.name ? `${name} (you)` : name)));
+      await untilAllMove([ada, bob, cleo]);
+      t.diagnostic(`reload: everyone sees everyone after ${Date.now() - started} ms`);
+      assert.equal(await seatOf(ada, page.as.name), seat, 'the same seat');
+      await expectPageFlow([ada, bob, cleo], 1);
+    });
+  }
+  await t.test('one who leaves is gone at once, and may join again', async () => {
+    await press(cleo, 'leave');
+    await untilNames(ada, ['Ada (you)', 'Bob']);
+    await untilNames(bob, ['Ada', 'Bob (you)']);
+    assert.equal(await cleo.$eval('.ended', (words) => words.textContent), 'You left the call.');
+    await press(cleo, 'join');
+    await expectPageFlow([ada, bob, cleo], 1);
+  });
+  await t.test('a second tab of the same person takes the first one\'s place', async () => {
+    const newer = await joinPage(rig, t, 'chromium', session, 'Cleo');
+    const words = await until(() => cleo.$eval('.ended', (p) => p.textContent).catch(() => null), SOON_MS, 'the older tab is told');
+    assert.match(words, /another tab/);
+    await expectPageFlow([ada, bob, newer], 1);
+  });
+});
+
+for (const browserName of BROWSERS) {
+  scenario(`a tab that is closed in ${browserName}`, async (t) => {
+    const session = `product-closed-${browserName}`;
+    const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, browserName, session, 'Bob')]);
+    await untilAllMove([ada, bob]);
+    const started = Date.now();
+    await bob.close({ runBeforeUnload: true }); // as a person closes it: with the page's own events
+    await untilWords(ada, `${tileOf('Bob')} .veil`, /Reconnecting/, 5_000);
+    t.diagnostic(`dimmed after ${Date.now() - started} ms`);
+    await untilNames(ada, ['Ada (you)']);
+    t.diagnostic(`gone after ${Date.now() - started} ms`);
+  });
+
+  scenario(`a reload in ${browserName} does not wait for the camera`, async (t) => {
+    const session = `product-slow-${browserName}`;
+    const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+    const slow = await joinPage(rig, t, browserName, session, 'Slow', {
+      before: () => { // asks until `window.allow()`, as a prompt does
+        const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        const allowed = new Promise((done) => { window.allow = done; });
+        navigator.mediaDevices.getUserMedia = async (asked) => { await allowed; return whole(asked); };
+      },
+    });
+    await untilMoving(slow, 'Ada');
+    await until(() => ada.$(`${tileOf('Slow')} .initials`), SOON_MS, 'initials of one without a camera');
+    await reload(slow);
+    await untilNames(slow, ['Ada', 'Slow (you)']);
+    await untilMoving(slow, 'Ada');
+    await slow.evaluate(() => window.allow());
+    await expectPageFlow([ada, slow], 1);
+  });
+
+  scenario(`devices refused in ${browserName}: one joins, and is told in words`, async (t) => {
+    const session = `product-refused-${browserName}`;
+    const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+    const shy = await joinPage(rig, t, browserName, session, 'Shy', {
+      before: () => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); },
+    });
+    await untilWords(shy, '.notice', /is blocked\. Allow it/);
+    await untilMoving(shy, 'Ada');
+    await until(() => ada.$(`${tileOf('Shy')} .initials`), SOON_MS, 'initials');
+    await until(() => ada.$(`${tileOf('Shy')} .muted`), SOON_MS, 'a microphone that is off');
+  });
+}
+
+scenario('a socket that is cut: words, moving pictures all the while, and the same seat', async (t) => {
+  const session = 'product-cut';
+  for (const [at, browserName] of BROWSERS.entries()) {
+    const line = await rig.line();
+    t.after(() => line.close());
+    const ada = await joinPage(rig, t, 'chromium', `${session}-${at}`, 'Ada');
+    const bob = await joinPage(rig, t, browserName, `${session}-${at}`, 'Bob', { url: line.url });
+    await expectPageFlow([ada, bob], 1);
+    const seat = await seatOf(ada, 'Bob');
+    line.cut();
+    await untilWords(bob, '.overlay', LOST);
+    await untilWords(ada, `${tileOf('Bob')} .veil`, /Reconnecting/);
+    await expectPageFlow([ada, bob], 2);
+    assert.ok(await bob.$('.overlay'), 'still away');
+    line.mend();
+    await noOverlay(bob);
+    await until(async () => !(await ada.$('.veil')), SOON_MS, 'Ada sees Bob undimmed');
+    assert.equal(await seatOf(ada, 'Bob'), seat);
+    await expectPageFlow([ada, bob], 1);
+  }
+});
+
+for (const signal of ['SIGKILL', 'SIGTERM']) {
+  scenario(`the server is ended by ${signal} and started again: all come back by themselves`, async (t) => {
+    const session = `product-restart-${signal}`;
+    const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, other, session, 'Bob')]);
+    await expectPageFlow([ada, bob], 1);
+    await rig.lyceum.end(signal);
+    for (const page of [ada, bob]) await untilWords(page, '.overlay', /Reconnecting|cannot be reached/);
+    await rig.lyceum.start();
+    const started = Date.now();
+    await Promise.all([ada, bob].map(noOverlay));
+    await untilAllMove([ada, bob]);
+    t.diagnostic(`everyone sees everyone ${Date.now() - started} ms after the server is ready`);
+    await untilNames(ada, ['Ada (you)', 'Bob']);
+    await expectPageFlow([ada, bob], 1);
+  });
+}
+
+scenario('a server that cannot be reached: words, and in as soon as it can', async (t) => {
+  const line = await rig.line();
+  t.after(() => line.close());
+  const lobby = await rig.open(t, other, `${line.url}/?session=product-unreached&name=Ada&user=u-Ada`);
+  lobby.as = { name: 'Ada' };
+  await until(() => lobby.$('[data-action="join"]'), SOON_MS, 'the form');
+  line.cut();
+  await press(lobby, 'join');
+  await untilWords(lobby, '.overlay', /cannot be reached/);
+  line.mend();
+  await untilNames(lobby, ['Ada (you)']);
+  await noOverlay(lobby);
+});
+
+scenario('a camera is chosen, in the call too, and remembered', async (t) => {
+  const session = 'product-choice';
+  const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, other, session, 'Bob')]);
+  await untilAllMove([ada, bob]);
+  await press(ada, 'settings');
+  const cameras = await until(async () => {
+    const all = await ada.$$eval('.settings select[name="camera"] option', (options) => options.map((one) => [one.value, one.textContent]));
+    return all.length === 2 && all;
+  }, SOON_MS, 'two cameras to choose from');
+  const chosen = () => ada.$eval('.settings select[name="camera"]', (select) => select.value);
+  assert.equal(await chosen(), cameras[0][0]);
+  await ada.select('.settings select[name="camera"]', cameras[1][0]);
+  const inUse = () => ada.$eval(`${tileOf('Ada')} video`, (video) => video.srcObject.getVideoTracks()[0].label);
+  await until(async () => (await inUse()) === cameras[1][1], SOON_MS, 'the other camera');
+  await expectPageFlow([ada, bob], 1);
+  await reload(ada);
+  await until(async () => (await inUse().catch(() => '')) === cameras[1][1], SOON_MS, 'the other camera, after a reload');
+  await press(ada, 'settings');
+  await until(async () => (await chosen()) === cameras[1][0], SOON_MS, 'the choice is shown');
+  await expectPageFlow([ada, bob], 1);
+});
+
+/** Faults that axe finds in what the page shows now. */
+async function faults(page) {
+  await page.evaluate(readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
+  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
+}
+
+scenario('axe finds nothing, light and dark, desktop and phone', async (t) => {
+  const session = 'product-axe';
+  const url = `${rig.lyceum.url}/?${new URLSearchParams({ session, name: 'Ada' })}`;
+  const lobby = await rig.open(t, 'chromium', url);
+  await until(() => lobby.$('select[name="camera"]'), SOON_MS, 'the lobby');
+  const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, 'chromium', session, 'Bob')]);
+  await press(bob, 'camera');
+  await press(bob, 'mic');
+  await press(bob, 'hand');
+  await until(() => ada.$('.raised'), SOON_MS, 'the hand');
+  await press(bob, 'chat');
+  await say(bob, 'Good morning');
+  await until(() => ada.$('.badge'), SOON_MS, 'an unread message');
+  const everywhere = async (page, what) => {
+    for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
+      await page.setViewport(viewport);
+      for (const value of ['light', 'dark']) {
+        await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]);
+        assert.deepEqual(await faults(page), [], `${what}, ${viewport.width} wide, ${value}`);
+      }
+    }
+  };
+  await everywhere(lobby, 'the lobby');
+  await everywhere(ada, 'the call');
+  for (const panel of ['people', 'chat', 'settings']) {
+    await press(ada, panel);
+    await until(() => ada.$(`.${panel}`), SOON_MS, panel);
+    await everywhere(ada, panel);
+  }
+  await press(ada, 'leave');
+  await until(() => ada.$('.ended'), SOON_MS, 'the call ends');
+  await everywhere(ada, 'after the call');
+});
+
+for (const browserName of BROWSERS) {
+  scenario(`with the keyboard alone in ${browserName}`, async (t) => {
+    const session = `product-keys-${browserName}`;
+    const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+    const page = await rig.open(t, browserName, `${rig.lyceum.url}/?${new URLSearchParams({ session, name: 'Kim', user: 'u-Kim' })}`);
+    page.as = { name: 'Kim' };
+    await until(() => page.$('.preview video'), SOON_MS, 'the preview');
+    const focused = () => page.evaluate(() => document.activeElement.dataset.action ?? document.activeElement.getAttribute('name') ?? document.activeElement.localName);
+    const tabTo = async (what) => {
+      const passed = [];
+      for (let presses = 0; presses < 20; presses++) {
+        await page.keyboard.press('Tab');
+        passed.push(await focused());
+        if (passed.at(-1) === what) {
+          const ring = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+          assert.equal(ring, 'solid', `${what} has a ring`);
+          return passed;
+        }
+      }
+      throw new Error(`no ${what} among ${passed}`);
+    };
+    const order = await tabTo('join');
+    assert.deepEqual(order.filter((one) => ['mic', 'camera', 'name', 'session', 'join'].includes(one)).slice(-5).sort(), ['camera', 'join', 'mic', 'name', 'session'].sort(), `${order}`);
+    await page.keyboard.press('Enter');
+    await untilNames(page, ['Ada', 'Kim (you)']);
+    await tabTo('chat');
+    await page.keyboard.press('Enter');
+    await until(async () => (await focused()) === 'message', SOON_MS, 'the chat takes the focus');
+    await page.keyboard.type('Typed');
+    await page.keyboard.press('Enter');
+    await untilWords(ada, '.spoken', /Message from Kim: Typed/);
+    await page.keyboard.press('Escape');
+    await until(async () => (await focused()) === 'chat', SOON_MS, 'the focus is back at the button');
+    await tabTo('leave');
+    await page.keyboard.press('Enter');
+    await untilWords(page, '.ended', /You left the call/);
+    await until(async () => (await focused()) === 'join', SOON_MS, 'the focus is where one joins again');
+    await untilWords(ada, '.spoken', /Kim left/);
+  });
+}
+
+scenario('without devices one joins, and is told in words', async (t) => {
+  const session = 'product-bare';
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+  const bare = await joinPage(rig, t, 'chromium', session, 'Bare', {
+    before: () => {
+      navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotFoundError'));
+    },
+  });
+  assert.match(await bare.$eval('.notice', (notice) => notice.textContent), /was not found/);
+  await untilNames(bare, ['Ada', 'Bare (you)']);
+  await until(() => bare.$eval('.tile[data-user="u-Ada"] video', (video) => video.videoWidth > 0), SOON_MS, 'Bare sees Ada');
+});
+
+async function say(page, text) {
+  await page.type('.chat input', text);
+  await page.keyboard.press('Enter');
+}

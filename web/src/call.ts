@@ -1,0 +1,270 @@
+// A call, free of any framework: joins a session, keeps the seat over reconnects, and carries media, roster and chat.
+
+import { io, type Socket } from 'socket.io-client';
+import { Peer, type RemoteTrack } from './peer';
+import { PASSING, isCode } from './protocol';
+import type { Ack, ChatMessage, Description, Joined, Participant, Refusal, RosterTrack, Source } from './protocol';
+
+export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
+
+export interface CallOptions {
+  /** Where the server is; the page's own origin by default. */
+  url?: string;
+  token?: string;
+  sessionId: string;
+  userId: string;
+  userName: string;
+  isInstructor: boolean;
+  /** The seat's token from before a reload of the page. */
+  resumeToken?: string;
+}
+
+export interface CallEvents {
+  status(status: Status, code?: string): void;
+  joined(seat: Joined): void;
+  roster(participants: Participant[]): void;
+  tracks(tracks: RemoteTrack[]): void;
+  chat(message: ChatMessage): void;
+  speakers(participantIds: string[]): void;
+  /** A refusal that does not end the call. */
+  refused(code: string): void;
+}
+
+/** After this long without a turn of the timer the machine slept, and its socket is not to be trusted. */
+const SLEPT_MS = 15_000;
+const WATCH_MS = 3_000;
+const JOIN_RETRY_MS = 2_000;
+
+interface Local {
+  track: MediaStreamTrack;
+  muted: boolean;
+  paused: boolean;
+}
+
+export class Call {
+  private readonly socket: Socket;
+  private readonly local = new Map<Source, Local>();
+  private peer: Peer | null = null;
+  private seat: Joined | null = null;
+  private resumeToken: string | undefined;
+  private participants: Participant[] = [];
+  private ended = false;
+  private lastError = '';
+  private readonly told = new Map<string, boolean>(); // trackId → what the server was last told of its being muted
+  private watch = 0;
+  private retry = 0;
+
+  constructor(
+    private readonly options: CallOptions,
+    private readonly events: CallEvents,
+  ) {
+    this.resumeToken = options.resumeToken;
+    const auth = options.token ? { token: options.token } : undefined;
+    this.socket = io(options.url ?? location.origin, {
+      autoConnect: false,
+      transports: ['websocket', 'polling'],
+      tryAllTransports: true,
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 3_000,
+      ...(auth && { auth }),
+    });
+    this.listen();
+  }
+
+  /** Connects and joins. Call it once. */
+  start(): void {
+    this.events.status('connecting');
+    this.socket.connect();
+    let last = Date.now();
+    this.watch = window.setInterval(() => {
+      if (Date.now() - last > SLEPT_MS) this.wake(true);
+      last = Date.now();
+    }, WATCH_MS);
+  }
+
+  /** Leaves at once. */
+  leave(): void {
+    if (this.ended) return;
+    this.socket.emit('leave-session', { sessionId: this.options.sessionId });
+    this.end();
+  }
+
+  /** The page goes away. The others see at once that this picture has ended; a reload takes the seat up again, else its grace time ends it. */
+  abandon(): void {
+    this.peer?.close();
+    this.socket.io.engine?.close();
+  }
+
+  /** Tries to reconnect now, rather than when the next attempt is due. `slept`: the socket may be dead and not know it. */
+  wake(slept = false): void {
+    if (this.ended) return;
+    if (slept) this.socket.io.engine?.close();
+    if (!this.socket.connected) this.socket.disconnect().connect();
+  }
+
+  /** Publishes a track for a source, or changes it. */
+  publish(source: Source, track: MediaStreamTrack, muted = false): void {
+    const wasMuted = this.local.get(source)?.muted ?? muted;
+    this.local.set(source, { track, muted, paused: false });
+    this.peer?.publish(source, track, muted);
+    if (wasMuted !== muted) this.tellMuted(source, muted);
+  }
+
+  /** Stops sending a source that will be wanted again, such as a camera that is switched off. */
+  pause(source: Source): void {
+    const local = this.local.get(source);
+    if (!local) return;
+    Object.assign(local, { muted: true, paused: true });
+    this.peer?.pause(source);
+    this.tellMuted(source, true);
+  }
+
+  setMuted(source: Source, muted: boolean): void {
+    const local = this.local.get(source);
+    if (!local) return;
+    local.muted = muted;
+    local.track.enabled = !muted;
+    this.peer?.setMuted(source, muted);
+    this.tellMuted(source, muted);
+  }
+
+  unpublish(source: Source): void {
+    if (this.local.delete(source)) this.peer?.unpublish(source);
+  }
+
+  async say(message: string): Promise<void> {
+    const { sessionId, userId, userName } = this.options;
+    await this.request('chat-message', { sessionId, message, userId, userName, clientId: crypto.randomUUID() });
+  }
+
+  async raiseHand(raised: boolean): Promise<void> {
+    await this.request('raise-hand', { raised });
+  }
+
+  private listen(): void {
+    const { socket } = this;
+    socket.on('connect', () => this.join());
+    socket.on('connect_error', (error: Error) => {
+      if (isCode(error.message) && !PASSING.has(error.message)) return this.end(error.message);
+      this.events.status(this.seat ? 'reconnecting' : 'connecting', isCode(error.message) ? error.message : 'server/unreachable');
+      if (!socket.active) this.later(() => socket.connect());
+    });
+    socket.on('disconnect', (reason) => {
+      if (this.ended) return;
+      if (reason === 'io server disconnect') return this.end(this.lastError || 'session/ended');
+      this.events.status('reconnecting');
+    });
+    socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
+    socket.on('offer', (body: Description) => this.peer?.take(body));
+    socket.on('answer', (body: Description) => this.peer?.take(body));
+    socket.on('ice-candidate', (body: { candidate: RTCIceCandidateInit | null }) => this.peer?.takeCandidate(body.candidate));
+    socket.on('participants-update', (body: { participants: Participant[] }) => this.setRoster(body.participants));
+    socket.on('participant-updated', (body: Participant & { participant?: Participant }) => {
+      const changed = body.participant ?? body;
+      this.setRoster(this.participants.map((one) => (one.participantId === changed.participantId ? changed : one)));
+    });
+    socket.on('user-left', (body: { participantId: string }) =>
+      this.setRoster(this.participants.filter((one) => one.participantId !== body.participantId)));
+    socket.on('chat-message', (message: ChatMessage) => this.events.chat(message));
+    socket.on('active-speakers', (body: { speakers: { participantId: string }[] }) =>
+      this.events.speakers(body.speakers.map((one) => one.participantId)));
+    socket.on('server-draining', () => this.events.refused('server/draining'));
+  }
+
+  private join(): void {
+    const { sessionId, userId, userName, isInstructor } = this.options;
+    const body = { sessionId, userId, userName, isInstructor, media: 'sfu', autoSubscribe: true, resumeToken: this.resumeToken };
+    this.socket.emit('join-session', body, (ack: Ack<Joined>) => {
+      if (this.ended) return;
+      if (ack.ok) return this.joined(ack);
+      if (!PASSING.has(ack.error.code)) return this.end(ack.error.code);
+      this.events.refused(ack.error.code);
+      this.later(() => this.socket.connected && this.join());
+    });
+  }
+
+  private joined(seat: Joined): void {
+    if (seat.resumed && this.peer) {
+      this.peer.resume(seat.iceServers);
+    } else {
+      this.openPeer(seat);
+    }
+    this.seat = seat;
+    this.resumeToken = seat.resumeToken;
+    this.events.joined(seat);
+    this.setRoster(seat.participants);
+    this.events.status('joined');
+  }
+
+  private openPeer(seat: Joined): void {
+    const { sessionId, userId } = this.options;
+    const to = { sessionId, userId, targetUserId: 'sfu' };
+    this.peer?.close();
+    this.events.tracks([]);
+    this.peer = new Peer(seat.iceServers, {
+      send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => { if (!ack.ok) this.refused(ack.error, event); }),
+      sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
+      remoteTracks: (tracks) => this.events.tracks(tracks),
+    }, seat.resumed);
+    for (const [source, { track, muted, paused }] of this.local) {
+      if (paused) this.local.delete(source); // published anew when it is wanted
+      else this.peer.publish(source, track, muted);
+    }
+    if (seat.resumed && !this.local.size) this.peer.hello();
+  }
+
+  private refused(error: Refusal, event?: string): void {
+    const { code } = error;
+    if (code.startsWith('auth/') || code.startsWith('session/')) this.lastError = code;
+    if (code === 'media/new_peer_required' && this.seat) this.openPeer({ ...this.seat, resumed: false });
+    else if (code === 'session/not_joined' && this.socket.connected) this.join();
+    else if (code === 'session/ended' || code === 'auth/revoked' || code === 'session/replaced') this.end(code);
+    else if (event !== 'ice-candidate') this.events.refused(code);
+  }
+
+  private setRoster(participants: Participant[]): void {
+    this.participants = participants;
+    this.events.roster(participants);
+    // What was muted before the server had named the track is told now, once.
+    for (const { trackId, source, muted } of this.ownTracks()) {
+      const local = this.local.get(source);
+      if (local && local.muted !== muted && this.told.get(trackId) !== local.muted) this.tellMuted(source, local.muted);
+    }
+  }
+
+  private ownTracks(): RosterTrack[] {
+    return this.participants.find((one) => one.participantId === this.seat?.participantId)?.tracks ?? [];
+  }
+
+  private tellMuted(source: Source, muted: boolean): void {
+    const trackId = this.ownTracks().find((track) => track.source === source)?.trackId;
+    if (!trackId) return;
+    this.told.set(trackId, muted);
+    void this.request('track-update', { trackId, muted });
+  }
+
+  private request(event: string, body: object): Promise<boolean> {
+    return new Promise((done) => {
+      this.socket.timeout(10_000).emit(event, body, (lost: Error | null, ack?: Ack) => {
+        if (!lost && ack && !ack.ok) this.events.refused(ack.error.code);
+        done(!lost && ack?.ok === true);
+      });
+    });
+  }
+
+  private later(action: () => void): void {
+    clearTimeout(this.retry);
+    this.retry = window.setTimeout(() => { if (!this.ended) action(); }, JOIN_RETRY_MS);
+  }
+
+  private end(code?: string): void {
+    if (this.ended) return;
+    this.ended = true;
+    clearInterval(this.watch);
+    clearTimeout(this.retry);
+    this.peer?.close();
+    this.socket.disconnect();
+    this.events.tracks([]);
+    this.events.status('ended', code);
+  }
+}

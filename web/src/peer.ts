@@ -1,0 +1,160 @@
+// One RTCPeerConnection to the SFU: perfect negotiation with this side polite, and what it receives.
+
+import type { Description, Source, TrackHint } from './protocol';
+
+export interface RemoteTrack {
+  mid: string;
+  trackId: string;
+  participantId: string;
+  source: Source;
+  track: MediaStreamTrack;
+}
+
+export interface PeerEvents {
+  send(event: 'offer' | 'answer', body: Description): void;
+  sendCandidate(candidate: RTCIceCandidate | null): void;
+  remoteTracks(tracks: RemoteTrack[]): void;
+}
+
+interface Published {
+  source: Source;
+  sender: RTCRtpSender;
+  muted: boolean;
+}
+
+export class Peer {
+  private readonly pc: RTCPeerConnection;
+  private readonly published = new Map<Source, Published>();
+  private readonly hints = new Map<string, TrackHint>(); // mid → the track it carries to us
+  private work: Promise<void> = Promise.resolve(); // descriptions are taken one after the other
+  private lastAnswer = '';
+  private closed = false;
+
+  /**
+   * `ignoreOffers`: offers are ignored until our own first offer is answered. So it must be when a page that was reloaded takes
+   * up its seat: the server repeats an offer that was meant for the RTCPeerConnection that went with the old page.
+   */
+  constructor(
+    iceServers: RTCIceServer[],
+    private readonly events: PeerEvents,
+    private ignoreOffers: boolean,
+  ) {
+    this.pc = new RTCPeerConnection({ iceServers });
+    this.pc.onnegotiationneeded = () => void this.offer();
+    this.pc.onicecandidate = ({ candidate }) => events.sendCandidate(candidate);
+    this.pc.oniceconnectionstatechange = () => {
+      if (this.pc.iceConnectionState === 'failed') this.pc.restartIce();
+    };
+  }
+
+  /** Publishes a track, or changes the one published for its source: without renegotiation where there is one already. */
+  publish(source: Source, track: MediaStreamTrack, muted: boolean): void {
+    const old = this.published.get(source);
+    if (old) {
+      old.muted = muted;
+      void old.sender.replaceTrack(track);
+    } else {
+      this.published.set(source, { source, muted, sender: this.pc.addTrack(track, new MediaStream()) });
+    }
+  }
+
+  /** Stops sending and keeps the m-line, so that going on needs no renegotiation. */
+  pause(source: Source): void {
+    const old = this.published.get(source);
+    if (old) {
+      old.muted = true;
+      void old.sender.replaceTrack(null);
+    }
+  }
+
+  unpublish(source: Source): void {
+    const old = this.published.get(source);
+    if (old) {
+      this.published.delete(source);
+      this.pc.removeTrack(old.sender);
+    }
+  }
+
+  setMuted(source: Source, muted: boolean): void {
+    const old = this.published.get(source);
+    if (old) old.muted = muted;
+  }
+
+  /** Offers although there is nothing to send: so a page that was reloaded takes its seat's media over from the old page. */
+  hello(): void {
+    this.pc.addTransceiver('audio', { direction: 'recvonly' });
+  }
+
+  /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
+  resume(iceServers: RTCIceServer[]): void {
+    this.pc.setConfiguration({ iceServers });
+    if (this.pc.signalingState === 'have-local-offer') this.tell();
+    if (this.pc.iceConnectionState === 'disconnected' || this.pc.iceConnectionState === 'failed') this.pc.restartIce();
+  }
+
+  take(body: Description): void {
+    this.work = this.work.then(() => this.described(body)).catch((error) => console.warn('negotiation', error));
+  }
+
+  /** The SFU's candidates are in its descriptions; one that comes by itself is taken too. */
+  takeCandidate(candidate: RTCIceCandidateInit | null): void {
+    this.work = this.work.then(() => this.pc.addIceCandidate(candidate ?? undefined)).catch(() => {}); // of an offer that was passed over
+  }
+
+  close(): void {
+    this.closed = true;
+    this.pc.close();
+  }
+
+  private async offer(): Promise<void> {
+    try {
+      await this.pc.setLocalDescription();
+      this.tell();
+    } catch (error) {
+      console.warn('offer', error); // rolled back meanwhile by an offer of the server: it is asked for again
+    }
+  }
+
+  private async described({ offer, answer, tracks }: Description): Promise<void> {
+    if (this.closed) return;
+    if (answer) {
+      // One that nobody waits for, or that is repeated, is ignored.
+      if (this.pc.signalingState !== 'have-local-offer' || answer.sdp === this.lastAnswer) return;
+      await this.pc.setRemoteDescription(answer);
+      this.lastAnswer = answer.sdp ?? '';
+      this.ignoreOffers = false;
+    } else if (offer) {
+      if (this.ignoreOffers) return;
+      tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
+      await this.pc.setRemoteDescription(offer); // rolls back our own
+      await this.pc.setLocalDescription();
+      this.tell();
+    }
+    tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
+    this.events.remoteTracks(this.received());
+  }
+
+  private tell(): void {
+    const description = this.pc.localDescription;
+    if (this.closed || !description) return;
+    this.events.send(description.type as 'offer' | 'answer', { [description.type]: description, tracks: this.ownHints() });
+  }
+
+  private ownHints(): TrackHint[] {
+    return this.pc.getTransceivers().flatMap(({ mid, sender }) => {
+      const own = [...this.published.values()].find((one) => one.sender === sender);
+      return mid && own ? [{ mid, source: own.source, muted: own.muted }] : [];
+    });
+  }
+
+  private received(): RemoteTrack[] {
+    return this.pc.getTransceivers().flatMap(({ mid, currentDirection, receiver }) => {
+      const hint = mid ? this.hints.get(mid) : undefined;
+      const receives = currentDirection === 'recvonly' || currentDirection === 'sendrecv';
+      if (!hint || !receives || receiver.track.readyState === 'ended') return [];
+      // A shared audio m-line of a large session belongs to nobody in particular.
+      const { trackId = hint.mid, participantId = '', source } = hint;
+      return [{ mid: hint.mid, trackId, participantId, source, track: receiver.track }];
+    });
+  }
+}

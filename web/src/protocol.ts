@@ -1,0 +1,97 @@
+// The words of the wire, as docs/protocol.md has them.
+
+export type Source = 'camera' | 'microphone' | 'screen' | 'screen-audio';
+
+export interface RosterTrack {
+  trackId: string;
+  kind: 'audio' | 'video';
+  source: Source;
+  muted: boolean;
+}
+
+export interface Participant {
+  participantId: string;
+  userId: string;
+  userName: string;
+  isInstructor: boolean;
+  role: string;
+  state: 'connected' | 'reconnecting';
+  handRaised: boolean;
+  tracks: RosterTrack[];
+}
+
+/** Which track a m-line carries: in each offer and answer, both ways. */
+export interface TrackHint {
+  mid: string;
+  source: Source;
+  trackId?: string;
+  participantId?: string;
+  muted?: boolean;
+}
+
+export interface Refusal {
+  code: string;
+  message?: string;
+}
+
+export type Ack<T = object> = ({ ok: true } & T) | { ok: false; error: Refusal };
+
+export interface Joined {
+  sessionId: string;
+  meetingId: string;
+  userId: string;
+  participantId: string;
+  role: string;
+  participants: Participant[];
+  iceServers: RTCIceServer[];
+  resumeToken: string;
+  resumed: boolean;
+}
+
+export interface ChatMessage {
+  id: string;
+  clientId?: string;
+  userId: string;
+  userName: string;
+  message: string;
+  timestamp: number;
+}
+
+export interface Description {
+  offer?: RTCSessionDescriptionInit;
+  answer?: RTCSessionDescriptionInit;
+  tracks?: TrackHint[];
+}
+
+const WORDS: Record<string, string> = {
+  'auth/missing': 'This call needs an invitation. Open it from the link that you were given.',
+  'auth/expired': 'Your invitation has expired. Open the call from its link again.',
+  'auth/invalid': 'This invitation is not valid here. Ask for a new link.',
+  'auth/revoked': 'You were removed from this call.',
+  'session/not_joined': 'The call does not know you any more. Join again.',
+  'session/full': 'This call is full.',
+  'session/locked': 'This call is locked. Ask the host to let you in.',
+  'session/ended': 'This call has ended.',
+  'session/replaced': 'You joined this call in another tab or on another device.',
+  'session/forbidden': 'You may not join this call.',
+  'session/unknown_target': 'That person is not in the call any more.',
+  'media/new_peer_required': 'Your media connection had to be set up again.',
+  'media/invalid_sdp': 'Your browser and the server could not agree on how to send media.',
+  'media/not_permitted': 'You may not share this here.',
+  'rate/limited': 'That was too fast. Wait a moment and try again.',
+  'request/invalid': 'The server did not understand that. Reload the page.',
+  'server/draining': 'The server is about to restart. You will be brought back.',
+  'server/overloaded': 'The server is very busy. Trying again…',
+  'server/unreachable': 'The server cannot be reached. Trying again…', // minted by this page
+  internal: 'Something went wrong on the server. Try again.',
+};
+
+/** What a code means to a person; a code that is newer than this page is shown as it is. */
+export function wordsFor(code: string): string {
+  return WORDS[code] ?? `The call ended (${code}).`;
+}
+
+/** Codes after which trying the same again a little later may succeed. */
+export const PASSING = new Set(['rate/limited', 'server/draining', 'server/overloaded', 'internal']);
+
+export const isCode = (text: string): boolean => text in WORDS || /^[a-z]+\/[a-z_]+$/.test(text);

@@ -1,0 +1,287 @@
+// What the page shows, as signals, and what its buttons do.
+
+import { computed, signal } from '@preact/signals';
+import { Call, type Status } from './call';
+import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type Device, type DeviceKind } from './devices';
+import type { RemoteTrack } from './peer';
+import { wordsFor } from './protocol';
+import type { ChatMessage, Participant, Source } from './protocol';
+
+const query = new URLSearchParams(location.search);
+
+/** Storage may be forbidden to the page: then nothing is remembered. */
+function stored(storage: 'localStorage' | 'sessionStorage', key: string, value?: string | null): string {
+  try {
+    if (value === null) window[storage].removeItem(key);
+    else if (value !== undefined) window[storage].setItem(key, value);
+    return window[storage].getItem(key) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function ownUserId(): string {
+  const given = query.get('user') || stored('sessionStorage', 'lyceum.user');
+  return given || stored('sessionStorage', 'lyceum.user', `user-${crypto.randomUUID()}`) || `user-${crypto.randomUUID()}`;
+}
+
+export const userId = ownUserId();
+export const userName = signal(query.get('name') ?? stored('localStorage', 'lyceum.name'));
+export const sessionId = signal(query.get('session') ?? stored('localStorage', 'lyceum.session'));
+export const isInstructor = query.get('instructor') === '1';
+
+export type Panel = 'people' | 'chat' | 'settings';
+
+export const status = signal<Status | 'lobby'>('lobby');
+/** Why the call waits, while it does. */
+export const waitsBecause = signal('');
+export const endedBecause = signal('');
+export const notice = signal('');
+export const ownId = signal('');
+export const participants = signal<Participant[]>([]);
+export const tracks = signal<RemoteTrack[]>([]);
+export const speaking = signal<ReadonlySet<string>>(new Set());
+export const messages = signal<ChatMessage[]>([]);
+export const unread = signal(0);
+/** What a screen reader says: who comes and goes, and what is written while the chat is closed. */
+export const announced = signal('');
+export const panel = signal<'none' | Panel>('none');
+export const soundBlocked = signal(false);
+
+export const camera = signal<MediaStreamTrack | null>(null);
+export const microphone = signal<MediaStreamTrack | null>(null);
+export const microphoneOn = signal(false);
+export const screen = signal<MediaStreamTrack | null>(null);
+export const devices = signal<Record<DeviceKind, Device[]>>({ camera: [], microphone: [], speaker: [] });
+const remembered = (kind: DeviceKind) => signal(stored('localStorage', `lyceum.${kind}`));
+/** Device ids; empty: the browser's own choice. */
+export const chosen = { camera: remembered('camera'), microphone: remembered('microphone'), speaker: remembered('speaker') };
+export const shortcuts = signal(stored('localStorage', 'lyceum.shortcuts') !== 'off');
+export const hand = computed(() => participants.value.some((one) => one.participantId === ownId.value && one.handRaised));
+
+/** The longest chat message, in UTF-8 bytes, and how many are kept on the page. */
+export const MESSAGE_BYTES_MAX = 4_000;
+const MESSAGES_MAX = 500;
+
+let call: Call | null = null;
+let noticeTimer = 0;
+
+export function tell(text: string): void {
+  notice.value = text;
+  clearTimeout(noticeTimer);
+  noticeTimer = window.setTimeout(() => { notice.value = ''; }, 8_000);
+}
+
+async function trying(action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    tell(error.message);
+  }
+}
+
+/** Asks for both devices, each by itself, so that one that is missing does not cost the other. */
+export async function openDevices(): Promise<void> {
+  navigator.mediaDevices?.addEventListener('devicechange', () => void lookAtDevices());
+  if (stored('sessionStorage', 'lyceum.microphone') !== 'off') await toggleMicrophone();
+  if (stored('sessionStorage', 'lyceum.camera') !== 'off') await toggleCamera();
+}
+
+async function lookAtDevices(): Promise<void> {
+  devices.value = await listDevices();
+}
+
+/** Takes another device, at once if the old one is in use, and remembers it. */
+export const choose = (kind: DeviceKind, id: string): Promise<void> => trying(async () => {
+  chosen[kind].value = id;
+  stored('localStorage', `lyceum.${kind}`, id);
+  if (kind === 'camera' && camera.value) await startCamera();
+  if (kind === 'microphone' && microphone.value) await startMicrophone();
+});
+
+export function setShortcuts(on: boolean): void {
+  shortcuts.value = on;
+  stored('localStorage', 'lyceum.shortcuts', on ? 'on' : 'off');
+}
+
+async function startMicrophone(): Promise<void> {
+  const old = microphone.value;
+  const track = await openMicrophone(chosen.microphone.value);
+  track.onended = () => { microphoneOn.value = false; call?.setMuted('microphone', true); };
+  track.enabled = old ? microphoneOn.value : true;
+  microphone.value = track;
+  old?.stop();
+  call?.publish('microphone', track, !track.enabled);
+  void lookAtDevices();
+}
+
+async function startCamera(): Promise<void> {
+  const old = camera.value;
+  const track = await openCamera(chosen.camera.value);
+  track.onended = cameraOff;
+  camera.value = track;
+  old?.stop();
+  call?.publish('camera', track);
+  void lookAtDevices();
+}
+
+export const toggleMicrophone = (): Promise<void> => trying(async () => {
+  const on = !microphoneOn.value;
+  if (on && (!microphone.value || microphone.value.readyState === 'ended')) {
+    microphone.value = null;
+    await startMicrophone();
+  }
+  if (microphone.value) microphone.value.enabled = on;
+  microphoneOn.value = on;
+  call?.setMuted('microphone', !on);
+  stored('sessionStorage', 'lyceum.microphone', on ? 'on' : 'off');
+});
+
+function cameraOff(): void {
+  camera.value?.stop();
+  camera.value = null;
+  call?.pause('camera');
+}
+
+export const toggleCamera = (): Promise<void> => trying(async () => {
+  if (camera.value) {
+    cameraOff();
+  } else {
+    await startCamera();
+  }
+  stored('sessionStorage', 'lyceum.camera', camera.value ? 'on' : 'off');
+});
+
+function screenOff(): void {
+  screen.value?.stop();
+  screen.value = null;
+  call?.unpublish('screen');
+  call?.unpublish('screen-audio');
+}
+
+export const toggleScreen = (): Promise<void> => trying(async () => {
+  if (screen.value) return screenOff();
+  const shared = await openScreen();
+  if (!shared) return;
+  shared.video.onended = screenOff;
+  screen.value = shared.video;
+  call?.publish('screen', shared.video);
+  if (shared.audio) call?.publish('screen-audio', shared.audio);
+});
+
+export function toggleHand(): void {
+  void call?.raiseHand(!hand.value);
+}
+
+/** Opens a panel, or closes it: then the focus goes back to its button. */
+export function togglePanel(which: Panel): void {
+  const closes = panel.value === which;
+  panel.value = closes ? 'none' : which;
+  if (panel.value === 'chat') unread.value = 0;
+  if (closes) document.querySelector<HTMLElement>(`[data-action="${which}"]`)?.focus();
+}
+
+export async function say(text: string): Promise<void> {
+  await call?.say(text);
+}
+
+export function join(resumeToken?: string): void {
+  const [session, name] = [sessionId.value.trim(), userName.value.trim()];
+  if (!session || !name || (status.value !== 'lobby' && status.value !== 'ended')) return;
+  stored('localStorage', 'lyceum.name', name);
+  stored('localStorage', 'lyceum.session', session);
+  history.replaceState(null, '', addressOf(session));
+  messages.value = [];
+  const options = { sessionId: session, userId, userName: name, isInstructor };
+  call = new Call(resumeToken ? { ...options, resumeToken } : options, {
+    status: (now, code) => {
+      status.value = now;
+      waitsBecause.value = code ? wordsFor(code) : '';
+      if (now === 'ended') ended(code);
+    },
+    joined: (seat) => {
+      ownId.value = seat.participantId;
+      remember(session, name, seat.resumeToken);
+    },
+    roster: (all) => {
+      announceChange(all);
+      participants.value = all;
+    },
+    tracks: (all) => { tracks.value = all; },
+    speakers: (ids) => { speaking.value = new Set(ids); },
+    chat: (message) => {
+      if (messages.value.some((one) => one.id === message.id)) return;
+      messages.value = [...messages.value, message].slice(-MESSAGES_MAX);
+      if (panel.value === 'chat') return;
+      unread.value++;
+      announced.value = `Message from ${message.userName}: ${message.message}`;
+    },
+    refused: (code) => tell(wordsFor(code)),
+  });
+  if (microphone.value) call.publish('microphone', microphone.value, !microphoneOn.value);
+  if (camera.value) call.publish('camera', camera.value);
+  call.start();
+}
+
+/** Says who came and who went, once the own seat is in the roster. */
+function announceChange(all: Participant[]): void {
+  const before = participants.value;
+  if (!before.some((one) => one.participantId === ownId.value)) return;
+  const missing = (some: Participant[], from: Participant[]) => some.filter(({ participantId }) => !from.some((one) => one.participantId === participantId));
+  const words = [
+    ...missing(all, before).filter((one) => one.participantId !== ownId.value).map((one) => `${one.userName} joined.`),
+    ...missing(before, all).map((one) => `${one.userName} left.`),
+  ];
+  if (words.length) announced.value = words.join(' ');
+}
+
+export function leave(): void {
+  call?.leave();
+}
+
+function ended(code?: string): void {
+  call = null;
+  screenOff();
+  stored('sessionStorage', 'lyceum.seat', null);
+  participants.value = [];
+  panel.value = 'none';
+  unread.value = 0;
+  endedBecause.value = code ? wordsFor(code) : 'You left the call.';
+}
+
+function addressOf(session: string): string {
+  const next = new URLSearchParams(query);
+  next.set('session', session);
+  return `?${next}`;
+}
+
+/** A tab that was in a call when it was reloaded goes back to its seat. */
+function remember(session: string, name: string, resumeToken: string): void {
+  stored('sessionStorage', 'lyceum.seat', JSON.stringify({ session, name, resumeToken }));
+}
+
+/** Goes back to the seat that this tab had before it was reloaded. Cameras need not be open for it. */
+export function rejoin(): void {
+  const text = stored('sessionStorage', 'lyceum.seat');
+  if (!text) return;
+  const seat = JSON.parse(text) as { session: string; name: string; resumeToken: string };
+  if (query.get('session') && query.get('session') !== seat.session) return;
+  sessionId.value = seat.session;
+  userName.value = seat.name;
+  join(seat.resumeToken);
+}
+
+/** The page comes back to light: from the background, from a network that was gone, from a closed lid. */
+export function watchAwakening(): void {
+  const wake = (): void => { if (document.visibilityState === 'visible') call?.wake(); };
+  addEventListener('online', wake);
+  addEventListener('pagehide', () => call?.abandon());
+  addEventListener('pageshow', (event) => { if (event.persisted && call) location.reload(); });
+  document.addEventListener('visibilitychange', wake);
+}
+
+/** The tracks of one participant by source. */
+export function trackOf(participantId: string, source: Source): MediaStreamTrack | null {
+  return tracks.value.find((one) => one.participantId === participantId && one.source === source)?.track ?? null;
+}

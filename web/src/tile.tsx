@@ -1,0 +1,52 @@
+// One person, or one screen.
+
+import { Icon } from './icons';
+import { Video } from './media';
+import { camera, microphoneOn, ownId, speaking, trackOf } from './state';
+import type { Participant } from './protocol';
+
+export function initials(name: string): string {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words[words.length - 1]] : words;
+  return letters.map((word) => [...(word ?? '')][0] ?? '').join('').toUpperCase() || '?';
+}
+
+const sends = (who: Participant, source: 'camera' | 'microphone'): boolean =>
+  who.tracks.some((track) => track.source === source && !track.muted);
+
+/** One of eight hues, the same for a person everywhere. */
+const hue = (userId: string): number => [...userId].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 8, 0);
+
+/** `shift`: the half column in which the tile begins, where it is not simply the next one; 0 otherwise. */
+export function Tile({ who, shift }: { who: Participant; shift: number }) {
+  const own = who.participantId === ownId.value;
+  const video = own ? camera.value : sends(who, 'camera') ? trackOf(who.participantId, 'camera') : null;
+  const muted = own ? !microphoneOn.value : !sends(who, 'microphone');
+  const away = who.state === 'reconnecting' && !own;
+  const classes = ['tile', speaking.value.has(who.participantId) && !muted ? 'speaking' : '', away ? 'away' : ''].join(' ');
+  const nobody = <div class={`initials hue-${hue(who.userId)}`} aria-hidden="true">{initials(who.userName)}</div>;
+  return (
+    <article class={classes} style={shift ? { gridColumn: `${shift} / span 2` } : {}} data-user={who.userId} data-participant={who.participantId} data-muted={muted} aria-label={who.userName}>
+      {video
+        ? <Video track={video} mirrored={own} label={`Camera of ${who.userName}`}>{nobody}</Video>
+        : nobody}
+      {away && <div class="veil">Reconnecting…</div>}
+      <div class="name">
+        {muted && <span class="muted" role="img" aria-label="Microphone off"><Icon name="micOff" /></span>}
+        <span>{who.userName}{own ? ' (you)' : ''}</span>
+        {who.handRaised && <span class="raised" role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
+      </div>
+    </article>
+  );
+}
+
+export function ScreenTile({ who }: { who: Participant }) {
+  const video = trackOf(who.participantId, 'screen');
+  if (!video) return null;
+  return (
+    <article class="tile screen" data-screen-of={who.userId} aria-label={`Screen of ${who.userName}`}>
+      <Video track={video} label={`Screen of ${who.userName}`}><span class="dim">The screen is on its way…</span></Video>
+      <div class="name"><Icon name="screen" /><span>Screen of {who.userName}</span></div>
+    </article>
+  );
+}
