@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sdp::{
-    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid, Setup,
+    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
 };
 use crate::{Refusal, Source, TrackHint, TrackId};
 
@@ -237,9 +237,6 @@ impl Negotiation {
                     media.mid
                 ));
             }
-        }
-        if let Some(passive) = theirs.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
-            return invalid(format!("a=setup of {} is passive: the client must be able to be active", passive.mid));
         }
         Ok(())
     }
@@ -508,3 +505,6 @@ fn agreed_line(
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

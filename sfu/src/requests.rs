@@ -200,9 +200,8 @@ impl Sfu {
         let ufrag = media.ice_ufrag.clone();
         peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
         if let Some(next) = &mut peer.ice.next {
-            if next.remote_ufrag.is_none() || !offer {
-                next.remote_ufrag = ufrag;
-            } else if next.remote_ufrag != ufrag && peer.ice.current.remote_ufrag != ufrag {
+            // An offer that restarts nothing overtook a restart of ours, which is still to be offered.
+            if !offer || peer.ice.current.remote_ufrag != ufrag {
                 next.remote_ufrag = ufrag;
             }
         } else if peer.ice.current.remote_ufrag.is_none() {
@@ -218,16 +217,11 @@ impl Sfu {
         }
     }
 
-    /// Takes back our unanswered offer, as if it had never been made.
+    /// Takes back our unanswered offer. What it said is still wanted, an ICE restart too, and goes into the next.
     fn roll_back(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.negotiation.offered = None;
         peer.negotiation.wants_offer = true;
-        if peer.ice.next.as_ref().is_some_and(|next| next.remote_ufrag.is_none())
-            && let Some(next) = peer.ice.next.take()
-        {
-            self.ufrags.remove(&next.local.ufrag);
-        }
     }
 
     /// Forgets the client's RTCPeerConnection; seat and wishes stay.
@@ -245,7 +239,6 @@ impl Sfu {
         peer.ice = Ice::new(local, now.mono);
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
         for (_, subscription) in &mut peer.subscriptions {
-            subscription.outlet = None;
             subscription.told_unavailable = false;
         }
     }
@@ -264,6 +257,9 @@ impl Sfu {
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
+        for (_, subscription) in &mut peer.subscriptions {
+            subscription.renew();
+        }
     }
 
     fn reoffer(&mut self, key: usize, now: Now) {
@@ -596,7 +592,9 @@ impl Sfu {
                 send,
             });
         }
-        let credentials = &peer.ice.next.as_ref().unwrap_or(&peer.ice.current).local;
+        // A restart of ours begins with an offer; until then answers keep the credentials (RFC 9429 §5.3.1).
+        let restart = peer.ice.next.as_ref().filter(|next| offering || next.remote_ufrag.is_some());
+        let credentials = &restart.unwrap_or(&peer.ice.current).local;
         let local = sdp::Local {
             session_id: peer.negotiation.session_id,
             version: peer.negotiation.version,
@@ -630,6 +628,13 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
     let description = sdp::parse(text).map_err(|e| (Refusal::InvalidSdp, e.to_string()))?;
     if description.ice_lite {
         return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
+    }
+    if let Some(passive) = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
+        let mid = passive.mid;
+        return Err((
+            Refusal::InvalidSdp,
+            format!("a=setup of {mid} is passive: the client must be able to be active"),
+        ));
     }
     Ok(description)
 }

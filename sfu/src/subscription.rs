@@ -224,6 +224,18 @@ impl Subscription {
         self.waits_for_start = true;
     }
 
+    /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.
+    pub(crate) fn renew(&mut self) {
+        self.outlet = None;
+        self.numbering = None;
+        self.waits_for_start = true;
+        self.started_at = None;
+        self.next_rtx &= u64::from(FIRST_SEQ_MASK);
+        self.sent.clear();
+        self.packets = 0;
+        self.octets = 0;
+    }
+
     /// Bytes of header and payload that a packet would have, before the SRTP tag.
     pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
         self.layout(packet, 0).plain_len
@@ -389,6 +401,7 @@ impl Subscription {
         let packet = ring.packet(resend.index)?;
         let payload_types = (*self.outlet.as_ref()?.payloads.get(usize::from(packet.codec))?)?;
         let payload_type = payload_types.rtx?;
+        let offset = self.timestamp_offset(packet.epoch)?;
         let (descriptor, payload) = ring.bytes(packet);
         let layout = self.layout(packet, 2);
         let index = self.next_rtx;
@@ -397,7 +410,7 @@ impl Subscription {
             marker: packet.marker,
             payload_type,
             seq: index as u16,
-            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset(packet.epoch)?),
+            timestamp: packet.timestamp.wrapping_add(offset),
             ssrc: self.rtx_ssrc,
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
@@ -540,3 +553,6 @@ impl Elements<'_> {
         self.out[self.at..].fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests;
