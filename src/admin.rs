@@ -115,7 +115,11 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         page.counter(name, help, value)?;
     }
     let runs = std::array::from_fn(|class| reports.iter().map(|r| r.sockets.runs[class]).sum());
-    page.0.register(Box::new(RunLengths { runs, datagrams: sockets(|s| s.datagrams_out), description: run_lengths()? }))?;
+    page.0.register(Box::new(RunLengths {
+        runs,
+        datagrams: sockets(|s| s.datagrams_out),
+        description: run_lengths()?,
+    }))?;
     let drops = Drop::ALL
         .into_iter()
         .enumerate()
@@ -276,7 +280,11 @@ mod tests {
 
     #[test]
     fn run_lengths_are_a_histogram() {
-        let lengths = RunLengths { runs: [5, 0, 2, 0, 0, 0, 1], datagrams: 5 + 8 + 64, description: run_lengths().expect("a name") };
+        let lengths = RunLengths {
+            runs: [5, 0, 2, 0, 0, 0, 1],
+            datagrams: 5 + 8 + 64,
+            description: run_lengths().expect("a name"),
+        };
         let mut text = Vec::new();
         TextEncoder::new().encode(&lengths.collect(), &mut text).expect("it can be written");
         let text = String::from_utf8(text).expect("text");

@@ -247,7 +247,11 @@ impl Control {
             request = again;
             self.counts.worker_waits.fetch_add(1, Ordering::Relaxed);
             if let Some(more) = LINE.due() {
-                tracing::warn!(worker = id.0, more, "the request queue of a media worker is full: signaling waits for it");
+                tracing::warn!(
+                    worker = id.0,
+                    more,
+                    "the request queue of a media worker is full: signaling waits for it"
+                );
             }
             tokio::time::sleep(WORKER_RETRY).await;
         }
