@@ -502,9 +502,13 @@ async fn flood(flooder: Socket, events: usize) -> Vec<String> {
     while let Some(Ok(message)) = tokio::time::timeout(PATIENCE, input.next()).await.expect("an end in time") {
         if let Message::Text(text) = message {
             heard.push(text.as_str().to_owned());
+            // The disconnect; it is for the client to end the connection then.
+            if text.as_str() == "41" {
+                break;
+            }
         }
     }
-    sending.await.expect("no panic");
+    sending.abort();
     heard
 }
 
