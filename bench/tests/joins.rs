@@ -91,3 +91,21 @@ fn a_keyframe_that_comes_in_disorder_reaches_the_subscriber_whole() {
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2, 3], "the whole keyframe arrives");
 }
+
+#[test]
+#[ignore = "the SFU forgets that a keyframe is wanted when the subscriber was ready before the track's first packet"]
+fn a_keyframe_whose_first_packet_never_came_is_asked_for_again() {
+    let mut hall = publisher_and_subscriber(&[]);
+    for picture in 0..20 {
+        let client = &mut hall.clients[0];
+        let stamp = client.next_stamp(Kind::Video).expect("video is published");
+        let frame = Vp8 { picture, first: true, key: picture == 0 };
+        let packet = client.rtp(Kind::Video, true, 3_600, &media::video_payload(frame, stamp, 1_000));
+        let mut packet = packet.expect("the publisher is connected");
+        if picture > 0 {
+            hall.sfu.receive(Hall::path(0), &mut packet, hall.now);
+        }
+        hall.run_until(Duration::from_millis(40), |_| false);
+    }
+    assert!(hall.clients[0].keyframe_requests > 0, "the publisher is asked for a keyframe");
+}
