@@ -69,6 +69,22 @@ macro_rules! replays {
 }
 replays!(stun, rtp, rtcp, keyframe, sdp, srtp, datagram, signaling, twcc);
 
+/// A corpus that bounces off the first check would find nothing, and nobody would notice.
+#[test]
+fn the_seeds_of_datagram_get_deep() {
+    let counted = |name: &str| {
+        let seeds = seeds();
+        let seed = seeds.iter().find(|it| (it.target, it.name.as_str()) == ("datagram", name)).expect("a seed");
+        targets::datagram::play(&seed.bytes)
+    };
+    let (idle, deep) = (targets::datagram::play(&[]), counted("media_and_feedback"));
+    assert!(deep.rtp_in >= idle.rtp_in + 4 && deep.rtp_out > idle.rtp_out, "{deep:?}");
+    assert!(deep.rtx_in > 0 && deep.nack_in > 0 && deep.keyframe_requests_in > idle.keyframe_requests_in, "{deep:?}");
+    let forged = counted("forged");
+    assert_eq!((forged.rtp_in, forged.dtls_connected), (idle.rtp_in, idle.dtls_connected));
+    assert!(forged.drops.iter().sum::<u64>() >= 10, "{forged:?}");
+}
+
 #[test]
 #[ignore = "writes into the repository"]
 fn write_seeds() {

@@ -1,7 +1,7 @@
 //! One function for each parser, from any bytes to assertions that hold whatever they are.
 
 mod codecs;
-mod datagram;
+pub mod datagram;
 mod feedback;
 pub mod mutate;
 mod sdp;
@@ -10,7 +10,7 @@ mod signaling;
 mod srtp;
 
 pub use codecs::{keyframe, rtp, stun};
-pub use datagram::datagram;
+pub use self::datagram::datagram;
 pub use feedback::{rtcp, twcc};
 pub use sdp::sdp;
 pub use signaling::signaling;

@@ -226,7 +226,7 @@ fn scenes() -> Vec<(&'static str, Vec<u8>)> {
         .into_iter()
         .flat_map(|from| [alert, hello, data, &check[..], &rtp[0], &rtcp[0]].map(|bytes| (from, bytes)))
         .collect();
-    let offer = own_offer();
+    let (offer, answer) = (own_offer(), own_answer());
     let offered = [(step::OFFER, offer.as_bytes()), second, by_publisher[1]];
     let media: Vec<(u8, &[u8])> = by_publisher.iter().copied().chain([second]).chain(by_subscriber.iter().copied()).collect();
     vec![
@@ -236,6 +236,7 @@ fn scenes() -> Vec<(&'static str, Vec<u8>)> {
         ("media_and_feedback", written(&media)),
         ("report_of_publisher", written(&[(step::SEALED_BY_PUBLISHER, &rtcp[0]), second, second])),
         ("offer", written(&offered)),
+        ("answer", written(&[(step::ANSWER, answer.as_bytes()), second])),
     ]
 }
 
