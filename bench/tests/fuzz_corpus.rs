@@ -78,7 +78,7 @@ fn the_seeds_of_datagram_get_deep() {
         targets::datagram::play(&seed.bytes)
     };
     let (idle, deep) = (targets::datagram::play(&[]), counted("media_and_feedback"));
-    assert!(deep.rtp_in >= idle.rtp_in + 4 && deep.rtp_out > idle.rtp_out, "{deep:?}");
+    assert!(deep.rtp_in >= idle.rtp_in + 3 && deep.rtp_out >= idle.rtp_out + 3, "{deep:?}");
     assert!(deep.rtx_in > 0 && deep.nack_in > 0 && deep.keyframe_requests_in > idle.keyframe_requests_in, "{deep:?}");
     let forged = counted("forged");
     assert_eq!((forged.rtp_in, forged.dtls_connected), (idle.rtp_in, idle.dtls_connected));
@@ -99,6 +99,10 @@ fn write_seeds() {
 fn the_corpora_hold_the_seeds() {
     for seed in seeds() {
         let path = folder("corpus", seed.target).join(&seed.name);
-        assert!(fs::read(&path).is_ok_and(|bytes| bytes == seed.bytes), "{} is not what it was made as", path.display());
+        assert!(
+            fs::read(&path).is_ok_and(|bytes| bytes == seed.bytes),
+            "{} is not what it was made as",
+            path.display()
+        );
     }
 }

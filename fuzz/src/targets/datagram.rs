@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sfu::{Counters, Event, Input, Kind, Output, Path, PeerId, Request, RoomId};
+use sfu::{Counters, Event, Input, Kind, Output, Path, PeerId, Request, RoomId, rtp};
 
 use crate::hall::Hall;
 use crate::media;
@@ -57,6 +57,8 @@ struct Stage {
     hall: Hall,
     /// SSRCs that the words `ff ff ff 0n` stand for: the publisher's own, then what the subscriber gets.
     ssrcs: Vec<u32>,
+    /// What the sequence number 0 stands for in RTP of the first of these, of which honest packets have come.
+    first_seq: u16,
     elapsed: Duration,
     /// Nothing came from anybody with a key.
     only_forged: bool,
@@ -92,7 +94,7 @@ impl Stage {
         let offer = hall.clients[PUBLISHER].offer();
         let named = offer.lines().filter_map(|line| line.strip_prefix("a=ssrc:")?.split(' ').next()?.parse().ok());
         let ssrcs = named.collect();
-        let mut stage = Stage { hall, ssrcs, elapsed: Duration::ZERO, only_forged: true, sent_bytes: 0 };
+        let mut stage = Stage { hall, ssrcs, first_seq: 0, elapsed: Duration::ZERO, only_forged: true, sent_bytes: 0 };
         stage.half_open();
         assert!(stage.audio_flows(), "honest audio arrives");
         stage
@@ -145,9 +147,14 @@ impl Stage {
         self.hall.sfu.receive(Hall::path(from), &mut datagram, self.hall.now);
     }
 
-    fn sealed(&mut self, by: usize, plain: &[u8]) {
+    fn sealed(&mut self, by: usize, datagram: &[u8]) {
         self.only_forged = false;
-        let mut plain = plain.to_vec();
+        let mut plain = datagram.to_vec();
+        if let [_, _, s0, s1, _, _, _, _, 0xff, 0xff, 0xff, 0, ..] = &mut plain[..]
+            && rtp::classify(datagram) == rtp::Class::Rtp
+        {
+            [*s0, *s1] = u16::from_be_bytes([*s0, *s1]).wrapping_add(self.first_seq).to_be_bytes();
+        }
         for word in plain.as_chunks_mut::<4>().0 {
             if let [0xff, 0xff, 0xff, n] = *word
                 && let Some(ssrc) = self.ssrcs.get(usize::from(n))
@@ -206,6 +213,7 @@ impl Stage {
         let client = &mut self.hall.clients[PUBLISHER];
         let stamp = client.next_stamp(Kind::Audio).expect("audio is published");
         let packet = client.rtp(Kind::Audio, false, 960, &media::audio_payload(stamp)).expect("connected");
+        self.first_seq = rtp::parse(&packet).expect("an RTP packet").sequence_number;
         self.receive(PUBLISHER, packet);
         self.carry();
         self.hall.heard[SUBSCRIBER].of(stamp.stream).last() == Some(&stamp.number)

@@ -9,8 +9,8 @@ pub mod seeds;
 mod signaling;
 mod srtp;
 
-pub use codecs::{keyframe, rtp, stun};
 pub use self::datagram::datagram;
+pub use codecs::{keyframe, rtp, stun};
 pub use feedback::{rtcp, twcc};
 pub use sdp::sdp;
 pub use signaling::signaling;

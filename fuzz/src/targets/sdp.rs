@@ -32,7 +32,12 @@ pub fn sdp(data: &[u8]) {
         } else {
             check_parse(&text);
             let offer = text.clone();
-            hall.request(Request::Offer { peer: STRANGER, sdp: offer, tracks: Vec::new(), saw_ours: record.len() % 2 == 0 });
+            hall.request(Request::Offer {
+                peer: STRANGER,
+                sdp: offer,
+                tracks: Vec::new(),
+                saw_ours: record.len() % 2 == 0,
+            });
             check_events(&mut hall, Some(&text));
         }
         hall.advance(Duration::from_millis(300));
@@ -67,7 +72,8 @@ fn check_events(hall: &mut Hall, offer: Option<&str>) {
             Event::Answer { peer: STRANGER, sdp, .. } => {
                 reactions += 1;
                 let offer = offer.expect("an answer to an offer");
-                let (ours, theirs) = (sdp::parse(&sdp).expect("our answer parses"), sdp::parse(offer).expect("accepted"));
+                let (ours, theirs) =
+                    (sdp::parse(&sdp).expect("our answer parses"), sdp::parse(offer).expect("accepted"));
                 assert!(sdp.len() <= 8 * offer.len() + 16_384, "{} bytes for {}", sdp.len(), offer.len());
                 assert_eq!(ours.media.len(), theirs.media.len());
                 for (our, their) in ours.media.iter().zip(&theirs.media) {

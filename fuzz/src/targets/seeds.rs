@@ -15,7 +15,7 @@ const RFC5769_REQUEST: &str = "000100582112a442b7e7a701bc34d686fa87dfae802200105
 const RFC5769_RESPONSE_IPV6: &str = "010100482112a442b7e7a701bc34d686fa87dfae8022000b7465737420766563746f7220002000140002a1470113a9faa5d3f179bc25f4b5\
     bed2b9d900080014a382954e4be67bf11784c97c8292c275bfe3ed4180280004c8fb0b4c";
 /// draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1: a run, a vector of two bits, deltas of one and two bytes.
-const TRANSPORT_FEEDBACK: &str = "8fcd00070000000100000002ffff0009000007032002d9000408ff38010000";
+const TRANSPORT_FEEDBACK: &str = "8fcd00070000000100000002ffff0009000007032002d9000408ff3801000000";
 
 macro_rules! descriptions {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../../../sfu/tests/sdp/", $name, ".sdp")))),*] };
@@ -228,7 +228,8 @@ fn scenes() -> Vec<(&'static str, Vec<u8>)> {
         .collect();
     let (offer, answer) = (own_offer(), own_answer());
     let offered = [(step::OFFER, offer.as_bytes()), second, by_publisher[1]];
-    let media: Vec<(u8, &[u8])> = by_publisher.iter().copied().chain([second]).chain(by_subscriber.iter().copied()).collect();
+    let media: Vec<(u8, &[u8])> =
+        by_publisher.iter().copied().chain([second]).chain(by_subscriber.iter().copied()).collect();
     vec![
         ("forged", written(&forged)),
         ("forged_then_time", written(&[forged[1], second, forged[7], second, forged[13], second])),
@@ -241,30 +242,49 @@ fn scenes() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 const TALKS: &[(&str, &[&str])] = &[
-    ("joins", &[
-        "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\",\"userName\":\"Zoe\",\"media\":\"mesh\"}",
-        "2leave-session\n{\"sessionId\":\"s\"}",
-        "1join-session\n{\"sessionId\":\"t\",\"userId\":7,\"autoSubscribe\":false}",
-    ]),
-    ("early", &["2chat-message\n{\"message\":\"hi\"}", "2offer\n{}", "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\"}"]),
-    ("relay", &[
-        "0offer\n{\"sessionId\":\"s\",\"targetUserId\":\"u1\",\"userId\":\"u0\",\"offer\":{\"type\":\"offer\",\"sdp\":\"x\"}}",
-        "1ice-candidate\n{\"targetUserId\":\"u0\",\"candidate\":{\"candidate\":\"\"}}",
-        "1ice-candidate\n{\"targetUserId\":\"sfu\",\"candidate\":null}",
-    ]),
-    ("sfu", &[
-        "1offer\n{\"targetUserId\":\"sfu\",\"offer\":{\"type\":\"offer\",\"sdp\":\"$OFFER\"},\"tracks\":[{\"mid\":\"0\",\"source\":\"microphone\",\"muted\":true}]}",
-        "1answer\n{\"targetUserId\":\"sfu\",\"answer\":{\"type\":\"answer\",\"sdp\":\"$OFFER\"}}",
-        "1subscription\n{\"trackId\":\"$TRACK\",\"enabled\":false,\"width\":640,\"height\":360,\"priority\":1}",
-        "0track-update\n{\"trackId\":\"$TRACK\",\"muted\":true}",
-    ]),
-    ("talk", &[
-        "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
-        "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
-        "1raise-hand\n{\"raised\":true}",
-        "1reaction\n{\"emoji\":\"👩‍🚀\"}",
-        "0moderate\n{\"action\":\"mute\",\"participantId\":\"x\"}",
-    ]),
+    (
+        "joins",
+        &[
+            "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\",\"userName\":\"Zoe\",\"media\":\"mesh\"}",
+            "2leave-session\n{\"sessionId\":\"s\"}",
+            "1join-session\n{\"sessionId\":\"t\",\"userId\":7,\"autoSubscribe\":false}",
+        ],
+    ),
+    (
+        "early",
+        &[
+            "2chat-message\n{\"message\":\"hi\"}",
+            "2offer\n{}",
+            "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\"}",
+        ],
+    ),
+    (
+        "relay",
+        &[
+            "0offer\n{\"sessionId\":\"s\",\"targetUserId\":\"u1\",\"userId\":\"u0\",\"offer\":{\"type\":\"offer\",\"sdp\":\"x\"}}",
+            "1ice-candidate\n{\"targetUserId\":\"u0\",\"candidate\":{\"candidate\":\"\"}}",
+            "1ice-candidate\n{\"targetUserId\":\"sfu\",\"candidate\":null}",
+        ],
+    ),
+    (
+        "sfu",
+        &[
+            "1offer\n{\"targetUserId\":\"sfu\",\"offer\":{\"type\":\"offer\",\"sdp\":\"$OFFER\"},\"tracks\":[{\"mid\":\"0\",\"source\":\"microphone\",\"muted\":true}]}",
+            "1answer\n{\"targetUserId\":\"sfu\",\"answer\":{\"type\":\"answer\",\"sdp\":\"$OFFER\"}}",
+            "1subscription\n{\"trackId\":\"$TRACK\",\"enabled\":false,\"width\":640,\"height\":360,\"priority\":1}",
+            "0track-update\n{\"trackId\":\"$TRACK\",\"muted\":true}",
+        ],
+    ),
+    (
+        "talk",
+        &[
+            "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
+            "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
+            "1raise-hand\n{\"raised\":true}",
+            "1reaction\n{\"emoji\":\"👩‍🚀\"}",
+            "0moderate\n{\"action\":\"mute\",\"participantId\":\"x\"}",
+        ],
+    ),
     ("nonsense", &["0\n[]", "0nonsense\n{\"a\":[[[[1e308,-0.0,\"\\u0000\"]]]]}", "1join-session\n", "2"]),
 ];
 
@@ -276,6 +296,9 @@ fn arrivals() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("steady", bytes(&steady)),
         ("lossy", bytes(&[(1, 5), (2, 5), (5, 700), (4, 0), (30, 60_000), (31, 1), (0, u16::MAX), (3, 1), (90, 2)])),
-        ("leap", bytes(&[(10, 1), (3_000, 1), (11, 1), (0, u16::MAX), (35_000, 9), (35_001, 65_534), (35_002, 65_534)])),
+        (
+            "leap",
+            bytes(&[(10, 1), (3_000, 1), (11, 1), (0, u16::MAX), (35_000, 9), (35_001, 65_534), (35_002, 65_534)]),
+        ),
     ]
 }

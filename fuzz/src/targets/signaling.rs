@@ -65,10 +65,12 @@ impl Stage {
             stage.handle(Input::Connected { socket: SocketId(id), address });
         }
         for (id, user) in [(0, "u0"), (1, "u1")] {
-            let join = json!({ "sessionId": "s", "userId": user, "userName": user, "isInstructor": false, "media": "sfu" });
+            let join =
+                json!({ "sessionId": "s", "userId": user, "userName": user, "isInstructor": false, "media": "sfu" });
             stage.event(SocketId(id), "join-session", join);
         }
-        let offer = json!({ "sessionId": "s", "targetUserId": "sfu", "offer": { "type": "offer", "sdp": client.offer() } });
+        let offer =
+            json!({ "sessionId": "s", "targetUserId": "sfu", "offer": { "type": "offer", "sdp": client.offer() } });
         stage.event(SocketId(0), "offer", offer);
         assert!(stage.track.is_some(), "the offer published something");
         assert!(stage.acks.values().all(|(_, given)| *given));
