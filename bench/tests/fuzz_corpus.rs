@@ -69,14 +69,27 @@ macro_rules! replays {
 }
 replays!(stun, rtp, rtcp, keyframe, sdp, srtp, datagram, signaling, twcc);
 
+fn seed(target: &str, name: &str) -> Vec<u8> {
+    seeds().into_iter().find(|it| (it.target, it.name.as_str()) == (target, name)).expect("a seed of that name").bytes
+}
+
+#[test]
+fn the_seeds_of_sdp_get_deep() {
+    let said = |name: &str| {
+        let said = targets::sdp::play(&seed("sdp", name));
+        (said.offers, said.answers, said.refusals)
+    };
+    assert_eq!(said("answer"), (1, 0, 0), "the answer is one to our offer");
+    let (_, answers, refusals) = said("offer_twice");
+    assert_eq!((answers, refusals), (2, 0));
+    assert_eq!(said("chromium_simulcast_offer").2, 0);
+    assert_eq!(said("firefox_max_bundle_offer").2, 0);
+}
+
 /// A corpus that bounces off the first check would find nothing, and nobody would notice.
 #[test]
 fn the_seeds_of_datagram_get_deep() {
-    let counted = |name: &str| {
-        let seeds = seeds();
-        let seed = seeds.iter().find(|it| (it.target, it.name.as_str()) == ("datagram", name)).expect("a seed");
-        targets::datagram::play(&seed.bytes)
-    };
+    let counted = |name: &str| targets::datagram::play(&seed("datagram", name));
     let (idle, deep) = (targets::datagram::play(&[]), counted("media_and_feedback"));
     assert!(deep.rtp_in >= idle.rtp_in + 3 && deep.rtp_out >= idle.rtp_out + 3, "{deep:?}");
     assert!(deep.rtx_in > 0 && deep.nack_in > 0 && deep.keyframe_requests_in > idle.keyframe_requests_in, "{deep:?}");

@@ -4,15 +4,15 @@ mod codecs;
 pub mod datagram;
 mod feedback;
 pub mod mutate;
-mod sdp;
+pub mod sdp;
 pub mod seeds;
 mod signaling;
 mod srtp;
 
 pub use self::datagram::datagram;
+pub use self::sdp::sdp;
 pub use codecs::{keyframe, rtp, stun};
 pub use feedback::{rtcp, twcc};
-pub use sdp::sdp;
 pub use signaling::signaling;
 pub use srtp::srtp;
 

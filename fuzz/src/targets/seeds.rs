@@ -107,7 +107,7 @@ fn error() -> Vec<u8> {
     let mut out = Vec::new();
     let address = crate::hall::SERVER;
     Writer::error(&mut out, Method::BINDING, TransactionId([1; 12]), 420, "Unknown Attribute")
-        .unknown_attributes([0x7fff, 0x0001].into_iter())
+        .unknown_attributes([0x7fff, 0x0001])
         .xor_mapped_address(address)
         .fingerprint();
     out
@@ -194,7 +194,7 @@ fn without_certificate(sdp: &str) -> String {
 fn own_answer() -> String {
     let zeros = vec!["00"; 32].join(":");
     let head = format!(
-        "v=0\r\no=- 9 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE s0000 s0001\r\na=ice-ufrag:abcd\r\n\
+        "v=0\r\no=- 9 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE s000 s001\r\na=ice-ufrag:abcd\r\n\
          a=ice-pwd:abcdefghijklmnopqrstuv\r\na=fingerprint:sha-256 {zeros}\r\na=setup:active\r\n"
     );
     let line = |kind, mid, formats, codec| {
@@ -203,7 +203,7 @@ fn own_answer() -> String {
              a=rtpmap:{formats} {codec}\r\n"
         )
     };
-    head + &line("audio", "s0000", 111, "opus/48000/2") + &line("video", "s0001", 96, "VP8/90000")
+    head + &line("audio", "s000", 111, "opus/48000/2") + &line("video", "s001", 96, "VP8/90000")
 }
 
 fn scenes() -> Vec<(&'static str, Vec<u8>)> {
