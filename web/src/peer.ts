@@ -18,13 +18,14 @@ export interface PeerEvents {
 
 interface Published {
   source: Source;
-  sender: RTCRtpSender;
+  transceiver: RTCRtpTransceiver;
   muted: boolean;
 }
 
 export class Peer {
   private readonly pc: RTCPeerConnection;
   private readonly published = new Map<Source, Published>();
+  private readonly idle: RTCRtpTransceiver[] = []; // m-lines of ours that carry nothing just now
   private readonly hints = new Map<string, TrackHint>(); // mid → the track it carries to us
   private work: Promise<void> = Promise.resolve(); // descriptions are taken one after the other
   private lastAnswer = '';
@@ -52,9 +53,9 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       old.muted = muted;
-      void old.sender.replaceTrack(track);
+      void old.transceiver.sender.replaceTrack(track);
     } else {
-      this.published.set(source, { source, muted, sender: this.pc.addTrack(track, new MediaStream()) });
+      this.published.set(source, { source, muted, transceiver: this.lineFor(track) });
     }
   }
 
@@ -63,7 +64,7 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       old.muted = true;
-      void old.sender.replaceTrack(null);
+      void old.transceiver.sender.replaceTrack(null);
     }
   }
 
@@ -71,7 +72,8 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       this.published.delete(source);
-      this.pc.removeTrack(old.sender);
+      this.pc.removeTrack(old.transceiver.sender);
+      this.idle.push(old.transceiver);
     }
   }
 
@@ -82,7 +84,7 @@ export class Peer {
 
   /** Offers although there is nothing to send: so a page that was reloaded takes its seat's media over from the old page. */
   hello(): void {
-    this.pc.addTransceiver('audio', { direction: 'recvonly' });
+    this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
   }
 
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
@@ -104,6 +106,19 @@ export class Peer {
   close(): void {
     this.closed = true;
     this.pc.close();
+  }
+
+  /**
+   * An m-line that only sends. `addTrack` would send on an m-line on which somebody else's track comes to us: then one mid would
+   * stand for two tracks, and end with either.
+   */
+  private lineFor(track: MediaStreamTrack): RTCRtpTransceiver {
+    const at = this.idle.findIndex((one) => one.currentDirection !== 'stopped' && one.receiver.track.kind === track.kind);
+    const [idle] = at < 0 ? [] : this.idle.splice(at, 1);
+    if (!idle) return this.pc.addTransceiver(track, { direction: 'sendonly' });
+    idle.direction = 'sendonly';
+    void idle.sender.replaceTrack(track);
+    return idle;
   }
 
   private async offer(): Promise<void> {
@@ -141,10 +156,7 @@ export class Peer {
   }
 
   private ownHints(): TrackHint[] {
-    return this.pc.getTransceivers().flatMap(({ mid, sender }) => {
-      const own = [...this.published.values()].find((one) => one.sender === sender);
-      return mid && own ? [{ mid, source: own.source, muted: own.muted }] : [];
-    });
+    return [...this.published.values()].flatMap(({ transceiver: { mid }, source, muted }) => (mid ? [{ mid, source, muted }] : []));
   }
 
   private received(): RemoteTrack[] {
