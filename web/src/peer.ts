@@ -13,6 +13,8 @@ export interface RemoteTrack {
 export interface PeerEvents {
   send(event: 'offer' | 'answer', body: Description): void;
   sendCandidate(candidate: RTCIceCandidate | null): void;
+  /** The server's end has this SDP origin. */
+  origin(id: string): void;
   remoteTracks(tracks: RemoteTrack[]): void;
 }
 
@@ -21,6 +23,9 @@ interface Published {
   transceiver: RTCRtpTransceiver;
   muted: boolean;
 }
+
+/** `<sess-id>` of `o=`: names one RTCPeerConnection. */
+const originOf = ({ sdp }: RTCSessionDescriptionInit): string => /^o=\S+ (\d+)/m.exec(sdp ?? '')?.[1] ?? '';
 
 export class Peer {
   private readonly pc: RTCPeerConnection;
@@ -32,13 +37,13 @@ export class Peer {
   private closed = false;
 
   /**
-   * `ignoreOffers`: offers are ignored until our own first offer is answered. So it must be when a page that was reloaded takes
-   * up its seat: the server repeats an offer that was meant for the RTCPeerConnection that went with the old page.
+   * `stale`: the SDP origin of the server's peer that went with the page before a reload. When a page takes up its seat the
+   * server may repeat an offer that was meant for that one; offers of any other origin are for us.
    */
   constructor(
     iceServers: RTCIceServer[],
     private readonly events: PeerEvents,
-    private ignoreOffers: boolean,
+    private readonly stale: string,
   ) {
     this.pc = new RTCPeerConnection({ iceServers });
     this.pc.onnegotiationneeded = () => void this.offer();
@@ -137,9 +142,10 @@ export class Peer {
       if (this.pc.signalingState !== 'have-local-offer' || answer.sdp === this.lastAnswer) return;
       await this.pc.setRemoteDescription(answer);
       this.lastAnswer = answer.sdp ?? '';
-      this.ignoreOffers = false;
+      this.events.origin(originOf(answer));
     } else if (offer) {
-      if (this.ignoreOffers) return;
+      if (this.stale && originOf(offer) === this.stale) return;
+      this.events.origin(originOf(offer));
       tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
       await this.pc.setRemoteDescription(offer); // rolls back our own
       await this.pc.setLocalDescription();
