@@ -1,6 +1,5 @@
 //! The operator's routes, on a listener of their own: probes and metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
@@ -9,21 +8,21 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 use prometheus::{Counter, Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use sfu::{Counters, Drop};
 use tokio::sync::mpsc;
 
-use crate::control::{self, Counts, INBOX_MAX};
+use crate::control::{self, INBOX_MAX};
 use crate::http::Health;
-use crate::worker::{Report, SendCounts};
+use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 
 /// What the operator's routes look at.
 #[derive(Clone)]
 pub(crate) struct Admin {
     /// Workers, for probes and counters.
     pub(crate) health: Health,
-    /// The control task's counts.
-    pub(crate) counts: Arc<Counts>,
     /// The control inbox, for how full it is. Weak: it must not keep control from ending.
     pub(crate) inbox: mpsc::WeakSender<control::Input>,
 }
@@ -42,7 +41,7 @@ async fn livez(State(admin): State<Admin>) -> Response {
     if admin.health.is_alive() {
         (StatusCode::OK, "alive\n").into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "a media worker is stuck or has ended\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "a media worker or the control task is stuck or has ended\n").into_response()
     }
 }
 
@@ -90,7 +89,7 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
 
 fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error> {
     let sum = |of: fn(&Counters) -> u64| reports.iter().map(|r| of(&r.counters)).sum::<u64>();
-    let sends = |of: fn(&SendCounts) -> u64| reports.iter().map(|r| of(&r.sends)).sum::<u64>();
+    let sockets = |of: fn(&SocketCounts) -> u64| reports.iter().map(|r| of(&r.sockets)).sum::<u64>();
     for (name, help, value) in [
         ("datagrams_in_total", "UDP datagrams received.", sum(|c| c.datagrams_in)),
         ("bytes_in_total", "UDP payload bytes received.", sum(|c| c.bytes_in)),
@@ -107,12 +106,20 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("dtls_connected_total", "DTLS handshakes completed.", sum(|c| c.dtls_connected)),
         ("dtls_failed_total", "DTLS handshakes failed.", sum(|c| c.dtls_failed)),
         ("peer_panics_total", "Peers ended by a broken assumption.", sum(|c| c.peer_panics)),
-        ("sends_blocked_total", "Runs cut short by a full socket buffer.", sends(|s| s.blocked)),
-        ("sends_refused_total", "Runs that the kernel refused.", sends(|s| s.refused)),
-        ("receive_errors_total", "Receives that failed.", sends(|s| s.receive_errors)),
+        ("receives_total", "Calls that received a batch of datagrams.", sockets(|s| s.receives)),
+        ("full_flushes_total", "Turns that ended with something left to send.", sockets(|s| s.full_flushes)),
+        ("sends_blocked_total", "Runs cut short by a full socket buffer.", sockets(|s| s.blocked)),
+        ("sends_refused_total", "Runs that the kernel refused.", sockets(|s| s.refused)),
+        ("receive_errors_total", "Receives that failed.", sockets(|s| s.receive_errors)),
     ] {
         page.counter(name, help, value)?;
     }
+    let runs = std::array::from_fn(|class| reports.iter().map(|r| r.sockets.runs[class]).sum());
+    page.0.register(Box::new(RunLengths {
+        runs,
+        datagrams: sockets(|s| s.datagrams_out),
+        description: run_lengths()?,
+    }))?;
     let drops = Drop::ALL
         .into_iter()
         .enumerate()
@@ -130,7 +137,7 @@ fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error
 }
 
 fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
-    let counts = &admin.counts;
+    let counts = &admin.health.counts;
     page.gauge("sockets", "Socket.IO connections.", counts.sockets.load(Ordering::Relaxed) as f64)?;
     page.gauge("rooms", "Rooms with at least one seat.", counts.rooms.load(Ordering::Relaxed) as f64)?;
     page.gauge("participants", "Seats.", counts.participants.load(Ordering::Relaxed) as f64)?;
@@ -140,6 +147,11 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
         "socket_overflows_total",
         "Sockets disconnected because they did not read.",
         counts.overflows.load(Ordering::Relaxed),
+    )?;
+    page.counter(
+        "socket_events_refused_total",
+        "Events refused because too many of their socket waited.",
+        counts.refused.load(Ordering::Relaxed),
     )?;
     page.counter(
         "worker_waits_total",
@@ -187,6 +199,49 @@ impl Page {
     }
 }
 
+/// Datagrams per run sent, control datagrams (runs of one) too: how well GSO is used.
+struct RunLengths {
+    runs: [u64; RUN_CLASSES],
+    datagrams: u64,
+    description: Desc,
+}
+
+fn run_lengths() -> Result<Desc, prometheus::Error> {
+    let name = "lyceum_run_datagrams".to_owned();
+    Desc::new(name, "Datagrams per run: per system call that sent.".to_owned(), Vec::new(), Default::default())
+}
+
+impl Collector for RunLengths {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.description]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut buckets = Vec::with_capacity(RUN_CLASSES);
+        let mut so_far = 0;
+        // The last class has no upper bound: it is in the count only.
+        for (class, runs) in self.runs.iter().enumerate().take(RUN_CLASSES - 1) {
+            so_far += runs;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(((2_u32 << class) - 1).into());
+            bucket.set_cumulative_count(so_far);
+            buckets.push(bucket);
+        }
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(self.runs.iter().sum());
+        histogram.set_sample_sum(self.datagrams as f64);
+        histogram.set_bucket(buckets);
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        let mut family = MetricFamily::default();
+        family.set_name(self.description.fq_name.clone());
+        family.set_help(self.description.help.clone());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(vec![metric]);
+        vec![family]
+    }
+}
+
 /// What the kernel says of this process; zeros where there is no `/proc`.
 struct Process {
     cpu_seconds: f64,
@@ -222,6 +277,27 @@ fn resident_bytes(status: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn run_lengths_are_a_histogram() {
+        let lengths = RunLengths {
+            runs: [5, 0, 2, 0, 0, 0, 1],
+            datagrams: 5 + 8 + 64,
+            description: run_lengths().expect("a name"),
+        };
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&lengths.collect(), &mut text).expect("it can be written");
+        let text = String::from_utf8(text).expect("text");
+        for line in [
+            "lyceum_run_datagrams_bucket{le=\"1\"} 5",
+            "lyceum_run_datagrams_bucket{le=\"7\"} 7",
+            "lyceum_run_datagrams_bucket{le=\"63\"} 7",
+            "lyceum_run_datagrams_bucket{le=\"+Inf\"} 8",
+            "lyceum_run_datagrams_sum 77",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
 
     #[test]
     fn proc_files_are_read() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,17 +12,19 @@ use signaling::{AckId, Lobby, Output, Recipients, SocketId, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::socketio::{self, Client, Credit};
+use crate::credit::{Credit, Credits};
+use crate::seldom::Seldom;
+use crate::socketio::{self, Client};
 use crate::worker::{Full, Worker};
 
 /// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
-pub(crate) const INBOX_MAX: usize = 16_384;
+pub(crate) const INBOX_MAX: usize = 32_768;
 /// Inputs handled before the outputs' recipients and other tasks get a turn.
 const BURST_MAX: usize = 256;
 /// How long to wait for a full worker queue before it is tried again.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
-/// How often a full worker queue is logged.
-const FULL_LOG_EVERY: Duration = Duration::from_secs(10);
+/// Longest sleep, so that a stuck task shows.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// What happened, as edges and workers tell it.
 pub(crate) enum Input {
@@ -47,6 +49,13 @@ pub(crate) enum Input {
         ack: Option<i64>,
         /// Given back when the event was handled.
         credit: Credit,
+    },
+    /// A socket emitted more than its credits allow: a row of refused events stands here.
+    Refused {
+        /// Whose.
+        socket: SocketId,
+        /// Where the row is.
+        credits: Arc<Credits>,
     },
     /// A socket is gone.
     Disconnected {
@@ -76,19 +85,32 @@ pub(crate) struct Counts {
     pub(crate) messages: AtomicU64,
     /// Sockets disconnected because they did not read.
     pub(crate) overflows: AtomicU64,
+    /// Events refused because too many of their socket waited.
+    pub(crate) refused: AtomicU64,
     /// Times that a worker's request queue was full.
     pub(crate) worker_waits: AtomicU64,
+    /// When the control task last ran.
+    beat: Mutex<Option<Instant>>,
+}
+
+impl Counts {
+    /// Time since the control task last ran.
+    pub(crate) fn idle(&self) -> Duration {
+        let beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.map_or(Duration::ZERO, |at| at.elapsed())
+    }
 }
 
 /// Runs until every sender of the inbox is gone.
 pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers: Vec<Worker>, counts: Arc<Counts>) {
-    let mut control = Control { lobby, workers, counts, seats: HashMap::new(), full_logged: None };
+    let mut control = Control { lobby, workers, counts, seats: HashMap::new() };
     let mut burst = Vec::with_capacity(BURST_MAX);
     loop {
-        let deadline = control.lobby.deadline();
+        let beat = Instant::now() + BEAT_EVERY;
+        let deadline = control.lobby.deadline().map_or(beat, |deadline| deadline.min(beat));
         let received = tokio::select! {
             received = inbox.recv_many(&mut burst, BURST_MAX) => received,
-            () = until(deadline) => usize::MAX,
+            () = tokio::time::sleep_until(deadline.into()) => usize::MAX,
         };
         match received {
             0 => return,
@@ -96,8 +118,7 @@ pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers:
             _ => {}
         }
         for input in burst.drain(..) {
-            control.take(input);
-            control.act().await;
+            control.take(input).await;
         }
         // A busy inbox must not keep the lobby from its deadlines.
         let now = clock::now();
@@ -106,13 +127,6 @@ pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers:
         }
         control.act().await;
         control.count();
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -129,12 +143,11 @@ struct Control {
     workers: Vec<Worker>,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
-    full_logged: Option<Instant>,
 }
 
 impl Control {
-    /// Tells the lobby what happened.
-    fn take(&mut self, input: Input) {
+    /// Tells the lobby what happened, and does what it says.
+    async fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
             Input::Connected { socket, address, client } => {
@@ -150,6 +163,15 @@ impl Control {
                 }
                 drop(credit);
             }
+            Input::Refused { socket, credits } => {
+                for refused in credits.end_row() {
+                    let Some(seat) = self.seats.get_mut(&socket) else { break };
+                    let ack = refused.ack.map(|theirs| seat.expect_ack(theirs));
+                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    self.lobby.handle(signaling::Input::Refused { socket, name: refused.name, ack }, now);
+                    self.act().await;
+                }
+            }
             Input::Disconnected { socket, clean } => {
                 if self.seats.remove(&socket).is_some() {
                     self.lobby.handle(signaling::Input::Disconnected { socket, clean }, now);
@@ -157,6 +179,7 @@ impl Control {
             }
             Input::Media { worker, event } => self.lobby.handle(signaling::Input::Media { worker, event }, now),
         }
+        self.act().await;
     }
 
     /// Does what the lobby says, until it says nothing more.
@@ -172,8 +195,8 @@ impl Control {
                 Output::Ack { socket, ack, body } => self.ack(socket, ack, &body),
                 Output::Disconnect { socket } => {
                     // Its `Disconnected` comes by the inbox, as for any other.
-                    if let Some(seat) = self.seats.get(&socket) {
-                        socketio::disconnect(seat.client.clone());
+                    if let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) {
+                        socketio::disconnect(&client);
                     }
                 }
                 Output::Media { worker, request } => self.request(worker, request).await,
@@ -185,7 +208,7 @@ impl Control {
         let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) else { return };
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
         if socketio::emit(&client, event, payload).is_err() {
-            self.overflow(socket, client);
+            self.overflow(socket, &client);
         }
     }
 
@@ -198,20 +221,24 @@ impl Control {
         let Some(client) = seat.client.upgrade() else { return };
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
         if socketio::ack(&client, theirs, body).is_err() {
-            self.overflow(socket, client);
+            self.overflow(socket, &client);
         }
     }
 
     /// A client that does not read would silently miss messages: it is disconnected, and to the lobby it is gone now.
-    fn overflow(&mut self, socket: SocketId, client: Arc<Client>) {
+    fn overflow(&mut self, socket: SocketId, client: &Arc<Client>) {
+        static LINE: Seldom = Seldom::new();
         self.seats.remove(&socket);
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(socket = socket.0, "disconnected: its send buffer is full");
-        socketio::disconnect(Arc::downgrade(&client));
+        if let Some(more) = LINE.due() {
+            tracing::info!(socket = socket.0, more, "disconnected: it does not read what it is sent");
+        }
+        socketio::disconnect(client);
         self.lobby.handle(signaling::Input::Disconnected { socket, clean: false }, clock::now());
     }
 
     async fn request(&mut self, id: WorkerId, mut request: sfu::Request) {
+        static LINE: Seldom = Seldom::new();
         let Some(worker) = self.workers.get(id.0) else {
             debug_assert!(false, "the lobby knows how many workers there are");
             return;
@@ -219,9 +246,12 @@ impl Control {
         while let Err(Full(again)) = worker.request(request) {
             request = again;
             self.counts.worker_waits.fetch_add(1, Ordering::Relaxed);
-            if self.full_logged.is_none_or(|at| at.elapsed() >= FULL_LOG_EVERY) {
-                self.full_logged = Some(Instant::now());
-                tracing::warn!(worker = id.0, "the request queue of a media worker is full: signaling waits for it");
+            if let Some(more) = LINE.due() {
+                tracing::warn!(
+                    worker = id.0,
+                    more,
+                    "the request queue of a media worker is full: signaling waits for it"
+                );
             }
             tokio::time::sleep(WORKER_RETRY).await;
         }
@@ -229,6 +259,7 @@ impl Control {
 
     fn count(&self) {
         let gauges = self.lobby.gauges();
+        *self.counts.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.counts.sockets.store(self.seats.len(), Ordering::Relaxed);
         self.counts.rooms.store(gauges.rooms, Ordering::Relaxed);
         self.counts.participants.store(gauges.participants, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The public routes: call page, health, Socket.IO.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,14 +16,15 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::assets;
 use crate::clock;
+use crate::control::Counts;
 use crate::origin::{self, Guard};
 use crate::socketio::PAYLOAD_BYTES_MAX;
 use crate::worker::Worker;
 
 /// Longest request from head to answer; a long poll ends by the next ping, 10 s. It bounds slow bodies, too.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A media worker whose loop did not run for this long is stuck.
-pub(crate) const WORKER_IDLE_MAX: Duration = Duration::from_secs(5);
+/// A media worker or the control task whose loop did not run for this long is stuck.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Scripts, styles and connections of our own only. Websockets need `ws:` and `wss:`, because older Safari does not count
 /// them to `'self'`.
@@ -35,6 +37,8 @@ const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(se
 pub(crate) struct Health {
     /// The media workers.
     pub(crate) workers: Vec<Worker>,
+    /// The control task's counts.
+    pub(crate) counts: Arc<Counts>,
     /// Browsers are told of a TURN server outside.
     pub(crate) has_turn: bool,
 }
@@ -42,12 +46,17 @@ pub(crate) struct Health {
 impl Health {
     /// Workers whose loop runs.
     pub(crate) fn workers_alive(&self) -> usize {
-        self.workers.iter().filter(|w| w.idle().is_some_and(|idle| idle < WORKER_IDLE_MAX)).count()
+        self.workers.iter().filter(|w| w.idle().is_some_and(|idle| idle < IDLE_MAX)).count()
     }
 
-    /// Whether all of them do.
+    /// Whether the control task's loop runs.
+    pub(crate) fn is_control_alive(&self) -> bool {
+        self.counts.idle() < IDLE_MAX
+    }
+
+    /// Whether all our own loops run.
     pub(crate) fn is_alive(&self) -> bool {
-        self.workers_alive() == self.workers.len()
+        self.is_control_alive() && self.workers_alive() == self.workers.len()
     }
 }
 
@@ -75,17 +84,19 @@ async fn health_page(State(health): State<Health>) -> Response {
     let start = Instant::now();
     let (alive, all) = (health.workers_alive(), health.workers.len());
     // A worker that is stuck takes its rooms with it: what is left can still be reached, but not relied on.
-    let status = if alive == all { "healthy" } else { "unhealthy" };
+    let word = |is_well: bool| if is_well { "healthy" } else { "unhealthy" };
+    let is_alive = health.is_alive();
     let body = serde_json::json!({
-        "status": status,
+        "status": word(is_alive),
         "timestamp": clock::now().unix_ms,
         "checks": {
             "database": { "status": "not configured", "responseTime": 0 },
-            "media": { "status": status, "workers": all, "workersAlive": alive },
+            "signaling": { "status": word(health.is_control_alive()) },
+            "media": { "status": word(alive == all), "workers": all, "workersAlive": alive },
             "turn": { "status": if health.has_turn { "external" } else { "off" } },
         },
         "responseTime": start.elapsed().as_secs_f64() * 1e3,
     });
-    let code = if alive == all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [("cache-control", "no-store")], axum::Json(body)).into_response()
 }

@@ -9,9 +9,11 @@ mod certificate;
 mod clock;
 mod config;
 mod control;
+mod credit;
 mod error;
 mod http;
 mod origin;
+mod seldom;
 mod serve;
 mod socketio;
 mod udp;
@@ -73,8 +75,8 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
-    let health = Health { workers: workers.clone(), has_turn: !settings.turn_uris.is_empty() };
-    let admin = admin::Admin { health: health.clone(), counts, inbox: inbox.downgrade() };
+    let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
+    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
     let (layer, sockets) = socketio::layer(inbox);
     let router = http::router(health, origin::Guard::new(&settings.origins), layer);
 

@@ -15,12 +15,14 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use tower_service::Service;
 
 use crate::error::Failure;
+use crate::seldom::Seldom;
 use crate::socketio::Source;
 
 /// Connections of one listener. Further ones are closed at once.
@@ -36,6 +38,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Most headers of a request; more are answered 431.
 const HEADERS_MAX: usize = 100;
+/// How long a connection that we end is still read. Closing a socket that has unread bytes resets the connection, and that
+/// takes from the client what it has not read yet: the answer, or why it was disconnected.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes read at once from a connection that lingers.
+const LINGER_READ_BYTES: usize = 4 * 1024;
 /// How long to wait when accepting fails, which it does when file descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -55,22 +62,31 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
-            Err(_) => {
+            Err(error) => {
+                static LINE: Seldom = Seldom::new();
+                if let Some(more) = LINE.due() {
+                    tracing::warn!(%error, more, "cannot accept connections for now; if files ran out, raise `ulimit -n`");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        if let Some(place) = Place::take(&open, source.ip()) {
-            // Small messages are latency, not bandwidth.
-            let _ = stream.set_nodelay(true);
-            tokio::spawn(connection(stream, source, router.clone(), place));
-        }
+        let Some(place) = Place::take(&open, source.ip()) else {
+            static LINE: Seldom = Seldom::new();
+            if let Some(more) = LINE.due() {
+                tracing::warn!(address = %source.ip(), more, "closed at once: too many connections, of one address or in all");
+            }
+            continue;
+        };
+        // Small messages are latency, not bandwidth.
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(connection(stream, source, router.clone(), place));
     }
 }
 
 async fn connection(stream: TcpStream, source: SocketAddr, router: Router, place: Place) {
     // An upgraded connection outlives hyper's: the place goes with the stream.
-    let io = TokioIo::new(Deadlined { stream, timeout: WRITE_TIMEOUT, stalled: None, _place: Some(place) });
+    let io = TokioIo::new(Deadlined::new(stream, WRITE_TIMEOUT, Some(place)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source::new(source));
@@ -129,35 +145,72 @@ impl Drop for Place {
     }
 }
 
-/// A TCP stream whose writes fail when the peer takes nothing for `timeout`.
+/// A TCP stream whose writes fail when the peer takes nothing for `timeout`, and that lingers when it is dropped.
 struct Deadlined {
-    stream: TcpStream,
+    /// `None` only while it is being dropped.
+    stream: Option<TcpStream>,
     timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: Option<Place>,
+    /// The peer has ended the connection, or it broke: nothing is left to wait for.
+    is_over: bool,
+    place: Option<Place>,
 }
 
 impl Deadlined {
+    fn new(stream: TcpStream, timeout: Duration, place: Option<Place>) -> Self {
+        Deadlined { stream: Some(stream), timeout, stalled: None, is_over: false, place }
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        self.stream.as_mut().expect("it is taken only by drop")
+    }
+
     fn progressed(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(result) = &written {
             self.stalled = None;
+            self.is_over |= result.is_err();
             return written;
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
         ready!(stalled.as_mut().poll(cx));
+        self.is_over = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
+impl Drop for Deadlined {
+    fn drop(&mut self) {
+        let (Some(stream), Ok(runtime)) = (self.stream.take(), Handle::try_current()) else { return };
+        if !self.is_over {
+            runtime.spawn(linger(stream, self.place.take()));
+        }
+    }
+}
+
+/// Ends our side and waits for the peer to end its own; see [`LINGER`].
+async fn linger(mut stream: TcpStream, _place: Option<Place>) {
+    let the_end = async {
+        stream.shutdown().await?;
+        let mut ignored = vec![0; LINGER_READ_BYTES];
+        while stream.read(&mut ignored).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Whatever it was, it is over.
+    let _ = tokio::time::timeout(LINGER, the_end).await;
+}
+
 impl AsyncRead for Deadlined {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(self.stream()).poll_read(cx, buffer));
+        self.is_over |= read.is_err() || (buffer.filled().len() == before && buffer.remaining() > 0);
+        Poll::Ready(read)
     }
 }
 
 impl AsyncWrite for Deadlined {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(self.stream()).poll_write(cx, bytes);
         self.progressed(cx, written)
     }
 
@@ -166,38 +219,60 @@ impl AsyncWrite for Deadlined {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = Pin::new(self.stream()).poll_write_vectored(cx, slices);
         self.progressed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(self.stream()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(self.stream()).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
 
     #[tokio::test]
     async fn a_peer_that_never_reads_ends_the_write() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it connects");
-        let mut stream = Deadlined { stream, timeout: Duration::from_millis(100), stalled: None, _place: None };
+        let mut stream = Deadlined::new(stream, Duration::from_millis(100), None);
         let everything = vec![0; 64 << 20];
         let error = stream.write_all(&everything).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(peer);
+    }
+
+    #[tokio::test]
+    async fn the_last_words_reach_a_peer_that_still_writes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it connects");
+        let open = Arc::new(Open::default());
+        let place = Place::take(&open, IpAddr::from([127, 0, 0, 1]));
+        let mut stream = Deadlined::new(stream, Duration::from_secs(5), place);
+        peer.write_all(&[0; 10_000]).await.expect("there is room");
+        stream.write_all(b"goodbye").await.expect("there is room");
+        // Nothing of what the peer wrote was read: closed at once, the connection would be reset.
+        drop(stream);
+        peer.write_all(&[0; 10_000]).await.expect("it lingers");
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).await.expect("an end, and no reset");
+        assert_eq!(heard, b"goodbye");
+        assert_eq!(open.by_address.lock().expect("unpoisoned").0, 1, "what lingers has its place");
+        drop(peer);
+        while open.by_address.lock().expect("unpoisoned").0 > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]

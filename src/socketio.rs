@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use signaling::SocketId;
+use signaling::{ErrorCode, SocketId};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::{
@@ -21,10 +21,12 @@ use socketioxide::handler::{
 };
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::socket::{DisconnectReason, Socket};
-use socketioxide::{SendError, SocketError, SocketIo};
+use socketioxide::{SendError, SocketError, SocketIo, TransportType};
 use tokio::sync::mpsc;
 
 use crate::control::{INBOX_MAX, Input};
+use crate::credit::{Credits, Refused, Verdict};
+use crate::seldom::Seldom;
 
 /// A connected Socket.IO client.
 pub(crate) type Client = Socket<LocalAdapter>;
@@ -33,14 +35,11 @@ pub(crate) type Client = Socket<LocalAdapter>;
 pub(crate) const PAYLOAD_BYTES_MAX: u64 = 1_000_000;
 /// Most bytes of one websocket message or frame.
 const WS_MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// Packets that wait for one client. When full, the client is disconnected: it does not read.
-const SEND_QUEUE_MAX: usize = 1_024;
+/// Packets that wait for one client: the answers to a flood up to its end, and a room's news. When full, the client is
+/// disconnected: it does not read.
+const SEND_QUEUE_MAX: usize = 2_048;
 /// Time from the Engine.IO handshake to the Socket.IO CONNECT packet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Events of one socket that control has not handled yet. When used up, the socket is disconnected.
-const CREDIT_EVENTS_MAX: usize = 256;
-/// Bytes of those events.
-const CREDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest event name kept; the rest of a longer one is cut off, it is unknown anyway.
 const NAME_BYTES_MAX: usize = 64;
 /// Times that one Engine.IO session may connect to the namespace; clients do so once. More is refused, so that connecting
@@ -50,6 +49,9 @@ const CONNECTS_MAX: usize = 16;
 const INBOX_RESERVE: usize = INBOX_MAX / 4;
 /// How soon a disconnect is tried again that found the send queue full.
 const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
+/// How long a polling client gets to fetch its goodbye. Whatever it posts after the disconnect ends its session, and what
+/// was not fetched by then is lost.
+const POLL_GRACE: Duration = Duration::from_millis(500);
 
 /// The layer that serves `/socket.io/`, and the handle that closes all sockets at the end.
 pub(crate) fn layer(inbox: mpsc::Sender<Input>) -> (SocketIoLayer, SocketIo) {
@@ -92,13 +94,18 @@ pub(crate) fn ack(client: &Arc<Client>, ack: i64, body: &RawValue) -> Result<(),
 
 /// Disconnects by a Socket.IO disconnect packet. When the send queue has no room for it, it is tried again until it has,
 /// or until the heartbeat or the write deadline ends the connection.
-pub(crate) fn disconnect(client: Weak<Client>) {
+pub(crate) fn disconnect(client: &Arc<Client>) {
     let full = |client: &Weak<Client>| match client.upgrade() {
         Some(client) => matches!(client.disconnect(), Err(SocketError::InternalChannelFull)),
         None => false,
     };
-    if full(&client) {
+    let is_polling = client.transport_type() == TransportType::Polling;
+    let client = Arc::downgrade(client);
+    if is_polling || full(&client) {
         tokio::spawn(async move {
+            if is_polling {
+                tokio::time::sleep(POLL_GRACE).await;
+            }
             while full(&client) {
                 tokio::time::sleep(DISCONNECT_RETRY).await;
             }
@@ -149,12 +156,8 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         let address = source.address.ip().to_canonical();
         let connected = Input::Connected { socket, address, client: Arc::downgrade(&client) };
         self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
-        let edge = Arc::new(Edge {
-            socket,
-            inbox: self.inbox.clone(),
-            gone: AtomicBool::new(false),
-            budget: Arc::new(Budget::default()),
-        });
+        let edge =
+            Arc::new(Edge { socket, inbox: self.inbox.clone(), gone: AtomicBool::new(false), credits: Arc::default() });
         // All names come by the one fallback: unknown ones must be answered too.
         client.on_fallback(OnEvent(edge.clone()));
         client.on_disconnect(OnDisconnect(edge));
@@ -168,10 +171,27 @@ struct Edge {
     socket: SocketId,
     inbox: mpsc::Sender<Input>,
     gone: AtomicBool,
-    budget: Arc<Budget>,
+    credits: Arc<Credits>,
 }
 
 impl Edge {
+    /// The inbox is full: the client is told so and sent away, and nothing more of it is heard.
+    fn overloaded(&self, client: &Arc<Client>) {
+        static LINE: Seldom = Seldom::new();
+        self.credits.ignore();
+        if let Some(more) = LINE.due() {
+            tracing::warn!(socket = self.socket.0, more, "disconnected: the control inbox is full");
+        }
+        let why = serde_json::json!({
+            "code": ErrorCode::Overloaded.as_str(),
+            "message": "The server has too much to do: come back in a moment.",
+            "event": "disconnect",
+        });
+        // A full send queue has room for the disconnect only.
+        let _ = client.emit("session-error", &why);
+        disconnect(client);
+    }
+
     /// Says once that the socket is gone. It must not be lost: with a full inbox, a task waits for room.
     fn gone(&self, clean: bool) {
         if self.gone.swap(true, Ordering::Relaxed) {
@@ -195,37 +215,6 @@ impl Drop for Edge {
     }
 }
 
-/// Events that control has not handled yet, and their bytes.
-#[derive(Debug, Default)]
-struct Budget {
-    events: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-/// One event's share of its socket's budget, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Credit {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Credit {
-    /// `None` when the budget is used up.
-    fn take(budget: &Arc<Budget>, bytes: usize) -> Option<Self> {
-        let credit = Credit { budget: budget.clone(), bytes };
-        let events = budget.events.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = budget.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        (events <= CREDIT_EVENTS_MAX && bytes <= CREDIT_BYTES_MAX).then_some(credit)
-    }
-}
-
-impl Drop for Credit {
-    fn drop(&mut self) {
-        self.budget.events.fetch_sub(1, Ordering::Relaxed);
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Takes every event.
 struct OnEvent(Arc<Edge>);
 
@@ -235,18 +224,23 @@ impl MessageHandler<LocalAdapter, ()> for OnEvent {
         if edge.gone.load(Ordering::Relaxed) {
             return;
         }
-        let Some(credit) = Credit::take(&edge.budget, raw.len()) else {
-            tracing::debug!(socket = edge.socket.0, "disconnected: it sends more than is handled");
-            return disconnect(Arc::downgrade(&client));
-        };
-        let (name, payload) = match &raw {
+        let read = |with_payload: bool| match &raw {
             // Attachments have no place in this protocol: a payload with them counts as none.
-            Raw::Str(text, attachments) => parse(text.as_str(), attachments.is_none()),
+            Raw::Str(text, attachments) => parse(text.as_str(), with_payload && attachments.is_none()),
             Raw::Bytes(_) => (String::new(), Value::Null),
         };
-        if edge.inbox.try_send(Input::Event { socket: edge.socket, name, payload, ack, credit }).is_err() {
-            tracing::debug!(socket = edge.socket.0, "disconnected: the control inbox is full");
-            disconnect(Arc::downgrade(&client));
+        let verdict = edge.credits.judge(raw.len(), || Refused { name: read(false).0, ack });
+        let socket = edge.socket;
+        let input = match verdict {
+            Verdict::Granted(credit) => {
+                let (name, payload) = read(true);
+                Input::Event { socket, name, payload, ack, credit }
+            }
+            Verdict::Refused { is_new_row: true } => Input::Refused { socket, credits: edge.credits.clone() },
+            Verdict::Refused { is_new_row: false } | Verdict::Ignored => return,
+        };
+        if edge.inbox.try_send(input).is_err() {
+            edge.overloaded(&client);
         }
     }
 }
@@ -261,13 +255,13 @@ impl DisconnectHandler<LocalAdapter, ()> for OnDisconnect {
     }
 }
 
-/// Name and first argument of `["name", argument, …]`; `Null` for an argument that is missing, not JSON, or nested deeper
-/// than `serde_json` goes (128).
+/// Name and first argument of `["name", argument, …]`; `Null` for an argument that is not asked for, missing, not JSON, or
+/// nested deeper than `serde_json` goes (128).
 fn parse(text: &str, with_payload: bool) -> (String, Value) {
-    let mut event = Event { name: String::new(), payload: Value::Null };
+    let mut event = Event { name: String::new(), payload: Value::Null, with_payload };
     let mut json = serde_json::Deserializer::from_str(text);
     let whole = json.deserialize_seq(&mut event).is_ok() && json.end().is_ok();
-    if !whole || !with_payload {
+    if !whole {
         event.payload = Value::Null;
     }
     (event.name, event.payload)
@@ -276,6 +270,7 @@ fn parse(text: &str, with_payload: bool) -> (String, Value) {
 struct Event {
     name: String,
     payload: Value,
+    with_payload: bool,
 }
 
 impl<'de> Visitor<'de> for &mut Event {
@@ -289,6 +284,10 @@ impl<'de> Visitor<'de> for &mut Event {
         let mut name: String = items.next_element()?.unwrap_or_default();
         name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
         self.name = name;
+        if !self.with_payload {
+            // What follows is not read; that the array has no end then is no matter.
+            return Ok(());
+        }
         self.payload = items.next_element()?.unwrap_or_default();
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
@@ -321,17 +320,5 @@ mod tests {
     fn a_long_name_is_cut_at_a_character() {
         let (name, _) = parse(&format!(r#"["{}"]"#, "é".repeat(100)), true);
         assert_eq!(name, "é".repeat(32));
-    }
-
-    #[test]
-    fn credits_come_back() {
-        let budget = Arc::new(Budget::default());
-        let held: Vec<_> = (0..CREDIT_EVENTS_MAX).map(|_| Credit::take(&budget, 10)).collect();
-        assert!(held.iter().all(Option::is_some));
-        assert!(Credit::take(&budget, 10).is_none());
-        drop(held);
-        assert!(Credit::take(&budget, CREDIT_BYTES_MAX).is_some());
-        assert!(Credit::take(&budget, CREDIT_BYTES_MAX + 1).is_none());
-        assert_eq!((budget.events.load(Ordering::Relaxed), budget.bytes.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -204,6 +204,25 @@ mod tests {
         assert_eq!((sizes, joined), (vec![1_000, 1_000, 500], run));
     }
 
+    /// A run leaves by one GSO send and arrives by one receive (GRO), where the kernel has both.
+    #[test]
+    fn a_run_crosses_loopback_in_one_piece() {
+        let (mut from, mut to) = (bind(0).expect("a free port"), bind(0).expect("a free port"));
+        let local = SocketAddr::from(([127, 0, 0, 1], from.port()));
+        let remote = SocketAddr::from(([127, 0, 0, 1], to.port()));
+        assert!(from.v4.state.max_gso_segments() > 1, "this kernel has no UDP GSO: Linux 4.18 and newer have it");
+        let run = vec![7; 16 * 1_200];
+        let sent = from.send(&Run { path: Path::Udp { local, remote }, bytes: &run, segment: 1_200 }, Instant::now());
+        assert_eq!((sent, from.v4.refused_gso), (Sent::All, None));
+        let mut poll = mio::Poll::new().expect("epoll");
+        poll.registry().register(&mut to.v4.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
+        poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
+        let mut sizes = Vec::new();
+        assert!(to.receive(Family::V4, |_, datagram| sizes.push(datagram.len())).expect("receive"));
+        assert_eq!(sizes, [1_200; 16]);
+        assert_eq!(to.meta[0].len, run.len(), "one buffer of the batch carried all");
+    }
+
     #[test]
     fn a_taken_port_is_an_error() {
         let first = bind(0).expect("a free port");

@@ -18,11 +18,14 @@ use crate::udp::{self, Family, Sent, Sockets};
 
 /// Requests that wait for one worker. When full, control waits: a worker never waits for control, so it drains.
 const REQUESTS_MAX: usize = 4_096;
+/// Requests taken before the sockets are read again: an offer costs as much as some hundred packets.
+const REQUESTS_PER_TURN: usize = 32;
 /// Longest time spent sending before the sockets are read again: one large room must not starve the others.
 const FLUSH_MAX: Duration = Duration::from_millis(1);
 /// Runs between two looks at the clock while sending.
 const RUNS_PER_CLOCK: u32 = 16;
-/// Most batches read before what they cause is sent.
+/// Most batches read of a socket before what they cause is sent: with GRO a batch may be some hundred datagrams, and what
+/// the SFU cannot send in time it drops by age.
 const BATCHES_MAX: usize = 4;
 /// How often counters are copied for others to read, and the longest sleep, so that a stuck worker shows.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -33,9 +36,17 @@ const V4: Token = Token(0);
 const V6: Token = Token(1);
 const WAKE: Token = Token(2);
 
-/// Sends of one worker that did not get out; counted since start.
+/// What went through the sockets of one worker; counted since start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SendCounts {
+pub(crate) struct SocketCounts {
+    /// Runs sent, by the highest bit of their number of datagrams: 1, 2–3, 4–7, …, 64 and more.
+    pub(crate) runs: [u64; RUN_CLASSES],
+    /// Datagrams of those runs.
+    pub(crate) datagrams_out: u64,
+    /// Calls that received something.
+    pub(crate) receives: u64,
+    /// Turns that ended with something left to send.
+    pub(crate) full_flushes: u64,
     /// Runs cut short because the socket's buffer was full.
     pub(crate) blocked: u64,
     /// Runs that the kernel refused.
@@ -49,7 +60,18 @@ pub(crate) struct SendCounts {
 pub(crate) struct Report {
     pub(crate) counters: Counters,
     pub(crate) gauges: Gauges,
-    pub(crate) sends: SendCounts,
+    pub(crate) sockets: SocketCounts,
+}
+
+/// Classes of run lengths.
+pub(crate) const RUN_CLASSES: usize = 7;
+
+impl SocketCounts {
+    fn sent(&mut self, datagrams: usize) {
+        let class = datagrams.max(1).ilog2() as usize;
+        self.runs[class.min(RUN_CLASSES - 1)] += 1;
+        self.datagrams_out += datagrams as u64;
+    }
 }
 
 /// The shell's hold on a worker.
@@ -155,7 +177,7 @@ pub(crate) fn start(
                 queue,
                 inbox,
                 shared: thread_shared,
-                sends: SendCounts::default(),
+                counts: SocketCounts::default(),
                 reported: started,
                 events_wait: false,
                 ready: [true, true],
@@ -201,7 +223,7 @@ struct Machine {
     queue: Receiver<Request>,
     inbox: mpsc::Sender<control::Input>,
     shared: Arc<Shared>,
-    sends: SendCounts,
+    counts: SocketCounts,
     reported: Instant,
     /// The control inbox was full: events wait in the `Sfu`, which coalesces them.
     events_wait: bool,
@@ -213,9 +235,9 @@ impl Machine {
     /// Wait → requests → receive → send → events, until control is gone or waiting fails; says why.
     fn run(mut self) -> String {
         let mut events = Events::with_capacity(8);
-        let mut unsent = false;
+        let mut unfinished = false;
         loop {
-            let timeout = if unsent || self.ready.contains(&true) { Duration::ZERO } else { self.sleep() };
+            let timeout = if unfinished || self.ready.contains(&true) { Duration::ZERO } else { self.sleep() };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -229,14 +251,14 @@ impl Machine {
                 }
             }
             let now = clock::now();
-            if !self.take_requests(now) {
+            let Ok(more_requests) = self.take_requests(now) else {
                 return "control is gone".to_owned();
-            }
+            };
             if self.sfu.deadline().is_some_and(|deadline| deadline <= now.mono) {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
-            unsent = self.flush();
+            unfinished = self.flush() || more_requests;
             self.tell();
             self.report(now.mono);
         }
@@ -249,16 +271,16 @@ impl Machine {
         due.map_or(longest, |due| due.min(longest))
     }
 
-    /// Takes what control asks; `false` when control is gone.
-    fn take_requests(&mut self, now: Now) -> bool {
-        for _ in 0..REQUESTS_MAX {
+    /// Takes what control asks; `Ok(true)` when some may be left, an error when control is gone.
+    fn take_requests(&mut self, now: Now) -> Result<bool, TryRecvError> {
+        for _ in 0..REQUESTS_PER_TURN {
             match self.queue.try_recv() {
                 Ok(request) => self.sfu.handle(Input::Request(request), now),
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(gone) => return Err(gone),
             }
         }
-        true
+        Ok(true)
     }
 
     fn receive(&mut self) {
@@ -274,9 +296,12 @@ impl Machine {
                     sfu.receive(path, datagram, *now.get_or_insert_with(clock::now));
                 });
                 match received {
-                    Ok(more) => self.ready[index] = more,
+                    Ok(more) => {
+                        self.ready[index] = more;
+                        self.counts.receives += u64::from(more);
+                    }
                     // An ICMP answer to something sent earlier; the next receive goes on behind it.
-                    Err(_) => self.sends.receive_errors += 1,
+                    Err(_) => self.counts.receive_errors += 1,
                 }
             }
         }
@@ -288,12 +313,13 @@ impl Machine {
         let mut runs = 0;
         while let Some(run) = self.sfu.next_run(now) {
             match self.sockets.send(&run, now.mono) {
-                Sent::All => {}
-                Sent::Blocked => self.sends.blocked += 1,
-                Sent::Refused => self.sends.refused += 1,
+                Sent::All => self.counts.sent(run.bytes.len().div_ceil(run.segment.max(1))),
+                Sent::Blocked => self.counts.blocked += 1,
+                Sent::Refused => self.counts.refused += 1,
             }
             runs += 1;
             if runs % RUNS_PER_CLOCK == 0 && now.mono.elapsed() >= FLUSH_MAX {
+                self.counts.full_flushes += 1;
                 return true;
             }
         }
@@ -325,7 +351,7 @@ impl Machine {
             return;
         }
         self.reported = now;
-        let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sends: self.sends };
+        let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sockets: self.counts };
         *shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 }

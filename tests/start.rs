@@ -485,21 +485,58 @@ async fn what_is_not_the_protocol_ends_its_connection_only() {
     assert!(next(&mut calm).await.expect("an ack").starts_with("431["));
 }
 
-#[tokio::test]
-async fn a_flood_costs_only_the_flooder() {
-    let server = Server::start();
-    let (mut calm, _) = connected(&server).await;
-    let (flooder, _) = connected(&server).await;
+/// Sends that many events at once and gives all that comes until the end.
+async fn flood(flooder: Socket, events: usize) -> Vec<String> {
     let (mut out, mut input) = flooder.split();
-    let flood = tokio::spawn(async move {
-        for i in 0..20_000 {
+    let sending = tokio::spawn(async move {
+        for i in 0..events {
             if out.feed(Message::text(format!(r#"42{i}["no-such-event",{{}}]"#))).await.is_err() {
                 break;
             }
         }
         let _ = out.flush().await;
+        // Dropped with the task, the connection would end before the answers have come.
+        out
     });
-    let drain = tokio::spawn(async move { while let Some(Ok(_)) = input.next().await {} });
+    let mut heard = Vec::new();
+    while let Some(Ok(message)) = tokio::time::timeout(PATIENCE, input.next()).await.expect("an end in time") {
+        if let Message::Text(text) = message {
+            heard.push(text.as_str().to_owned());
+            // The disconnect; it is for the client to end the connection then.
+            if text.as_str() == "41" {
+                break;
+            }
+        }
+    }
+    sending.abort();
+    heard
+}
+
+#[tokio::test]
+async fn a_flood_is_answered_in_order_and_ended_with_a_reason() {
+    let server = Server::start();
+    for events in [3_000, 20_000] {
+        let (flooder, _) = connected(&server).await;
+        let heard = flood(flooder, events).await;
+        let acks: Vec<usize> =
+            heard.iter().filter_map(|p| p.strip_prefix("43")?.split_once('[')?.0.parse().ok()).collect();
+        assert!(acks.len() > 1_000, "only {} of {events} were answered", acks.len());
+        assert_eq!(acks, (0..acks.len()).collect::<Vec<_>>(), "each once and in order");
+        assert!(heard.iter().any(|p| p.starts_with("43") && p.contains("rate/limited")));
+        let goodbye = heard.iter().position(|p| p.starts_with(r#"42["session-error""#) && p.contains("rate/limited"));
+        let end = heard.iter().position(|p| p == "41");
+        assert!(goodbye.is_some() && goodbye < end, "goodbye {goodbye:?}, end {end:?} of {}", heard.len());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_costs_only_the_flooder() {
+    let server = Server::start();
+    let (mut calm, _) = connected(&server).await;
+    let mut floods = Vec::new();
+    for _ in 0..4 {
+        floods.push(tokio::spawn(flood(connected(&server).await.0, 20_000)));
+    }
     for id in 0..20 {
         let start = Instant::now();
         calm.send(Message::text(format!(r#"42{id}["no-such-event",{{}}]"#))).await.expect("it reads");
@@ -507,12 +544,37 @@ async fn a_flood_costs_only_the_flooder() {
         assert!(ack.starts_with(&format!("43{id}[")), "{ack}");
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
-    flood.await.expect("no panic");
-    drain.abort();
+    for flood in floods {
+        flood.await.expect("no panic");
+    }
     assert_eq!(get(server.admin, "/livez").status, 200);
     drop(calm);
     server.wait_for_metric("lyceum_sockets", 0.0);
     server.wait_for_metric("lyceum_inbox_inputs", 0.0);
+}
+
+#[test]
+fn running_out_of_files_is_survived() {
+    let server = Server::start();
+    let pid = server.child.id();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
+    let limit = |files: usize| {
+        let status = Command::new("prlimit").args([format!("--pid={pid}"), format!("--nofile={files}:")]).status();
+        assert!(status.expect("prlimit exists").success());
+    };
+    limit(open + 10);
+    let held: Vec<_> = (0..40).map(|_| TcpStream::connect(server.http).expect("the kernel accepts")).collect();
+    let start = Instant::now();
+    while !server.log.lock().expect("unpoisoned").contains("cannot accept connections") {
+        assert!(start.elapsed() < PATIENCE, "it says so");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Most of what waited found no file. What was accepted goes, and all is as before.
+    drop(held);
+    assert_eq!(get(server.http, "/").status, 200);
+    let lines = server.log.lock().expect("unpoisoned").matches("cannot accept connections").count();
+    assert_eq!(lines, 1, "said once, however often it is tried");
+    assert_eq!(get(server.admin, "/livez").status, 200);
 }
 
 #[test]

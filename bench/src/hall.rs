@@ -170,7 +170,7 @@ impl Hall {
                     let client = &mut self.clients[peer.0 as usize];
                     client.lines = tracks;
                     let sdp = client.handle_offer(&sdp, self.now.mono);
-                    self.request(Request::Answer { peer, sdp });
+                    self.request(Request::Answer { peer, sdp, tracks: Vec::new() });
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(_) => {}

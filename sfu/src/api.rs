@@ -179,6 +179,8 @@ pub enum Request {
         peer: PeerId,
         /// The SDP.
         sdp: String,
+        /// What the client says its m-lines are.
+        tracks: Vec<TrackHint>,
     },
     /// Send a full offer even though nothing changed: the client may have a new RTCPeerConnection, or lost the last one.
     Reoffer {

@@ -6,8 +6,8 @@ use std::time::Instant;
 use aws_lc_rs::digest;
 use dimpl::{DtlsCertificate, Output, SrtpProfile};
 
-use crate::srtp::{self, Opener, Profile, Sealer};
 use crate::Certificate;
+use crate::srtp::{self, Opener, Profile, Sealer};
 
 /// A datagram larger than this would be fragmented on common paths.
 const MTU: usize = 1_200;

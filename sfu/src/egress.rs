@@ -43,7 +43,7 @@ impl Control {
 
 /// A run that lies at the start of the egress buffer.
 #[derive(Clone, Copy, Debug)]
-struct Built {
+pub(crate) struct Built {
     path: Path,
     len: usize,
     segment: usize,
@@ -101,7 +101,7 @@ impl Sfu {
     }
 
     /// Tells subscribers of fresh packets that they have something to look at.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(key) = self.fresh.pop() {
             let Some(track) = self.tracks.get_mut(key) else { continue };
             track.fresh = false;
@@ -147,9 +147,13 @@ impl Sfu {
     }
 
     /// One run of the next peer of the next room. Rooms take turns, so that a large one does not starve the others.
-    fn build_run(&mut self, now: Instant) -> Option<Built> {
-        let room_key = self.ready_rooms.pop_front()?;
-        let room = self.rooms.get_mut(room_key)?;
+    pub(crate) fn build_run(&mut self, now: Instant) -> Option<Built> {
+        // It stays at the head meanwhile: a panic that costs the peer must not cost the room its place.
+        let room_key = *self.ready_rooms.front()?;
+        let Some(room) = self.rooms.get_mut(room_key) else {
+            self.ready_rooms.pop_front();
+            return None;
+        };
         let kind = if room.ready_audio.is_empty() { Kind::Video } else { Kind::Audio };
         let queue = match kind {
             Kind::Audio => &mut room.ready_audio,
@@ -179,6 +183,7 @@ impl Sfu {
                 queue.pop_front();
             }
         }
+        self.ready_rooms.pop_front();
         if room.ready_audio.is_empty() && room.ready_video.is_empty() {
             room.ready = false;
         } else {
@@ -324,5 +329,50 @@ fn fill_resends(
             batch.added(len);
             counters.rtx_out += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_datagrams_are_bounded_and_leave_in_order() {
+        let path = Path::Udp { local: ([192, 0, 2, 1], 7_882).into(), remote: ([10, 0, 0, 1], 1).into() };
+        let mut control = Control::default();
+        for round in 0..3 {
+            for n in 0..10_000u32 {
+                let mut datagram = n.to_be_bytes().to_vec();
+                datagram.resize(1_000, round);
+                control.push(path, &datagram);
+            }
+            assert_eq!(control.waiting.len(), CONTROL_BYTES_MAX / 1_000, "what came last is dropped");
+            for n in 0..control.waiting.len() as u32 {
+                let (_, start, end) = control.waiting.pop_front().unwrap();
+                assert_eq!((&control.bytes[start..start + 4], end - start), (&n.to_be_bytes()[..], 1_000));
+            }
+        }
+        assert!(control.bytes.capacity() <= 2 * CONTROL_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_run_has_datagrams_of_one_size_and_a_shorter_one_ends_it() {
+        let mut buffer = Sfu::egress_buffer();
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        assert!(batch.takes(1_000));
+        batch.added(1_000);
+        assert!(batch.takes(1_000) && batch.takes(999) && !batch.takes(1_001));
+        batch.added(500);
+        assert!(!batch.takes(500));
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        while batch.takes(1_200) {
+            batch.added(1_200);
+        }
+        assert!(batch.datagrams == 50 && batch.len <= RUN_BYTES_MAX);
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        while batch.takes(100) {
+            batch.added(100);
+        }
+        assert_eq!(batch.datagrams, RUN_DATAGRAMS_MAX);
     }
 }

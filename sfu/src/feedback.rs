@@ -51,7 +51,8 @@ impl Sfu {
 
     fn on_nack(&mut self, key: usize, media: u32, lost: rtcp::Nacks<'_>, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some((subscription_key, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == media) else {
+        let Some((subscription_key, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == media)
+        else {
             return;
         };
         let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) else { return };
@@ -201,7 +202,15 @@ fn send_sender_reports(
         }
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
-        rtcp::write_sender_report(subscription.ssrc, ntp, timestamp, subscription.packets, subscription.octets, &[], out);
+        rtcp::write_sender_report(
+            subscription.ssrc,
+            ntp,
+            timestamp,
+            subscription.packets,
+            subscription.octets,
+            &[],
+            out,
+        );
         rtcp::write_sdes_cname(subscription.ssrc, &subscription.participant, out);
         if out.len() > COMPOUND_BYTES_MAX {
             compounds.finish();

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::Path;
 
@@ -151,5 +151,91 @@ impl Ice {
         let ends = self.consent_due().is_some_and(|due| due <= now);
         self.consent_lost |= ends;
         ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn ice() -> (Ice, Instant) {
+        let now = Instant::now();
+        (Ice::new(Credentials::random(&mut StdRng::seed_from_u64(1)), now), now)
+    }
+
+    fn path(port: u16) -> Path {
+        Path::Udp { local: ([192, 0, 2, 1], 7_882).into(), remote: ([10, 0, 0, 1], port).into() }
+    }
+
+    #[test]
+    fn credentials_are_of_ice_chars_and_never_the_same() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let (one, other) = (Credentials::random(&mut rng), Credentials::random(&mut rng));
+        assert_ne!(one, other);
+        assert_eq!((one.ufrag.len(), one.pwd.len()), (8, 24));
+        let chars = one.ufrag.chars().chain(one.pwd.chars());
+        assert!(chars.into_iter().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '/'));
+    }
+
+    #[test]
+    fn the_first_path_serves_until_another_is_nominated() {
+        let (mut ice, now) = ice();
+        assert_eq!(ice.checked(path(1), false, now), Checked { new_path: true, selected: true, evicted: None });
+        assert_eq!(ice.checked(path(2), false, now), Checked { new_path: true, selected: false, evicted: None });
+        assert_eq!(ice.selected(), Some(path(1)));
+        assert_eq!(ice.checked(path(2), true, now), Checked { new_path: false, selected: true, evicted: None });
+        assert_eq!(ice.checked(path(2), true, now), Checked::default());
+        assert_eq!(ice.selected(), Some(path(2)));
+    }
+
+    #[test]
+    fn the_path_checked_longest_ago_goes_but_never_the_one_in_use() {
+        let (mut ice, now) = ice();
+        for port in 0..PATHS_MAX as u16 {
+            ice.checked(path(port), false, now + Duration::from_secs(port.into()));
+        }
+        ice.checked(path(1), false, now + Duration::from_secs(20));
+        let later = now + Duration::from_secs(21);
+        assert_eq!(ice.checked(path(100), false, later).evicted, Some(path(2)), "0 is in use, 1 was renewed");
+        for port in 101..200 {
+            assert!(ice.checked(path(port), false, later + Duration::from_secs(port.into())).evicted.is_some());
+        }
+        assert_eq!((ice.paths().count(), ice.selected()), (PATHS_MAX, Some(path(0))));
+    }
+
+    #[test]
+    fn when_the_path_in_use_ends_the_freshest_other_serves() {
+        let (mut ice, now) = ice();
+        for port in 1..4 {
+            ice.checked(path(port), false, now + Duration::from_secs(u64::from(4 - port)));
+        }
+        ice.forget(path(1));
+        assert_eq!(ice.selected(), Some(path(2)));
+        ice.forget(path(3));
+        assert_eq!(ice.selected(), Some(path(2)), "another's end changes nothing");
+        ice.forget(path(2));
+        assert_eq!(ice.selected(), None);
+        assert!(ice.checked(path(9), false, now).selected);
+        ice.forget_all();
+        assert_eq!((ice.selected(), ice.paths().count()), (None, 0));
+    }
+
+    #[test]
+    fn consent_ends_once_and_any_check_brings_it_back() {
+        let (mut ice, now) = ice();
+        assert_eq!(ice.consent_due(), Some(now + CONSENT_TIMEOUT));
+        let checked = now + Duration::from_secs(10);
+        ice.checked(path(1), false, checked);
+        assert!(!ice.consent_ends(now + CONSENT_TIMEOUT));
+        assert!(!ice.consent_ends(checked + CONSENT_TIMEOUT - Duration::from_millis(1)));
+        assert!(ice.consent_ends(checked + CONSENT_TIMEOUT));
+        assert!(!ice.consent_ends(checked + CONSENT_TIMEOUT * 2));
+        assert_eq!(ice.consent_due(), None);
+        let back = checked + CONSENT_TIMEOUT * 3;
+        ice.checked(path(1), false, back);
+        assert_eq!(ice.consent_due(), Some(back + CONSENT_TIMEOUT));
+        assert!(ice.consent_ends(back + CONSENT_TIMEOUT));
     }
 }

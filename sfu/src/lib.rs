@@ -210,6 +210,13 @@ impl Sfu {
         done.ok()
     }
 
+    /// Has a connection or allocation closed that nobody uses any more; a UDP address is nothing to close.
+    fn close_path(&mut self, path: Path) {
+        if !matches!(path, Path::Udp { .. }) {
+            self.outputs.push_back(Output::ClosePath(path));
+        }
+    }
+
     fn path_closed(&mut self, path: Path) {
         if let Some(key) = self.paths.remove(&path)
             && let Some(peer) = self.peers.get_mut(key)
@@ -258,12 +265,10 @@ impl Sfu {
         self.send_feedback(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
-        let next = [
-            dtls,
-            peer.ice.consent_due(),
-            peer.negotiation.offer_due(),
-            peer.feedback_deadline(&self.tracks),
-        ];
+        // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
+        let sends = [dtls, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
+        let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
+        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));
@@ -296,9 +301,7 @@ impl Sfu {
         }
         for path in peer.ice.paths() {
             self.paths.remove(&path);
-            if !matches!(path, Path::Udp { .. }) {
-                self.outputs.push_back(Output::ClosePath(path));
-            }
+            self.close_path(path);
         }
         for generation in [Some(&peer.ice.current), peer.ice.next.as_ref()].into_iter().flatten() {
             self.ufrags.remove(&generation.local.ufrag);
@@ -313,3 +316,6 @@ impl Sfu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sdp::{
-    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid, Setup,
+    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
 };
 use crate::{Refusal, Source, TrackHint, TrackId};
 
@@ -47,6 +47,8 @@ pub(crate) struct Line {
     pub(crate) rejected: bool,
     pub(crate) inbound: Option<Inbound>,
     pub(crate) outbound: Outbound,
+    /// The client's answer names a track that our offer left no way for: the next offer makes one.
+    pub(crate) asks_to_send: bool,
     /// In this peer's payload types, most wanted first.
     pub(crate) codecs: Vec<Codec>,
     pub(crate) extensions: Vec<(u8, Extension)>,
@@ -60,6 +62,7 @@ impl Line {
             rejected: true,
             inbound: None,
             outbound: Outbound::None,
+            asks_to_send: false,
             codecs: Vec::new(),
             extensions: Vec::new(),
         }
@@ -91,7 +94,7 @@ impl Line {
 
     /// Our direction in an offer.
     pub(crate) fn offered(&self) -> Direction {
-        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some())
+        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some() || self.asks_to_send)
     }
 }
 
@@ -190,6 +193,7 @@ impl Negotiation {
     pub(crate) fn apply_answer(
         &mut self,
         answer: &Description,
+        hints: &[TrackHint],
         new_connection: bool,
         mut mint: impl FnMut() -> TrackId,
     ) -> Result<(), Refused> {
@@ -201,11 +205,12 @@ impl Negotiation {
         let lines: Vec<Line> = offered
             .iter()
             .zip(&answer.media)
-            .map(|(line, media)| agreed_line(line, media, new_connection, &mut mint))
+            .map(|(line, media)| agreed_line(line, media, hints, new_connection, &mut mint))
             .collect();
         for line in &lines {
             self.learn(line);
         }
+        self.wants_offer |= lines.iter().any(|line| line.asks_to_send);
         self.lines = lines;
         self.offered = None;
         self.origin = Some(answer.origin.clone());
@@ -215,7 +220,11 @@ impl Negotiation {
     /// Each m-line keeps its place, mid and kind, unless it was rejected and is used anew (RFC 9429 §5.3.1).
     fn check_lines(&self, theirs: &Description, ours: &[Line]) -> Result<(), Refused> {
         if theirs.media.len() < ours.len() {
-            return invalid(format!("m-lines cannot be removed: {} came, {} are known", theirs.media.len(), ours.len()));
+            return invalid(format!(
+                "m-lines cannot be removed: {} came, {} are known",
+                theirs.media.len(),
+                ours.len()
+            ));
         }
         for (index, (line, media)) in ours.iter().zip(&theirs.media).enumerate() {
             let free = line.rejected || media.rejected;
@@ -228,9 +237,6 @@ impl Negotiation {
                     media.mid
                 ));
             }
-        }
-        if let Some(passive) = theirs.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
-            return invalid(format!("a=setup of {} is passive: the client must be able to be active", passive.mid));
         }
         Ok(())
     }
@@ -270,9 +276,10 @@ impl Negotiation {
         let mut left_out = Vec::new();
         for want in wanted {
             // What was rejected in an earlier description both sides have let go of.
-            let free = self.lines.iter().zip(&lines).position(|(old, line)| {
-                old.rejected && line.rejected && line.kind == want.kind && old.mid == line.mid
-            });
+            let free =
+                self.lines.iter().zip(&lines).position(|(old, line)| {
+                    old.rejected && line.rejected && line.kind == want.kind && old.mid == line.mid
+                });
             if free.is_none() && lines.len() >= MEDIA_MAX {
                 left_out.push(want.track);
                 continue;
@@ -283,6 +290,7 @@ impl Negotiation {
                 rejected: false,
                 inbound: None,
                 outbound: Outbound::Track { track: want.track, wanted: true },
+                asks_to_send: false,
                 codecs: want.codecs.iter().filter_map(|codec| self.own_codec(codec)).collect(),
                 extensions: self.own_extensions(want.kind),
             };
@@ -336,9 +344,10 @@ impl Negotiation {
         if let Some(known) = self.known_codecs.iter().find(|known| known.key() == key) {
             return Some(known.clone());
         }
-        let payload_type = self.free_payload_type(None)?;
+        // The publisher's number is the likeliest to be what this client's browser would choose as well.
+        let payload_type = self.free_payload_type(codec.payload_type, None)?;
         let rtx = match codec.rtx {
-            Some(_) => Some(self.free_payload_type(Some(payload_type))?),
+            Some(theirs) => Some(self.free_payload_type(theirs, Some(payload_type))?),
             None => None,
         };
         let feedback = if codec.clock_rate == 48_000 { Feedback::audio() } else { Feedback::video() };
@@ -347,8 +356,8 @@ impl Negotiation {
         Some(own)
     }
 
-    fn free_payload_type(&self, besides: Option<u8>) -> Option<u8> {
-        (96..=127).chain(35..=63).find(|pt| {
+    fn free_payload_type(&self, liked: u8, besides: Option<u8>) -> Option<u8> {
+        std::iter::once(liked).chain(96..=127).chain(35..=63).find(|pt| {
             besides != Some(*pt) && !self.known_codecs.iter().any(|c| c.payload_type == *pt || c.rtx == Some(*pt))
         })
     }
@@ -357,7 +366,8 @@ impl Negotiation {
         let mut own = Vec::new();
         for extension in sdp::default_extensions(kind) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
-            let free = || (1..=14).find(|id| !self.known_extensions.iter().any(|(i, _)| i == id));
+            let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
+            let free = || std::iter::once(liked_id(*extension)).chain(1..=14).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -366,6 +376,22 @@ impl Negotiation {
             }
         }
         own
+    }
+}
+
+/// The ids that Chromium gives. It keeps to its own in an offer that ours overtook, and then refuses itself if the two
+/// differ: ids mean one thing in a BUNDLE group.
+fn liked_id(extension: Extension) -> u8 {
+    match extension {
+        Extension::AudioLevel => 1,
+        Extension::AbsSendTime => 2,
+        Extension::TransportCc => 3,
+        Extension::Mid => 4,
+        Extension::PlayoutDelay => 5,
+        Extension::Rid => 10,
+        Extension::RepairedRid => 11,
+        Extension::DependencyDescriptor => 12,
+        Extension::VideoOrientation => 13,
     }
 }
 
@@ -401,7 +427,16 @@ fn answer_line(
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,
     };
-    Line { mid: media.mid, kind: media.kind, rejected: false, inbound, outbound, codecs, extensions }
+    Line {
+        mid: media.mid,
+        kind: media.kind,
+        rejected: false,
+        inbound,
+        outbound,
+        asks_to_send: false,
+        codecs,
+        extensions,
+    }
 }
 
 fn inbound(
@@ -427,14 +462,21 @@ fn inbound(
 
 /// A codec of an offer as we answer it. One congestion control is enough: transport-wide feedback where there is a choice.
 fn answered_codec(codec: &Codec) -> Codec {
-    let ours = if codec.clock_rate == 48_000 { Feedback { nack: true, ..Feedback::audio() } } else { Feedback::video() };
+    let ours =
+        if codec.clock_rate == 48_000 { Feedback { nack: true, ..Feedback::audio() } } else { Feedback::video() };
     let mut feedback = codec.feedback.intersection(ours);
     feedback.goog_remb &= !feedback.transport_cc;
     Codec { feedback, ..codec.clone() }
 }
 
 /// What an offered line of ours became by the client's answer.
-fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl FnMut() -> TrackId) -> Line {
+fn agreed_line(
+    line: &Line,
+    media: &Media,
+    hints: &[TrackHint],
+    new_connection: bool,
+    mint: &mut impl FnMut() -> TrackId,
+) -> Line {
     if line.rejected || media.rejected {
         return Line { mid: line.mid, ..Line::rejected(line.mid, line.kind) };
     }
@@ -444,18 +486,25 @@ fn agreed_line(line: &Line, media: &Media, new_connection: bool, mint: &mut impl
         (ours.name == theirs.name).then(|| Codec { rtx, ..ours.clone() })
     });
     let before = line.inbound.as_ref().filter(|_| !new_connection);
+    let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let guess = line.inbound.as_ref().map_or_else(|| guess_source(media.kind, 0), |i| i.source);
-    let may_send = line.inbound.is_some();
+    let may_send = line.inbound.is_some() || line.asks_to_send;
     Line {
         mid: line.mid,
         kind: line.kind,
         rejected: false,
-        inbound: if may_send { inbound(before, media, None, guess, mint) } else { None },
+        inbound: if may_send { inbound(before, media, hint, guess, mint) } else { None },
         outbound: match line.outbound {
             Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
             other => other,
         },
+        // A browser lets addTrack take over a transceiver that our offer made. If another offer of ours comes before its
+        // own, Chromium names the track in its answer, and never offers it, since `recvonly` is all that it could answer.
+        asks_to_send: !may_send && media.msid.is_some() && !media.direction.sends(),
         codecs: codecs.collect(),
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

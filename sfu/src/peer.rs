@@ -152,3 +152,46 @@ impl Peer {
         self.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// In no stretch of time is more spent than the burst and what is refilled in it; and what is there may be spent.
+        #[test]
+        fn a_budget_holds_in_every_stretch_of_time(spends in prop::collection::vec((0u64..200, 1usize..3_000), 1..2_000)) {
+            let start = Instant::now();
+            let (mut now, mut budget) = (start, Budget::new(start));
+            let mut spent: Vec<(u64, u64)> = Vec::new();
+            for (ms, bytes) in spends {
+                now += Duration::from_millis(ms);
+                if budget.spend(bytes, now) {
+                    spent.push(((now - start).as_millis() as u64, bytes as u64));
+                } else {
+                    prop_assert!(budget.bytes < bytes as u64);
+                }
+            }
+            for first in (0..spent.len()).step_by(97) {
+                let mut sum = 0;
+                for (at, bytes) in &spent[first..] {
+                    sum += bytes;
+                    let refilled = (at - spent[first].0) * RESEND_BYTES_PER_SECOND / 1_000;
+                    prop_assert!(sum <= RESEND_BURST_BYTES + refilled + RESEND_BYTES_PER_SECOND / 1_000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_asked_every_microsecond_is_refilled_too() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        while budget.spend(1_000, start) {}
+        let spent =
+            (0..1_000_000u64).step_by(100).filter(|us| budget.spend(1_000, start + Duration::from_micros(*us))).count();
+        assert!((255..=263).contains(&spent), "{spent} kB in a second");
+    }
+}

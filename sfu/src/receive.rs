@@ -12,6 +12,9 @@ use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
 const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
+/// The longest SRTP packet taken. A longer one came in IP fragments, would leave in as many to each subscriber, and above
+/// [`crate::egress`]'s longest run could not leave at all; it is dropped as malformed.
+const RTP_BYTES_MAX: usize = 2_048;
 
 /// The header extensions of a packet that mean something to us.
 #[derive(Default)]
@@ -109,12 +112,15 @@ impl Sfu {
                 Path::Relay { peer, .. } => peer,
                 Path::Tcp { remote, .. } => remote,
             };
-            Writer::success(out, Method::BINDING, id).xor_mapped_address(mapped).integrity(pwd.as_bytes()).fingerprint();
+            Writer::success(out, Method::BINDING, id)
+                .xor_mapped_address(mapped)
+                .integrity(pwd.as_bytes())
+                .fingerprint();
         }
         self.control.push(path, &self.scratch);
     }
 
-    fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
+    pub(crate) fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
         // An address speaks for whoever proved it last; keys keep peers apart in any case.
         if let Some(other) = self.paths.insert(path, key)
             && other != key
@@ -129,16 +135,21 @@ impl Sfu {
             let old = std::mem::replace(&mut peer.ice.current, next);
             self.ufrags.remove(&old.local.ufrag);
         }
+        let regained = peer.ice.consent_due().is_none();
         let checked = peer.ice.checked(path, nominated, now.mono);
+        let early = std::mem::take(&mut peer.early_dtls);
         if let Some(evicted) = checked.evicted {
             self.paths.remove(&evicted);
-            self.outputs.push_back(crate::Output::ClosePath(evicted));
+            self.close_path(evicted);
         }
-        let early = std::mem::take(&mut peer.early_dtls);
         for datagram in &early {
             let _ = self.on_dtls(key, datagram, now);
         }
-        self.arm(key, now.mono);
+        // What waited for a path is due now. A check that renews one changes no deadline but consent's, which moves away:
+        // a timer for each would fill the heap with stale ones.
+        if checked.selected || regained {
+            self.arm(key, now.mono);
+        }
     }
 
     pub(crate) fn on_dtls(&mut self, key: usize, datagram: &[u8], now: Now) -> Result<(), Drop> {
@@ -187,9 +198,11 @@ impl Sfu {
     fn on_rtp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
-        let header = rtp::parse(datagram).ok_or(Drop::RtpMalformed)?;
-        let (len, _) =
-            srtp.opener.open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number).map_err(Drop::from)?;
+        let header = rtp::parse(datagram).filter(|_| datagram.len() <= RTP_BYTES_MAX).ok_or(Drop::RtpMalformed)?;
+        let (len, _) = srtp
+            .opener
+            .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
+            .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
@@ -215,7 +228,10 @@ impl Sfu {
         let mut candidates = peer.published.iter().copied().filter(|track| {
             tracks.get(*track).is_some_and(|track| match mid {
                 Some(mid) => track.mid.as_bytes() == mid,
-                None => track.codecs.iter().any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
+                None => track
+                    .codecs
+                    .iter()
+                    .any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
             })
         });
         let track = candidates.next().ok_or(Drop::UnknownStream)?;
@@ -269,7 +285,7 @@ impl Sfu {
             Some(codec) => keyframe::starts_keyframe(codec, payload),
             None => !payload.is_empty(),
         };
-        if kind == Kind::Video && start {
+        if start {
             layer.keyframes.arrived();
         }
         if gap_too_large && kind == Kind::Video {
@@ -309,14 +325,15 @@ fn layer_of(layers: &mut Vec<Layer>, ssrc: u32, seq: u16, repaired: bool, now: N
         if repaired {
             return Err(Drop::UnknownStream);
         }
-        layers.push(Layer::new(ssrc, seq));
+        // Should the first packets be lost, nobody could know: a keyframe is wanted unless this is one.
+        layers.push(Layer::new(ssrc, seq, now.mono));
     }
     let layer = layers.first_mut().ok_or(Drop::UnknownStream)?;
     if !repaired && layer.ssrc != ssrc {
         if now.mono.saturating_duration_since(layer.last_packet(now.mono)) < STREAM_SILENCE {
             return Err(Drop::UnknownStream);
         }
-        layer.restart(ssrc, seq);
+        layer.restart(ssrc, seq, now.mono);
     }
     Ok(layer)
 }

@@ -35,7 +35,7 @@ impl Sfu {
         self.blame = Some(key);
         match request {
             Request::Offer { sdp, tracks, saw_ours, .. } => self.on_offer(key, &sdp, &tracks, saw_ours, now),
-            Request::Answer { sdp, .. } => self.on_answer(key, &sdp, now),
+            Request::Answer { sdp, tracks, .. } => self.on_answer(key, &sdp, &tracks, now),
             Request::Reoffer { .. } => self.reoffer(key, now),
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, enabled, .. } => self.set_subscription(key, track, enabled, now),
@@ -91,8 +91,12 @@ impl Sfu {
         self.ufrags.insert(ufrag, key);
         self.rooms[room].peers.push(key);
         if auto {
-            let tracks: Vec<usize> =
-                self.rooms[room].peers.iter().filter_map(|p| self.peers.get(*p)).flat_map(|p| p.published.clone()).collect();
+            let tracks: Vec<usize> = self.rooms[room]
+                .peers
+                .iter()
+                .filter_map(|p| self.peers.get(*p))
+                .flat_map(|p| p.published.clone())
+                .collect();
             for track in tracks {
                 self.subscribe(key, track, now);
             }
@@ -152,18 +156,18 @@ impl Sfu {
         Ok(true)
     }
 
-    fn on_answer(&mut self, key: usize, sdp: &str, now: Now) {
+    fn on_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.offered.is_none() {
             // The answer to an offer that a crossing one of the client's replaced.
             return;
         }
-        if let Err(refused) = self.take_answer(key, sdp, now) {
+        if let Err(refused) = self.take_answer(key, sdp, hints, now) {
             self.refuse(key, Description::Answer, refused);
         }
     }
 
-    fn take_answer(&mut self, key: usize, sdp: &str, now: Now) -> Result<(), Refused> {
+    fn take_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) -> Result<(), Refused> {
         let answer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
         let new_connection = is_another_connection(peer, &answer);
@@ -172,9 +176,11 @@ impl Sfu {
         }
         let offered: Vec<TrackId> = peer.negotiation.offered.iter().flatten().filter_map(Line::sends).collect();
         let rng = &mut self.rng;
-        peer.negotiation.apply_answer(&answer, new_connection, || TrackId(rng.random()))?;
-        let refused: Vec<TrackId> =
-            offered.into_iter().filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t))).collect();
+        peer.negotiation.apply_answer(&answer, hints, new_connection, || TrackId(rng.random()))?;
+        let refused: Vec<TrackId> = offered
+            .into_iter()
+            .filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t)))
+            .collect();
         if new_connection {
             self.reset_transport(key);
         }
@@ -194,9 +200,8 @@ impl Sfu {
         let ufrag = media.ice_ufrag.clone();
         peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
         if let Some(next) = &mut peer.ice.next {
-            if next.remote_ufrag.is_none() || !offer {
-                next.remote_ufrag = ufrag;
-            } else if next.remote_ufrag != ufrag && peer.ice.current.remote_ufrag != ufrag {
+            // An offer that restarts nothing overtook a restart of ours, which is still to be offered.
+            if !offer || peer.ice.current.remote_ufrag != ufrag {
                 next.remote_ufrag = ufrag;
             }
         } else if peer.ice.current.remote_ufrag.is_none() {
@@ -212,16 +217,11 @@ impl Sfu {
         }
     }
 
-    /// Takes back our unanswered offer, as if it had never been made.
+    /// Takes back our unanswered offer. What it said is still wanted, an ICE restart too, and goes into the next.
     fn roll_back(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.negotiation.offered = None;
         peer.negotiation.wants_offer = true;
-        if peer.ice.next.as_ref().is_some_and(|next| next.remote_ufrag.is_none())
-            && let Some(next) = peer.ice.next.take()
-        {
-            self.ufrags.remove(&next.local.ufrag);
-        }
     }
 
     /// Forgets the client's RTCPeerConnection; seat and wishes stay.
@@ -239,7 +239,6 @@ impl Sfu {
         peer.ice = Ice::new(local, now.mono);
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
         for (_, subscription) in &mut peer.subscriptions {
-            subscription.outlet = None;
             subscription.told_unavailable = false;
         }
     }
@@ -258,6 +257,9 @@ impl Sfu {
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
+        for (_, subscription) in &mut peer.subscriptions {
+            subscription.renew();
+        }
     }
 
     fn reoffer(&mut self, key: usize, now: Now) {
@@ -415,7 +417,8 @@ impl Sfu {
         peer.published.push(track_key);
         self.tracks_by_id.insert(inbound.track, track_key);
         self.event(Event::TrackPublished { peer: id, info });
-        let subscribers: Vec<usize> = self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
+        let subscribers: Vec<usize> =
+            self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
         for subscriber in subscribers {
             self.subscribe(subscriber, track_key, now);
         }
@@ -453,7 +456,8 @@ impl Sfu {
     fn reconcile_outbound(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut unavailable = Vec::new();
-        let mut wants_offer = peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
+        let mut wants_offer =
+            peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
         for (_, subscription) in &mut peer.subscriptions {
             let line = peer.negotiation.lines.iter().find(|line| line.sends() == Some(subscription.track_id));
             let Some(line) = line else {
@@ -549,7 +553,8 @@ impl Sfu {
         let mut media = Vec::with_capacity(lines.len());
         for line in lines {
             let direction = if offering { line.offered() } else { line.answered() };
-            let subscription = line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
+            let subscription =
+                line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
             let mut send = None;
             if let Some(subscription) = subscription
                 && direction.sends()
@@ -587,7 +592,9 @@ impl Sfu {
                 send,
             });
         }
-        let credentials = &peer.ice.next.as_ref().unwrap_or(&peer.ice.current).local;
+        // A restart of ours begins with an offer; until then answers keep the credentials (RFC 9429 §5.3.1).
+        let restart = peer.ice.next.as_ref().filter(|next| offering || next.remote_ufrag.is_some());
+        let credentials = &restart.unwrap_or(&peer.ice.current).local;
         let local = sdp::Local {
             session_id: peer.negotiation.session_id,
             version: peer.negotiation.version,
@@ -622,6 +629,13 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
     if description.ice_lite {
         return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
     }
+    if let Some(passive) = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
+        let mid = passive.mid;
+        return Err((
+            Refusal::InvalidSdp,
+            format!("a=setup of {mid} is passive: the client must be able to be active"),
+        ));
+    }
     Ok(description)
 }
 
@@ -639,9 +653,10 @@ fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
 fn check_transport(peer: &Peer, description: &Sdp) -> Result<(), Refused> {
     let Some(media) = description.media.iter().find(|m| !m.rejected) else { return Ok(()) };
     match (peer.remote_fingerprint, media.fingerprint) {
-        (Some(known), Some(new)) if known != new => {
-            Err((Refusal::NewPeerRequired, "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into()))
-        }
+        (Some(known), Some(new)) if known != new => Err((
+            Refusal::NewPeerRequired,
+            "the DTLS fingerprint changed: close this RTCPeerConnection and make a new one".into(),
+        )),
         _ => Ok(()),
     }
 }

@@ -156,8 +156,9 @@ impl Ring {
             }
             let slots_full = self.next - self.oldest >= self.packets.len() as u64;
             // The end of the ring may have to be skipped: count the packet twice to be safe.
-            let bytes_full =
-                self.packet(self.oldest).is_some_and(|p| self.written + 2 * len as u64 > p.offset + self.bytes.len() as u64);
+            let bytes_full = self
+                .packet(self.oldest)
+                .is_some_and(|p| self.written + 2 * len as u64 > p.offset + self.bytes.len() as u64);
             if !slots_full && !bytes_full {
                 return;
             }

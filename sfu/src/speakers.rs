@@ -60,7 +60,8 @@ impl Sfu {
         speakers.sort_unstable();
         if speakers != room.speakers {
             room.speakers = speakers;
-            let speakers = loud.iter().filter_map(|(key, loudness)| Some((self.peers.get(*key)?.id, *loudness))).collect();
+            let speakers =
+                loud.iter().filter_map(|(key, loudness)| Some((self.peers.get(*key)?.id, *loudness))).collect();
             let room = room.id;
             self.event(Event::Speakers { room, speakers });
         }

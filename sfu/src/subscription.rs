@@ -224,6 +224,18 @@ impl Subscription {
         self.waits_for_start = true;
     }
 
+    /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.
+    pub(crate) fn renew(&mut self) {
+        self.outlet = None;
+        self.numbering = None;
+        self.waits_for_start = true;
+        self.started_at = None;
+        self.next_rtx &= u64::from(FIRST_SEQ_MASK);
+        self.sent.clear();
+        self.packets = 0;
+        self.octets = 0;
+    }
+
     /// Bytes of header and payload that a packet would have, before the SRTP tag.
     pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
         self.layout(packet, 0).plain_len
@@ -237,7 +249,8 @@ impl Subscription {
         if (waited && !packet.start) || self.started_at == Some(index) {
             return None;
         }
-        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten() else {
+        let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten()
+        else {
             // What it cannot decode leaves no gap: the stream goes on at the next start that it can.
             self.waits_for_start = true;
             return None;
@@ -287,8 +300,12 @@ impl Subscription {
             }
             if new_stream {
                 // The new stream's clock began anywhere: go on where the old one would be now.
-                let elapsed = packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
-                let expected = numbering.last_timestamp.wrapping_add(numbering.timestamp_offset).wrapping_add(elapsed.max(1.0) as u32);
+                let elapsed =
+                    packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
+                let expected = numbering
+                    .last_timestamp
+                    .wrapping_add(numbering.timestamp_offset)
+                    .wrapping_add(elapsed.max(1.0) as u32);
                 numbering.timestamp_offset = expected.wrapping_sub(packet.timestamp);
                 numbering.epoch = packet.epoch;
             } else if packet.seq <= numbering.highest_in {
@@ -384,6 +401,7 @@ impl Subscription {
         let packet = ring.packet(resend.index)?;
         let payload_types = (*self.outlet.as_ref()?.payloads.get(usize::from(packet.codec))?)?;
         let payload_type = payload_types.rtx?;
+        let offset = self.timestamp_offset(packet.epoch)?;
         let (descriptor, payload) = ring.bytes(packet);
         let layout = self.layout(packet, 2);
         let index = self.next_rtx;
@@ -392,7 +410,7 @@ impl Subscription {
             marker: packet.marker,
             payload_type,
             seq: index as u16,
-            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset(packet.epoch)?),
+            timestamp: packet.timestamp.wrapping_add(offset),
             ssrc: self.rtx_ssrc,
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
@@ -535,3 +553,6 @@ impl Elements<'_> {
         self.out[self.at..].fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,30 +211,25 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    pub(crate) fn new(ssrc: u32, first_seq: u16) -> Self {
-        Layer {
-            ssrc,
-            epoch: 0,
-            ring: Ring::default(),
-            reception: Reception::new(first_seq),
-            clock: None,
-            keyframes: KeyframeRequests::default(),
-        }
+    /// A layer that begins at `now`: a keyframe is wanted.
+    pub(crate) fn new(ssrc: u32, first_seq: u16, now: Instant) -> Self {
+        let mut keyframes = KeyframeRequests::default();
+        keyframes.want(now);
+        Layer { ssrc, epoch: 0, ring: Ring::default(), reception: Reception::new(first_seq), clock: None, keyframes }
     }
-}
 
-impl Layer {
     /// When its last packet came; `now` if none has.
     pub(crate) fn last_packet(&self, now: Instant) -> Instant {
         self.ring.next().checked_sub(1).and_then(|last| self.ring.packet(last)).map_or(now, |p| p.arrival)
     }
 
     /// The publisher sends this layer under a new SSRC: numbers and timestamps start anew.
-    pub(crate) fn restart(&mut self, ssrc: u32, first_seq: u16) {
+    pub(crate) fn restart(&mut self, ssrc: u32, first_seq: u16, now: Instant) {
         self.ssrc = ssrc;
         self.epoch = self.epoch.wrapping_add(1);
         self.reception = Reception::new(first_seq);
         self.clock = None;
+        self.keyframes.want(now);
     }
 }
 
@@ -286,3 +281,6 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,16 @@ pub enum Input {
         /// The ack asked for.
         ack: Option<AckId>,
     },
+    /// A socket emitted an event that the shell did not keep, because too many of its events waited. It comes in its turn,
+    /// and counts as one refused for its rate.
+    Refused {
+        /// Which.
+        socket: SocketId,
+        /// The event's name, as sent.
+        name: String,
+        /// The ack asked for.
+        ack: Option<AckId>,
+    },
     /// A socket is gone.
     Disconnected {
         /// Which.

@@ -15,31 +15,19 @@ use crate::seat::Place;
 use crate::wire::{Fields, encode};
 
 impl Lobby {
-    pub(crate) fn chat(
-        &mut self,
-        socket: SocketId,
-        place: Place,
-        fields: Fields<'_>,
-        now: Now,
-    ) -> Answer {
+    pub(crate) fn chat(&mut self, socket: SocketId, place: Place, fields: Fields<'_>, now: Now) -> Answer {
         self.spend(socket, |s| &mut s.chats, CHATS, now)?;
         let message = fields.text("message", CHAT_BYTES_MAX)?;
         let client_id = fields.name("clientId", ID_CHARS_MAX)?;
         let user = self.seat(place).map(|s| s.user.clone()).ok_or_else(gone)?;
-        let known = client_id
-            .as_deref()
-            .and_then(|c| self.person(place, &user)?.sent(c));
+        let known = client_id.as_deref().and_then(|c| self.person(place, &user)?.sent(c));
         if let Some(sent) = known {
             return Ok(chat_ack(&sent.id, sent.timestamp));
         }
         let id = self.random_id("msg_", 16);
         let timestamp = now.unix_ms;
         let room = self.rooms.get_mut(&place.room).ok_or_else(gone)?;
-        let name = room
-            .seats
-            .get(&place.seat)
-            .map(|s| s.name.clone())
-            .ok_or_else(gone)?;
+        let name = room.seats.get(&place.seat).map(|s| s.name.clone()).ok_or_else(gone)?;
         let mut payload = json!({
             "sessionId": &*room.session,
             "id": id,
@@ -51,11 +39,7 @@ impl Lobby {
         if let Some(client_id) = client_id {
             payload["clientId"] = json!(&*client_id);
             if let Some(person) = room.people.get_mut(&user) {
-                person.remember(Sent {
-                    client_id,
-                    id: id.clone(),
-                    timestamp,
-                });
+                person.remember(Sent { client_id, id: id.clone(), timestamp });
             }
         }
         let to = room.sockets(None);
@@ -67,13 +51,7 @@ impl Lobby {
         self.rooms.get(&place.room)?.people.get(user)
     }
 
-    pub(crate) fn raise_hand(
-        &mut self,
-        socket: SocketId,
-        place: Place,
-        fields: Fields<'_>,
-        now: Now,
-    ) -> Answer {
+    pub(crate) fn raise_hand(&mut self, socket: SocketId, place: Place, fields: Fields<'_>, now: Now) -> Answer {
         self.spend(socket, |s| &mut s.gestures, GESTURES, now)?;
         let raised = fields.required_flag("raised")?;
         let room = self.rooms.get_mut(&place.room).ok_or_else(gone)?;
@@ -100,19 +78,12 @@ impl Lobby {
         Ok(encode(&json!({ "ok": true, "position": position })))
     }
 
-    pub(crate) fn reaction(
-        &mut self,
-        socket: SocketId,
-        place: Place,
-        fields: Fields<'_>,
-        now: Now,
-    ) -> Answer {
+    pub(crate) fn reaction(&mut self, socket: SocketId, place: Place, fields: Fields<'_>, now: Now) -> Answer {
         self.spend(socket, |s| &mut s.gestures, GESTURES, now)?;
         let emoji = fields.text("emoji", EMOJI_BYTES_MAX)?;
         let room = self.rooms.get(&place.room).ok_or_else(gone)?;
         let seat = room.seats.get(&place.seat).ok_or_else(gone)?;
-        let payload =
-            json!({ "participantId": &*seat.participant, "userId": &*seat.user, "emoji": emoji });
+        let payload = json!({ "participantId": &*seat.participant, "userId": &*seat.user, "emoji": emoji });
         let to = room.sockets(None);
         self.emit(to, "reaction", &payload);
         accepted()

@@ -78,9 +78,6 @@ pub(crate) struct Refused {
 impl ErrorCode {
     /// This refusal, with its sentence.
     pub(crate) fn because(self, message: impl Into<String>) -> Refused {
-        Refused {
-            code: self,
-            message: message.into(),
-        }
+        Refused { code: self, message: message.into() }
     }
 }

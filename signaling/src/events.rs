@@ -33,31 +33,10 @@ pub(crate) fn accepted() -> Answer {
 }
 
 impl Lobby {
-    pub(crate) fn event(
-        &mut self,
-        id: SocketId,
-        name: &str,
-        payload: Value,
-        ack: Option<AckId>,
-        now: Now,
-    ) {
-        let reply = Reply {
-            socket: id,
-            ack,
-            event: name.chars().take(64).collect(),
-        };
-        let socket = match self.sockets.get_mut(&id) {
-            Some(socket) if !socket.closing => socket,
-            _ => {
-                // Sent before it learnt that we disconnected it: whoever waits for an ack shall not wait for ever.
-                if reply.ack.is_some() {
-                    self.answer(
-                        reply,
-                        Err(not_joined("The server has closed this connection.")),
-                    );
-                }
-                return;
-            }
+    pub(crate) fn event(&mut self, id: SocketId, name: &str, payload: Value, ack: Option<AckId>, now: Now) {
+        let (reply, is_open) = self.reply(id, name, ack);
+        let Some(socket) = self.sockets.get_mut(&id).filter(|_| is_open) else {
+            return self.answer_closed(reply);
         };
         let known = Verb::parse(name);
         let (granted, place) = (socket.events.take(EVENTS, now.mono), socket.place);
@@ -72,6 +51,21 @@ impl Lobby {
             (Some(Verb::Join), _) => self.join_event(reply, &payload, now),
             (Some(verb), None) if verb.waits() => self.hold(reply, verb, payload, now),
             (Some(verb), _) => self.dispatch(reply, verb, &payload, now),
+        }
+    }
+
+    /// Where the answer to an event goes, and whether its socket may still be heard.
+    pub(crate) fn reply(&self, id: SocketId, name: &str, ack: Option<AckId>) -> (Reply, bool) {
+        let reply = Reply { socket: id, ack, event: name.chars().take(64).collect() };
+        (reply, self.sockets.get(&id).is_some_and(|s| !s.closing))
+    }
+
+    /// Answers what was sent before the client learnt that we disconnected it: whoever waits for an ack shall not wait for
+    /// ever.
+    pub(crate) fn answer_closed(&mut self, reply: Reply) {
+        if reply.ack.is_some() {
+            let why = not_joined("The server has closed this connection.");
+            self.answer(reply, Err(why));
         }
     }
 
@@ -93,18 +87,13 @@ impl Lobby {
                 self.leave(place, "left");
                 accepted()
             }
-            Verb::Offer | Verb::Answer | Verb::Candidate => {
-                self.signal(socket, place, verb, fields, payload, now)
-            }
+            Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
             Verb::Chat => self.chat(socket, place, fields, now),
             Verb::Subscription => self.subscription(place, fields),
             Verb::TrackUpdate => self.track_update(place, fields),
             Verb::RaiseHand => self.raise_hand(socket, place, fields, now),
             Verb::Reaction => self.reaction(socket, place, fields, now),
-            Verb::Moderate => {
-                Err(ErrorCode::Forbidden
-                    .because("Moderation is not open to anybody in this session."))
-            }
+            Verb::Moderate => Err(ErrorCode::Forbidden.because("Moderation is not open to anybody in this session.")),
         }
     }
 
@@ -128,20 +117,14 @@ impl Lobby {
         rate: Rate,
         now: Now,
     ) -> Result<(), Refused> {
-        let granted = self
-            .sockets
-            .get_mut(&socket)
-            .is_none_or(|s| bucket(s).take(rate, now.mono));
+        let granted = self.sockets.get_mut(&socket).is_none_or(|s| bucket(s).take(rate, now.mono));
         if granted { Ok(()) } else { Err(slow_down()) }
     }
 
     /// Refuses an event for its rate, and disconnects a socket that does not slow down.
     pub(crate) fn answer_limited(&mut self, reply: Reply, now: Now) {
         let id = reply.socket;
-        let patience = self
-            .sockets
-            .get_mut(&id)
-            .is_none_or(|s| s.excess.take(EXCESS, now.mono));
+        let patience = self.sockets.get_mut(&id).is_none_or(|s| s.excess.take(EXCESS, now.mono));
         // A flooder's events without ack are not answered one by one.
         if reply.ack.is_some() || patience {
             self.answer(reply, Err(slow_down()));
@@ -150,11 +133,7 @@ impl Lobby {
             return;
         }
         let place = self.sockets.get(&id).and_then(|s| s.place);
-        self.close(
-            id,
-            ErrorCode::RateLimited.because("Disconnected: far too many events."),
-            "disconnect",
-        );
+        self.close(id, ErrorCode::RateLimited.because("Disconnected: far too many events."), "disconnect");
         if let Some(place) = place {
             self.leave(place, "disconnected");
         }
@@ -170,9 +149,7 @@ impl Lobby {
             return;
         };
         let refusal = |why: Refused| {
-            encode(
-                &json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }),
-            )
+            encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
         let body = answer.unwrap_or_else(refusal);
         self.out.push_back(Output::Ack { socket, ack, body });

@@ -71,8 +71,7 @@ impl Lobby {
     fn join_ack(&self, place: Place, way: Way) -> Answer {
         let room = self.rooms.get(&place.room);
         let found = room.and_then(|room| Some((room, room.seats.get(&place.seat)?)));
-        let (room, seat) =
-            found.ok_or_else(|| ErrorCode::Internal.because("The seat was lost: join again."))?;
+        let (room, seat) = found.ok_or_else(|| ErrorCode::Internal.because("The seat was lost: join again."))?;
         Ok(encode(&Joined {
             ok: true,
             session_id: &room.session,
@@ -101,9 +100,7 @@ impl Lobby {
             return Ok((place, Way::New));
         };
         let fresh_mesh = way == Way::Replaced
-            && self
-                .seat(place)
-                .is_some_and(|s| s.peer.is_none() || join.media == Some(Media::Mesh));
+            && self.seat(place).is_some_and(|s| s.peer.is_none() || join.media == Some(Media::Mesh));
         if fresh_mesh {
             // The others' RTCPeerConnections lead to a client that is gone: they negotiate anew.
             self.tell_left(place, "replaced");
@@ -117,34 +114,21 @@ impl Lobby {
 
     /// The seat that the join continues, if any; refuses when there is none and none to be had.
     fn claim(&self, here: Option<Place>, join: &Join) -> Result<Option<(Place, Way)>, Refused> {
-        let Some((id, room)) = self
-            .sessions
-            .get(&join.session)
-            .and_then(|id| Some((*id, self.rooms.get(id)?)))
-        else {
+        let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
             let full = self.rooms.len() >= ROOMS_MAX || self.seats >= SEATS_MAX;
             return if full { Err(overloaded()) } else { Ok(None) };
         };
-        let seats = room
-            .people
-            .get(&join.user)
-            .map_or(&[][..], |person| &person.seats);
+        let seats = room.people.get(&join.user).map_or(&[][..], |person| &person.seats);
         let place = |seat: SeatId| Place { room: id, seat };
         if let Some(again) = here.filter(|h| h.room == id && seats.contains(&h.seat)) {
             return Ok(Some((again, Way::Again)));
         }
-        let resumes = |seat: &&SeatId| {
-            room.seats
-                .get(seat)
-                .is_some_and(|s| Some(&s.resume_token) == join.resume_token.as_ref())
-        };
+        let resumes =
+            |seat: &&SeatId| room.seats.get(seat).is_some_and(|s| Some(&s.resume_token) == join.resume_token.as_ref());
         if let Some(seat) = seats.iter().find(resumes) {
             return Ok(Some((place(*seat), Way::Resumed)));
         }
-        if let Some(seat) = seats
-            .last()
-            .filter(|_| room.settings.same_user != SameUser::Allow)
-        {
+        if let Some(seat) = seats.last().filter(|_| room.settings.same_user != SameUser::Allow) {
             let lives = room.seats.get(seat).is_some_and(|s| s.socket.is_some());
             if lives && room.settings.same_user == SameUser::Reject {
                 let why = "You are in this session on another connection: leave there first.";
@@ -153,17 +137,10 @@ impl Lobby {
             return Ok(Some((place(*seat), Way::Replaced)));
         }
         if room.seats.len() >= room.settings.capacity {
-            let why = format!(
-                "The session is full: it has {} participants.",
-                room.settings.capacity
-            );
+            let why = format!("The session is full: it has {} participants.", room.settings.capacity);
             return Err(ErrorCode::Full.because(why));
         }
-        if self.seats >= SEATS_MAX {
-            Err(overloaded())
-        } else {
-            Ok(None)
-        }
+        if self.seats >= SEATS_MAX { Err(overloaded()) } else { Ok(None) }
     }
 
     fn new_seat(&mut self, socket: SocketId, join: &Join) -> Place {
@@ -187,11 +164,7 @@ impl Lobby {
         };
         let place = Place { room, seat: id };
         if let Some(r) = self.rooms.get_mut(&room) {
-            r.people
-                .entry(join.user.clone())
-                .or_default()
-                .seats
-                .push(id);
+            r.people.entry(join.user.clone()).or_default().seats.push(id);
             r.seats.insert(id, seat);
             self.seats += 1;
         }
@@ -205,18 +178,11 @@ impl Lobby {
     fn new_room(&mut self, session: &Arc<str>) -> RoomId {
         let id = RoomId(self.mint());
         let meeting = self.random_id("mtg_", 16).into();
-        let least = self
-            .workers
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, load)| **load);
+        let least = self.workers.iter().enumerate().min_by_key(|(_, load)| **load);
         let worker = WorkerId(least.map_or(0, |(index, _)| index));
         self.workers[worker.0].rooms += 1;
         self.sessions.insert(session.clone(), id);
-        self.rooms.insert(
-            id,
-            Room::new(session.clone(), meeting, worker, self.room_settings),
-        );
+        self.rooms.insert(id, Room::new(session.clone(), meeting, worker, self.room_settings));
         id
     }
 

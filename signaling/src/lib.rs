@@ -132,12 +132,15 @@ impl Lobby {
         self.fire(now);
         match input {
             Input::Connected { socket, address } => self.connected(socket, address),
-            Input::Event {
-                socket,
-                name,
-                payload,
-                ack,
-            } => self.event(socket, &name, payload, ack, now),
+            Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
+            Input::Refused { socket, name, ack } => {
+                let (reply, is_open) = self.reply(socket, &name, ack);
+                if is_open {
+                    self.answer_limited(reply, now);
+                } else {
+                    self.answer_closed(reply);
+                }
+            }
             Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
             Input::Media { worker: _, event } => self.media_event(event, now),
             Input::Tick => {}
@@ -157,11 +160,7 @@ impl Lobby {
 
     /// Counts for metrics and health.
     pub fn gauges(&self) -> Gauges {
-        Gauges {
-            sockets: self.sockets.len(),
-            rooms: self.rooms.len(),
-            participants: self.seats,
-        }
+        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len(), participants: self.seats }
     }
 
     fn fire(&mut self, now: Now) {
@@ -207,13 +206,10 @@ impl Lobby {
 
     /// `prefix` and `chars` random characters of `[A-Za-z0-9_-]`, 6 bits each.
     fn random_id(&mut self, prefix: &str, chars: usize) -> String {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
         let mut bytes = vec![0; chars];
         self.rng.fill_bytes(&mut bytes);
-        let random = bytes
-            .iter()
-            .map(|b| char::from(ALPHABET[usize::from(b % 64)]));
+        let random = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 64)]));
         prefix.chars().chain(random).collect()
     }
 

@@ -53,35 +53,19 @@ pub const ROSTER_LARGE_EVERY: Duration = Duration::from_secs(1);
 pub const ROSTER_SMALL_MAX: usize = 100;
 
 /// Events of one socket, all kinds. The burst is what a mesh client of 25 needs when it joins: an offer or answer and a dozen candidates each.
-pub(crate) const EVENTS: Rate = Rate {
-    interval: Duration::from_millis(20),
-    burst: 500,
-};
+pub(crate) const EVENTS: Rate = Rate { interval: Duration::from_millis(20), burst: 500 };
+/// Events refused at once before the socket is disconnected.
+pub const EXCESS_EVENTS_MAX: u32 = 1_000;
 /// Events refused for [`EVENTS`] or any narrower rate: when these are used up the socket is disconnected.
-pub(crate) const EXCESS: Rate = Rate {
-    interval: Duration::from_millis(100),
-    burst: 1_000,
-};
+pub(crate) const EXCESS: Rate = Rate { interval: Duration::from_millis(100), burst: EXCESS_EVENTS_MAX };
 /// Chat messages of one socket.
-pub(crate) const CHATS: Rate = Rate {
-    interval: Duration::from_millis(200),
-    burst: 30,
-};
+pub(crate) const CHATS: Rate = Rate { interval: Duration::from_millis(200), burst: 30 };
 /// Offers of one socket: the burst is a mesh client's that joins a room of 60.
-pub(crate) const OFFERS: Rate = Rate {
-    interval: Duration::from_millis(200),
-    burst: 60,
-};
+pub(crate) const OFFERS: Rate = Rate { interval: Duration::from_millis(200), burst: 60 };
 /// Hands and reactions of one socket, which go to everybody.
-pub(crate) const GESTURES: Rate = Rate {
-    interval: Duration::from_millis(200),
-    burst: 20,
-};
+pub(crate) const GESTURES: Rate = Rate { interval: Duration::from_millis(200), burst: 20 };
 /// Joins of one socket, which go to everybody and answer with the roster.
-pub(crate) const JOINS: Rate = Rate {
-    interval: Duration::from_millis(500),
-    burst: 20,
-};
+pub(crate) const JOINS: Rate = Rate { interval: Duration::from_millis(500), burst: 20 };
 
 /// So many at once, then one an interval.
 #[derive(Clone, Copy, Debug)]

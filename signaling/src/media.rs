@@ -111,16 +111,11 @@ impl Lobby {
     /// Gives the present socket what the last one may have swallowed: the answer first, for it came first.
     fn repeat(&mut self, place: Place, now: Now) {
         let Some(seat) = self.seat(place) else { return };
-        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_ref().filter(|p| p.listening))
-        else {
+        let Some((socket, peer)) = seat.socket.zip(seat.peer.as_ref().filter(|p| p.listening)) else {
             return;
         };
         let young = |at| now.mono.saturating_duration_since(at) < ANSWER_REPEAT_MAX;
-        let answer = peer
-            .answer
-            .as_ref()
-            .filter(|(_, at)| young(*at))
-            .map(|(payload, _)| payload.clone());
+        let answer = peer.answer.as_ref().filter(|(_, at)| young(*at)).map(|(payload, _)| payload.clone());
         if let Some(answer) = answer {
             self.emit_raw(Recipients::One(socket), "answer", answer);
         }
@@ -149,21 +144,11 @@ impl Lobby {
         match event {
             Event::Answer { peer, sdp, tracks } => self.sfu_answer(peer, &sdp, &tracks, now),
             Event::Offer { peer, sdp, tracks } => self.sfu_offer(peer, &sdp, &tracks),
-            Event::Refused {
-                peer,
-                description,
-                refusal,
-                message,
-            } => {
+            Event::Refused { peer, description, refusal, message } => {
                 self.sfu_refused(peer, description, refusal.into(), message);
             }
             Event::Connected { peer } => {
-                if let Some((_, peer)) = self
-                    .peers
-                    .get(&peer)
-                    .copied()
-                    .and_then(|place| self.peer_mut(place))
-                {
+                if let Some((_, peer)) = self.peers.get(&peer).copied().and_then(|place| self.peer_mut(place)) {
                     peer.consent_lost = false;
                 }
             }
@@ -171,22 +156,12 @@ impl Lobby {
             Event::Closed { peer, reason: _ } => self.sfu_closed(peer),
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
-            Event::TrackUnavailable {
-                peer,
-                track,
-                reason,
-            } => self.track_unavailable(peer, track, reason),
+            Event::TrackUnavailable { peer, track, reason } => self.track_unavailable(peer, track, reason),
             Event::Speakers { room, speakers } => self.speakers(room, &speakers),
         }
     }
 
-    fn description(
-        &self,
-        place: Place,
-        kind: &'static str,
-        sdp: &str,
-        tracks: &[TrackLine],
-    ) -> Option<Arc<RawValue>> {
+    fn description(&self, place: Place, kind: &'static str, sdp: &str, tracks: &[TrackLine]) -> Option<Arc<RawValue>> {
         let room = self.rooms.get(&place.room)?;
         let lines: Vec<Line<'_>> = tracks.iter().map(Line::from).collect();
         Some(encode(&json!({
@@ -234,20 +209,11 @@ impl Lobby {
             return;
         };
         peer.answered = None;
-        peer.offer = Some(Offered {
-            payload,
-            shown: false,
-        });
+        peer.offer = Some(Offered { payload, shown: false });
         self.show_offer(place);
     }
 
-    fn sfu_refused(
-        &mut self,
-        peer: PeerId,
-        description: Description,
-        code: ErrorCode,
-        message: String,
-    ) {
+    fn sfu_refused(&mut self, peer: PeerId, description: Description, code: ErrorCode, message: String) {
         let Some(place) = self.peers.get(&peer).copied() else {
             return;
         };
@@ -288,9 +254,7 @@ impl Lobby {
         let Some((worker, peer)) = self.peer_mut(place) else {
             return;
         };
-        let soon = peer
-            .restarted_at
-            .is_some_and(|at| now.mono < at + ICE_RESTART_EVERY);
+        let soon = peer.restarted_at.is_some_and(|at| now.mono < at + ICE_RESTART_EVERY);
         if peer.consent_lost && peer.listening && !soon {
             peer.consent_lost = false;
             peer.restarted_at = Some(now.mono);
@@ -305,11 +269,7 @@ impl Lobby {
         };
         let listening = self.peer_mut(place).is_some_and(|(_, p)| p.listening);
         self.forget_peer(place, false);
-        if let Some(socket) = self
-            .seat(place)
-            .and_then(|s| s.socket)
-            .filter(|_| listening)
-        {
+        if let Some(socket) = self.seat(place).and_then(|s| s.socket).filter(|_| listening) {
             let why = "The media connection has ended: offer again from a new RTCPeerConnection.";
             self.session_error(socket, &ErrorCode::NewPeerRequired.because(why), "offer");
         }
@@ -365,9 +325,7 @@ impl Lobby {
         };
         let speaker = |(peer, level): &(PeerId, u8)| {
             let place = self.peers.get(peer).filter(|place| place.room == room)?;
-            Some(
-                json!({ "participantId": &*r.seats.get(&place.seat)?.participant, "level": level }),
-            )
+            Some(json!({ "participantId": &*r.seats.get(&place.seat)?.participant, "level": level }))
         };
         let list: Vec<Value> = speakers.iter().filter_map(speaker).collect();
         let to = r.sockets(None);

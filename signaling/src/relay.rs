@@ -40,16 +40,12 @@ impl Lobby {
 
     /// Mesh: the payload goes to the user as it is, but for who sent it.
     fn relay(&mut self, place: Place, verb: Verb, target: &str, payload: &Value) -> Answer {
-        let found = self
-            .rooms
-            .get(&place.room)
-            .and_then(|room| Some((room, room.seats.get(&place.seat)?)));
+        let found = self.rooms.get(&place.room).and_then(|room| Some((room, room.seats.get(&place.seat)?)));
         let Some((room, sender)) = found else {
             return Err(ErrorCode::NotJoined.because("Join a session first."));
         };
         let sockets = room.sockets_of(target, place.seat).ok_or_else(|| {
-            ErrorCode::UnknownTarget
-                .because("targetUserId is nobody else in this session: see participants-update.")
+            ErrorCode::UnknownTarget.because("targetUserId is nobody else in this session: see participants-update.")
         })?;
         if sockets.is_empty() {
             let why = "That user is reconnecting: try again when the roster says connected.";
@@ -60,10 +56,7 @@ impl Lobby {
         payload["sessionId"] = json!(&*room.session);
         let payload = encode(&payload);
         if payload.get().len() > RELAY_BYTES_MAX {
-            let why = format!(
-                "The payload has {} bytes, at most {RELAY_BYTES_MAX} are relayed.",
-                payload.get().len()
-            );
+            let why = format!("The payload has {} bytes, at most {RELAY_BYTES_MAX} are relayed.", payload.get().len());
             return Err(ErrorCode::InvalidRequest.because(why));
         }
         let event = match verb {
@@ -92,22 +85,18 @@ impl Lobby {
         if !saw_ours {
             peer.asked = peer.asked.saturating_add(1);
         }
-        let request = Request::Offer {
-            peer: peer.id,
-            sdp,
-            tracks,
-            saw_ours,
-        };
+        let request = Request::Offer { peer: peer.id, sdp, tracks, saw_ours };
         self.request(worker, request);
         accepted()
     }
 
     fn take_answer(&mut self, place: Place, fields: Fields<'_>, now: Now) -> Answer {
         let sdp = wire::description(fields, "answer")?;
+        let tracks = wire::track_hints(fields)?;
         let Some((worker, peer)) = self.peer_mut(place) else {
             return Err(no_peer());
         };
-        let request = Request::Answer { peer: peer.id, sdp };
+        let request = Request::Answer { peer: peer.id, sdp, tracks };
         peer.answered = peer.offer.take();
         self.request(worker, request);
         self.first_word(place, now);
@@ -116,15 +105,10 @@ impl Lobby {
 
     pub(crate) fn subscription(&mut self, place: Place, fields: Fields<'_>) -> Answer {
         let (track, enabled) = wire::subscription(fields)?;
-        let owner = self
-            .rooms
-            .get(&place.room)
-            .and_then(|r| r.tracks.get(&track).copied());
+        let owner = self.rooms.get(&place.room).and_then(|r| r.tracks.get(&track).copied());
         match owner {
             None => {
-                return Err(
-                    ErrorCode::InvalidRequest.because("There is no such track in this session.")
-                );
+                return Err(ErrorCode::InvalidRequest.because("There is no such track in this session."));
             }
             Some(owner) if owner == place.seat => {
                 return Err(ErrorCode::InvalidRequest.because("That track is your own."));
@@ -134,11 +118,7 @@ impl Lobby {
         let Some((worker, Peer { id, .. })) = self.peer_mut(place) else {
             return Err(no_peer());
         };
-        let request = Request::Subscription {
-            peer: *id,
-            track,
-            enabled,
-        };
+        let request = Request::Subscription { peer: *id, track, enabled };
         self.request(worker, request);
         accepted()
     }
@@ -146,37 +126,25 @@ impl Lobby {
     pub(crate) fn track_update(&mut self, place: Place, fields: Fields<'_>) -> Answer {
         let track = fields.track()?;
         let muted = fields.required_flag("muted")?;
-        let owner = self
-            .rooms
-            .get(&place.room)
-            .and_then(|r| r.tracks.get(&track).copied());
+        let owner = self.rooms.get(&place.room).and_then(|r| r.tracks.get(&track).copied());
         match owner {
             None => {
-                return Err(
-                    ErrorCode::InvalidRequest.because("There is no such track in this session.")
-                );
+                return Err(ErrorCode::InvalidRequest.because("There is no such track in this session."));
             }
             Some(owner) if owner != place.seat => {
                 return Err(ErrorCode::NotPermitted.because("That track is another participant's."));
             }
             Some(_) => {}
         }
-        let changed = self
-            .seat_mut(place)
-            .and_then(|s| s.tracks.get_mut(&track))
-            .is_some_and(|info| {
-                let changed = info.muted != muted;
-                info.muted = muted;
-                changed
-            });
+        let changed = self.seat_mut(place).and_then(|s| s.tracks.get_mut(&track)).is_some_and(|info| {
+            let changed = info.muted != muted;
+            info.muted = muted;
+            changed
+        });
         if changed {
             self.line_changed(place);
             if let Some((worker, peer)) = self.peer_mut(place) {
-                let request = Request::Mute {
-                    peer: peer.id,
-                    track,
-                    muted,
-                };
+                let request = Request::Mute { peer: peer.id, track, muted };
                 self.request(worker, request);
             }
         }
@@ -185,7 +153,6 @@ impl Lobby {
 }
 
 fn no_peer() -> crate::code::Refused {
-    ErrorCode::NewPeerRequired.because(
-        "You have no peer in the SFU: send an offer to \"sfu\" from a new RTCPeerConnection.",
-    )
+    ErrorCode::NewPeerRequired
+        .because("You have no peer in the SFU: send an offer to \"sfu\" from a new RTCPeerConnection.")
 }

@@ -37,10 +37,7 @@ pub struct RoomSettings {
 
 impl Default for RoomSettings {
     fn default() -> Self {
-        RoomSettings {
-            capacity: ROOM_SEATS_DEFAULT,
-            same_user: SameUser::default(),
-        }
+        RoomSettings { capacity: ROOM_SEATS_DEFAULT, same_user: SameUser::default() }
     }
 }
 
@@ -93,12 +90,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(
-        session: Arc<str>,
-        meeting: Arc<str>,
-        worker: WorkerId,
-        settings: RoomSettings,
-    ) -> Self {
+    pub(crate) fn new(session: Arc<str>, meeting: Arc<str>, worker: WorkerId, settings: RoomSettings) -> Self {
         Room {
             session,
             meeting,
@@ -115,37 +107,18 @@ impl Room {
 
     /// Everybody who can be reached, but for one.
     pub(crate) fn sockets(&self, but: Option<SeatId>) -> Recipients {
-        Recipients::Many(
-            self.seats
-                .iter()
-                .filter(|(id, _)| Some(**id) != but)
-                .filter_map(|(_, s)| s.socket)
-                .collect(),
-        )
+        Recipients::Many(self.seats.iter().filter(|(id, _)| Some(**id) != but).filter_map(|(_, s)| s.socket).collect())
     }
 
     /// The sockets of one user's seats, but for one seat; `None` if the user has no such seat.
     pub(crate) fn sockets_of(&self, user: &str, but: SeatId) -> Option<Vec<SocketId>> {
-        let seats = || {
-            self.people
-                .get(user)
-                .into_iter()
-                .flat_map(|p| &p.seats)
-                .filter(|id| **id != but)
-        };
+        let seats = || self.people.get(user).into_iter().flat_map(|p| &p.seats).filter(|id| **id != but);
         seats().next()?;
-        Some(
-            seats()
-                .filter_map(|id| self.seats.get(id)?.socket)
-                .collect(),
-        )
+        Some(seats().filter_map(|id| self.seats.get(id)?.socket).collect())
     }
 
     /// The 1-based place in the order of hands; 0 if the hand is down.
     pub(crate) fn hand_position(&self, seat: SeatId) -> usize {
-        self.hands
-            .iter()
-            .position(|s| *s == seat)
-            .map_or(0, |i| i + 1)
+        self.hands.iter().position(|s| *s == seat).map_or(0, |i| i + 1)
     }
 }

@@ -48,11 +48,7 @@ impl<'a> Entry<'a> {
             is_instructor: seat.instructor,
             role: seat.role(),
             participant_id: &seat.participant,
-            state: if seat.socket.is_some() {
-                "connected"
-            } else {
-                "reconnecting"
-            },
+            state: if seat.socket.is_some() { "connected" } else { "reconnecting" },
             hand_raised: seat.hand_raised,
             tracks: seat.tracks.values().map(track).collect(),
         }
@@ -116,23 +112,12 @@ impl Lobby {
             return;
         };
         let large = room.seats.len() > ROSTER_SMALL_MAX;
-        let whole_due = room.clock.whole_at.map(|t| {
-            t + if large {
-                ROSTER_LARGE_EVERY
-            } else {
-                ROSTER_EVERY
-            }
-        });
+        let whole_due = room.clock.whole_at.map(|t| t + if large { ROSTER_LARGE_EVERY } else { ROSTER_EVERY });
         let lines_due = room.clock.lines_at.map(|t| t + ROSTER_EVERY);
         let due = |at: Option<Instant>| at.is_none_or(|t| t <= now);
         let mut news = Vec::new();
         if room.clock.stale && due(whole_due) {
-            news.push((
-                "participants-update",
-                encode(&Update {
-                    participants: Roster(room),
-                }),
-            ));
+            news.push(("participants-update", encode(&Update { participants: Roster(room) })));
             room.changed.clear();
             room.clock.stale = false;
             room.clock.whole_at = Some(now);

@@ -39,11 +39,7 @@ impl Seat {
     }
 
     pub(crate) fn role(&self) -> &'static str {
-        if self.instructor {
-            "instructor"
-        } else {
-            "participant"
-        }
+        if self.instructor { "instructor" } else { "participant" }
     }
 }
 

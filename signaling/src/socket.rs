@@ -67,8 +67,8 @@ impl Lobby {
         let count = self.addresses.entry(address).or_default();
         *count += 1;
         if *count > SOCKETS_PER_ADDRESS_MAX {
-            let why = ErrorCode::RateLimited
-                .because("Too many connections from your address: close some and try again.");
+            let why =
+                ErrorCode::RateLimited.because("Too many connections from your address: close some and try again.");
             self.close(socket, why, "connect");
         }
     }
@@ -131,13 +131,7 @@ impl Lobby {
         }
         let id = reply.socket;
         socket.early_bytes += bytes;
-        socket.early.push_back(Early {
-            reply,
-            verb,
-            payload,
-            bytes,
-            until,
-        });
+        socket.early.push_back(Early { reply, verb, payload, bytes, until });
         self.rearm_early(id);
     }
 
@@ -157,11 +151,7 @@ impl Lobby {
             return;
         };
         socket.early_due = None;
-        let count = socket
-            .early
-            .iter()
-            .take_while(|e| e.until <= now.mono)
-            .count();
+        let count = socket.early.iter().take_while(|e| e.until <= now.mono).count();
         let expired: Vec<Early> = socket.early.drain(..count).collect();
         socket.early_bytes -= expired.iter().map(|e| e.bytes).sum::<usize>();
         self.rearm_early(id);

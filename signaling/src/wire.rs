@@ -92,22 +92,17 @@ impl<'a> Fields<'a> {
         }
         // Bytes first: counting the characters of a megabyte is work for a stranger.
         if text.len() > chars_max * 4 || text.chars().count() > chars_max {
-            return Err(invalid(format!(
-                "{name} must have at most {chars_max} characters."
-            )));
+            return Err(invalid(format!("{name} must have at most {chars_max} characters.")));
         }
         if text.chars().any(char::is_control) {
-            return Err(invalid(format!(
-                "{name} must not contain control characters."
-            )));
+            return Err(invalid(format!("{name} must not contain control characters.")));
         }
         Ok(Some(text.into()))
     }
 
     /// The same, of a field that must be there.
     pub(crate) fn required(self, name: &str) -> Result<Arc<str>, Refused> {
-        self.name(name, NAME_CHARS_MAX)?
-            .ok_or_else(|| invalid(format!("{name} is missing.")))
+        self.name(name, NAME_CHARS_MAX)?.ok_or_else(|| invalid(format!("{name} is missing.")))
     }
 
     pub(crate) fn flag(self, name: &str) -> Result<Option<bool>, Refused> {
@@ -119,8 +114,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn required_flag(self, name: &str) -> Result<bool, Refused> {
-        self.flag(name)?
-            .ok_or_else(|| invalid(format!("{name} is missing: send true or false.")))
+        self.flag(name)?.ok_or_else(|| invalid(format!("{name} is missing: send true or false.")))
     }
 
     /// A string of 1–`bytes_max` bytes, as it is; line ends and tabs are its only control characters.
@@ -129,29 +123,20 @@ impl<'a> Fields<'a> {
             return Err(invalid(format!("{name} must be a string.")));
         };
         if text.len() > bytes_max {
-            return Err(invalid(format!(
-                "{name} must have at most {bytes_max} bytes, it has {}.",
-                text.len()
-            )));
+            return Err(invalid(format!("{name} must have at most {bytes_max} bytes, it has {}.", text.len())));
         }
         if text.trim().is_empty() {
             return Err(invalid(format!("{name} must not be empty.")));
         }
-        if text
-            .chars()
-            .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-        {
-            return Err(invalid(format!(
-                "{name} must not contain control characters."
-            )));
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            return Err(invalid(format!("{name} must not contain control characters.")));
         }
         Ok(text)
     }
 
     pub(crate) fn track(self) -> Result<TrackId, Refused> {
         let text = self.get("trackId").and_then(Value::as_str);
-        text.and_then(|t| t.parse().ok())
-            .ok_or_else(|| invalid("trackId must be one of the roster's.".into()))
+        text.and_then(|t| t.parse().ok()).ok_or_else(|| invalid("trackId must be one of the roster's.".into()))
     }
 
     fn number(self, name: &str, max: f64) -> Result<(), Refused> {
@@ -187,9 +172,7 @@ impl Join {
         let fields = Fields::of(payload)?;
         let user = fields.required("userId")?;
         if &*user == SFU {
-            return Err(invalid(
-                "userId \"sfu\" is the server's own: choose another.".into(),
-            ));
+            return Err(invalid("userId \"sfu\" is the server's own: choose another.".into()));
         }
         let media = match fields.get("media").map(Value::as_str) {
             None => None,
@@ -199,9 +182,7 @@ impl Join {
         };
         Ok(Join {
             session: fields.required("sessionId")?,
-            name: fields
-                .name("userName", NAME_CHARS_MAX)?
-                .unwrap_or_else(|| user.clone()),
+            name: fields.name("userName", NAME_CHARS_MAX)?.unwrap_or_else(|| user.clone()),
             user,
             instructor: fields.flag("isInstructor")?.unwrap_or(false),
             media,
@@ -219,9 +200,7 @@ pub(crate) fn description(fields: Fields<'_>, kind: &'static str) -> Result<Stri
         Some(Value::Object(map)) => {
             if let Some(other) = map.get("type").filter(|t| t.as_str() != Some(kind)) {
                 let other: String = other.to_string().chars().take(32).collect();
-                return Err(bad(format!(
-                    "The description's type must be \"{kind}\", not {other}."
-                )));
+                return Err(bad(format!("The description's type must be \"{kind}\", not {other}.")));
             }
             match map.get("sdp") {
                 Some(Value::String(sdp)) => sdp,
@@ -231,11 +210,7 @@ pub(crate) fn description(fields: Fields<'_>, kind: &'static str) -> Result<Stri
         _ => return Err(bad(format!("{kind} must be {{ type: \"{kind}\", sdp }}."))),
     };
     if sdp.len() > sfu::sdp::SDP_BYTES_MAX {
-        return Err(bad(format!(
-            "The SDP has {} bytes, at most {} are taken.",
-            sdp.len(),
-            sfu::sdp::SDP_BYTES_MAX
-        )));
+        return Err(bad(format!("The SDP has {} bytes, at most {} are taken.", sdp.len(), sfu::sdp::SDP_BYTES_MAX)));
     }
     Ok(sdp.clone())
 }
@@ -246,28 +221,17 @@ pub(crate) fn track_hints(fields: Fields<'_>) -> Result<Vec<TrackHint>, Refused>
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) if list.len() <= TRACK_HINTS_MAX => list,
         Some(_) => {
-            return Err(invalid(format!(
-                "tracks must be a list of at most {TRACK_HINTS_MAX}."
-            )));
+            return Err(invalid(format!("tracks must be a list of at most {TRACK_HINTS_MAX}.")));
         }
     };
     let hint = |item: &Value| {
         let fields = Fields::of(item)?;
-        let mid = fields
-            .name("mid", ID_CHARS_MAX)?
-            .ok_or_else(|| invalid("A track's mid is missing.".into()))?;
-        let word = fields
-            .get("source")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let mid = fields.name("mid", ID_CHARS_MAX)?.ok_or_else(|| invalid("A track's mid is missing.".into()))?;
+        let word = fields.get("source").and_then(Value::as_str).unwrap_or_default();
         let source = Source::parse(word).ok_or_else(|| {
             invalid("A track's source must be \"camera\", \"microphone\", \"screen\" or \"screen-audio\".".into())
         })?;
-        Ok(TrackHint {
-            mid: mid.to_string(),
-            source,
-            muted: fields.flag("muted")?.unwrap_or(false),
-        })
+        Ok(TrackHint { mid: mid.to_string(), source, muted: fields.flag("muted")?.unwrap_or(false) })
     };
     list.iter().map(hint).collect()
 }
@@ -280,20 +244,14 @@ pub(crate) fn check_candidate(fields: Fields<'_>) -> Result<(), Refused> {
     };
     let shape = match candidate {
         Value::String(_) => true,
-        Value::Object(map) => map
-            .get("candidate")
-            .is_none_or(|c| c.is_string() || c.is_null()),
+        Value::Object(map) => map.get("candidate").is_none_or(|c| c.is_string() || c.is_null()),
         _ => false,
     };
     if !shape {
-        return Err(invalid(
-            "candidate must be an RTCIceCandidate as JSON, or null.".into(),
-        ));
+        return Err(invalid("candidate must be an RTCIceCandidate as JSON, or null.".into()));
     }
     if encode(candidate).get().len() > CANDIDATE_BYTES_MAX {
-        return Err(invalid(format!(
-            "candidate must have at most {CANDIDATE_BYTES_MAX} bytes."
-        )));
+        return Err(invalid(format!("candidate must have at most {CANDIDATE_BYTES_MAX} bytes.")));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ test('three mesh pages in a call, one leaves, one comes back', { timeout: 150_00
   assert.deepEqual(ends, ['bob', 'cleo'], 'one RTCPeerConnection for each other user, none to "sfu"');
 
   await cleo.goto('about:blank');
-  await until(() => ada.evaluate(() => document.querySelectorAll('video').length === 1), SOON_MS, 'the tile goes at once');
+  await until(() => ada.evaluate(() => document.querySelectorAll('video').length === 1), SOON_MS, 'the tile goes once the grace time is over: this client says no farewell');
   await expectCall([ada, bob], { windows: 1 });
   await cleo.goBack();
   await expectCall([ada, bob, cleo], { windows: 1 });

@@ -7,11 +7,11 @@ export const press = (page, action) => page.evaluate((name) => document.querySel
 
 /** Opens the call page, fills in nothing (the address says all) and joins. The user is `u-<name>`. */
 export async function joinPage(rig, t, browserName, session, name, options = {}) {
-  const { query = {}, url = rig.lyceum.url, ...rest } = options;
+  const { query = {}, url = rig.lyceum.url, voice = false, ...rest } = options;
   const user = `u-${name}`;
   const address = `${url}/?${new URLSearchParams({ session, name, user, ...query })}`;
   // A headless browser has no screen to share: a canvas stands in.
-  const page = await rig.open(t, browserName, address, { before: smallCamera, ...rest });
+  const page = await rig.open(t, browserName, address, { before: voice ? smallCameraAndVoice : smallCamera, ...rest });
   await page.evaluate(standInForTheScreen);
   page.as = { user, name };
   await until(() => page.$('[data-action="join"]'), SOON_MS, 'the page shows its form');
@@ -26,6 +26,22 @@ function smallCamera() {
   const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   const small = { width: 320, height: 180, frameRate: 15 };
   navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+}
+
+/** The fake microphone beeps too briefly for a speaker: here somebody hums. */
+function smallCameraAndVoice() {
+  const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const small = { width: 320, height: 180, frameRate: 15 };
+  navigator.mediaDevices.getUserMedia = async (asked) => {
+    const devices = await whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+    if (asked.video) return devices;
+    const context = new AudioContext();
+    const voice = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+    const hum = new OscillatorNode(context, { frequency: 220 });
+    hum.connect(new GainNode(context, { gain: 0.4 })).connect(voice);
+    hum.start();
+    return voice.stream;
+  };
 }
 
 function standInForTheScreen() {
@@ -62,7 +78,7 @@ export const untilWords = (page, selector, pattern, ms = SOON_MS) => until(() =>
 }, selector, pattern.source), ms, `${page.as?.name ?? 'the page'} reads ${pattern} in ${selector}`);
 
 /** Waits until the picture in the tile of `user` is seen and moves. */
-export const untilMoving = (page, user, ms = SOON_MS) => until(() => page.evaluate(async (selector) => {
+export const untilMoving = (page, user, ms = SOON_MS, tile = tileOf(user)) => until(() => page.evaluate(async (selector) => {
   const video = document.querySelector(`${selector} video`);
   if (!video || getComputedStyle(video).opacity === '0') return false;
   const look = () => {
@@ -77,7 +93,7 @@ export const untilMoving = (page, user, ms = SOON_MS) => until(() => page.evalua
     if (look() !== first) return true;
   }
   return false;
-}, tileOf(user)), ms, `${page.as.name} sees ${user} move`);
+}, tile), ms, `${page.as.name} sees ${user} move`);
 
 /** Everyone sees everyone move. */
 export const untilAllMove = (pages, ms = SOON_MS) => Promise.all(

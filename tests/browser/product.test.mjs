@@ -41,7 +41,7 @@ scenario('the page says that the server runs, with no script run', async () => {
 
 scenario('two people: names, pictures, mute, chat, hands', async (t) => {
   const session = 'product-two';
-  const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace');
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace', { voice: true });
   const bob = await joinPage(rig, t, other, session, 'Bob');
   await untilNames(ada, ['Ada Lovelace (you)', 'Bob']);
   await untilNames(bob, ['Ada Lovelace', 'Bob (you)']);
@@ -50,7 +50,7 @@ scenario('two people: names, pictures, mute, chat, hands', async (t) => {
   await t.test('who speaks has a border', async () => {
     const border = () => bob.$eval(tileOf('Ada Lovelace'), (tile) => getComputedStyle(tile, '::after').borderTopColor);
     const seen = new Set();
-    await until(async () => { // the fake microphone beeps once a second
+    await until(async () => {
       seen.add(await border());
       return seen.has('rgb(82, 214, 139)') || seen.has('rgb(23, 153, 90)');
     }, SOON_MS, () => `a border, not only ${[...seen]}`);
@@ -90,12 +90,17 @@ scenario('two people: names, pictures, mute, chat, hands', async (t) => {
     await press(bob, 'hand');
     await until(async () => !(await ada.$('.tile[data-user="u-Bob"] .raised')), SOON_MS, 'the hand goes down');
   });
-  await t.test('a screen is shown large', async () => {
-    await press(ada, 'share');
-    await until(() => bob.$('[data-screen-of="u-Ada Lovelace"] video'), SOON_MS, 'the screen');
-    await until(() => bob.$eval('[data-screen-of="u-Ada Lovelace"] video', (video) => video.videoWidth > 0), SOON_MS, 'its picture');
-    await press(ada, 'share');
-    await until(async () => !(await bob.$('[data-screen-of]')), SOON_MS, 'the screen goes');
+  await t.test('a screen is shown large, beside the faces, as often as one likes', async () => {
+    for (const [from, to] of [[ada, bob], [bob, ada], [ada, bob]]) {
+      await press(from, 'share');
+      await untilWords(from, '.presenting', /You are sharing your screen/);
+      await untilMoving(to, from.as.name, SOON_MS, `[data-screen-of="${from.as.user}"]`);
+      const area = (selector) => to.$eval(selector, (tile) => tile.clientWidth * tile.clientHeight);
+      assert.ok(await area('[data-screen-of]') > 2 * await area(tileOf(from.as.name)), 'larger than a face');
+      await untilAllMove([ada, bob]);
+      await press(from, 'share');
+      await until(async () => !(await to.$('[data-screen-of]')), SOON_MS, 'the screen goes');
+    }
   });
 });
 
@@ -236,27 +241,53 @@ scenario('a server that cannot be reached: words, and in as soon as it can', asy
   await noOverlay(lobby);
 });
 
-scenario('a camera is chosen, in the call too, and remembered', async (t) => {
-  const session = 'product-choice';
-  const [ada, bob] = await Promise.all([joinPage(rig, t, 'chromium', session, 'Ada'), joinPage(rig, t, other, session, 'Bob')]);
-  await untilAllMove([ada, bob]);
-  await press(ada, 'settings');
-  const cameras = await until(async () => {
-    const all = await ada.$$eval('.settings select[name="camera"] option', (options) => options.map((one) => [one.value, one.textContent]));
-    return all.length === 2 && all;
-  }, SOON_MS, 'two cameras to choose from');
-  const chosen = () => ada.$eval('.settings select[name="camera"]', (select) => select.value);
-  assert.equal(await chosen(), cameras[0][0]);
-  await ada.select('.settings select[name="camera"]', cameras[1][0]);
-  const inUse = () => ada.$eval(`${tileOf('Ada')} video`, (video) => video.srcObject.getVideoTracks()[0].label);
-  await until(async () => (await inUse()) === cameras[1][1], SOON_MS, 'the other camera');
-  await expectPageFlow([ada, bob], 1);
-  await reload(ada);
-  await until(async () => (await inUse().catch(() => '')) === cameras[1][1], SOON_MS, 'the other camera, after a reload');
-  await press(ada, 'settings');
-  await until(async () => (await chosen()) === cameras[1][0], SOON_MS, 'the choice is shown');
-  await expectPageFlow([ada, bob], 1);
-});
+/**
+ * Two cameras, one red and one blue. (Chromium's own second fake camera counts its frames from 0 again, for which Chromium's
+ * encoder drops them.) Runs in the page.
+ */
+function twoCameras() {
+  const colours = { red: '#e00000', blue: '#0000f0' };
+  navigator.mediaDevices.enumerateDevices = async () => Object.keys(colours).map((id) => ({ kind: 'videoinput', deviceId: id, label: `The ${id} one` }));
+  const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (asked) => {
+    if (!asked.video) return whole(asked);
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 });
+    const context = canvas.getContext('2d');
+    let at = 0;
+    setInterval(() => {
+      context.fillStyle = colours[asked.video.deviceId?.exact ?? 'red'];
+      context.fillRect(0, 0, 320, 180);
+      context.fillStyle = '#888';
+      context.fillRect((at++ * 4) % 320, 0, 8, 180);
+    }, 1000 / 15);
+    return canvas.captureStream();
+  };
+}
+
+for (const browserName of BROWSERS) {
+  scenario(`a camera is chosen in ${browserName}, in the call too, and remembered`, async (t) => {
+    const session = `product-choice-${browserName}`;
+    const ada = await joinPage(rig, t, browserName, session, 'Ada', { before: twoCameras });
+    const bob = await joinPage(rig, t, other, session, 'Bob');
+    const untilColour = (page, at) => until(async () => {
+      const seen = await page.evaluate((selector) => window.probe.colourOf(document.querySelector(`${selector} video`)), tileOf('Ada'));
+      return seen && seen[at] > 150 && seen.every((value, i) => i === at || value < 80);
+    }, SOON_MS, `${page.as.name} sees the camera of colour ${at}`);
+    await Promise.all([ada, bob].map((page) => untilColour(page, 0)));
+    await press(ada, 'settings');
+    const choice = '.settings select[name="camera"]';
+    await until(() => ada.$(choice), SOON_MS, 'the choice');
+    assert.deepEqual(await ada.$$eval(`${choice} option`, (all) => all.map((one) => one.textContent)), ['The red one', 'The blue one']);
+    await ada.select(choice, 'blue');
+    await Promise.all([ada, bob].map((page) => untilColour(page, 2)));
+    await expectPageFlow([ada, bob], 1);
+    await reload(ada);
+    await Promise.all([ada, bob].map((page) => untilColour(page, 2)));
+    await press(ada, 'settings');
+    await until(() => ada.$eval(choice, (select) => select.value === 'blue'), SOON_MS, 'the choice is shown');
+    await expectPageFlow([ada, bob], 1);
+  });
+}
 
 /** Faults that axe finds in what the page shows now. */
 async function faults(page) {
@@ -321,7 +352,7 @@ for (const browserName of BROWSERS) {
       throw new Error(`no ${what} among ${passed}`);
     };
     const order = await tabTo('join');
-    assert.deepEqual(order.filter((one) => ['mic', 'camera', 'name', 'session', 'join'].includes(one)).slice(-5).sort(), ['camera', 'join', 'mic', 'name', 'session'].sort(), `${order}`);
+    assert.deepEqual(order.slice(-7), ['mic', 'camera', 'camera', 'microphone', 'name', 'session', 'join'], 'buttons, pickers, form');
     await page.keyboard.press('Enter');
     await untilNames(page, ['Ada', 'Kim (you)']);
     await tabTo('chat');

@@ -1,9 +1,9 @@
-// Takes pictures of the call page with a running call: desktop and phone, light and dark. They go to $SHOTS_DIR.
+// Takes pictures of the call page: desktop and phone, light and dark. They go to $SHOTS_DIR.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { openRig, until } from './rig.mjs';
-import { expectPageFlow, joinPage, press } from './product.mjs';
+import { joinPage, press, tileOf, untilWords } from './product.mjs';
 
 const directory = process.env.SHOTS_DIR ?? 'shots';
 mkdirSync(directory, { recursive: true });
@@ -25,37 +25,143 @@ async function shoot(page, name) {
   await page.setViewport(desktop);
 }
 
+/** Instead of the browser's test pattern: somebody in a room, drawn; Bob hums. Runs in the page. */
+function sitter() {
+  const name = new URLSearchParams(location.search).get('name') ?? '';
+  const looks = {
+    A: ['#d9c7a8', '#7d5a3c', '#f0c9a4', '#3b2a20', '#7a2f43'], B: ['#b9cfd6', '#4f6d7a', '#8a5a3b', '#1d1512', '#e0a33a'],
+    C: ['#cfd8c0', '#5d7a55', '#e7b894', '#8d3b1f', '#2e5a88'], D: ['#d8cfe0', '#6a5a85', '#f3d3b8', '#c9a25a', '#2f6b5a'],
+  };
+  const [wall, shelf, skin, hair, shirt] = looks[name[0]] ?? looks.A;
+  const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
+  const c = canvas.getContext('2d');
+  const ellipse = (colour, x, y, rx, ry, from = 0, to = 2 * Math.PI) => {
+    c.fillStyle = colour;
+    c.beginPath();
+    c.ellipse(x, y, rx, ry, 0, from, to);
+    c.fill();
+  };
+  const box = (colour, x, y, w, h) => { c.fillStyle = colour; c.fillRect(x, y, w, h); };
+  const paint = () => {
+    const now = performance.now() / 1000 + name.length;
+    const sway = 8 * Math.sin(now);
+    const light = c.createLinearGradient(0, 0, 640, 360);
+    light.addColorStop(0, '#fff8');
+    light.addColorStop(1, '#0004');
+    box(wall, 0, 0, 640, 360);
+    box(shelf, 40, 60, 150, 8);
+    box(shelf, 40, 150, 150, 8);
+    [30, 46, 38, 52, 40, 34, 48].forEach((h, at) => box([shirt, hair, '#f4efe4', shelf][at % 4], 48 + at * 19, 60 - h, 15, h));
+    [44, 34, 50, 36, 46].forEach((h, at) => box([hair, '#f4efe4', shirt][at % 3], 60 + at * 19, 150 - h, 15, h));
+    box('#eef4f8', 500, 30, 110, 140);
+    box(shelf, 552, 30, 5, 140);
+    box(shelf, 500, 97, 110, 5);
+    c.fillStyle = light;
+    c.fillRect(0, 0, 640, 360);
+    const x = 320 + sway;
+    ellipse(hair, x, 150, 76, 92);
+    ellipse(shirt, x, 380, 150, 130);
+    box(skin, x - 24, 220, 48, 50);
+    ellipse(skin, x, 165, 60, 76);
+    ellipse(hair, x, 118, 66, 46, Math.PI, 0);
+    const blink = now % 4 < 0.15 ? 1 : 6;
+    ellipse('#2a2220', x - 22, 162, 6, blink);
+    ellipse('#2a2220', x + 22, 162, 6, blink);
+    ellipse('#a34c4c', x, 205, 18, name[0] === 'B' ? 4 + 5 * Math.abs(Math.sin(now * 6)) : 5, 0, name[0] === 'B' ? 2 * Math.PI : Math.PI);
+  };
+  setInterval(paint, 1000 / 15);
+  paint();
+  navigator.mediaDevices.getUserMedia = async (asked) => {
+    if (asked.video) return canvas.captureStream(15);
+    const context = new AudioContext();
+    const voice = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+    const hum = new OscillatorNode(context, { frequency: 220 });
+    hum.connect(new GainNode(context, { gain: name[0] === 'B' ? 0.4 : 0.0001 })).connect(voice);
+    hum.start();
+    return voice.stream;
+  };
+  navigator.mediaDevices.enumerateDevices = async () => [
+    ['videoinput', 'FaceTime HD Camera'], ['videoinput', 'Logitech StreamCam'], ['audioinput', 'MacBook Pro Microphone'],
+    ['audioinput', 'AirPods'], ['audiooutput', 'MacBook Pro Speakers'], ['audiooutput', 'AirPods'],
+  ].map(([kind, label]) => ({ kind, label, deviceId: label }));
+}
+
+/** Somebody who says no to the camera. Runs in the page. */
+function refuses() {
+  navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'));
+}
+
+const options = { before: sitter, viewport: desktop };
+const session = 'Systems, week 3';
+const lobbyAddress = (url) => `${url}/?${new URLSearchParams({ session, name: 'Ada Lovelace' })}`;
+
 try {
-  const session = 'Systems, week 3';
-  const lobby = await rig.open(t, 'chromium', `${rig.lyceum.url}/?session=${encodeURIComponent(session)}&name=Ada+Lovelace`, { viewport: desktop });
-  await until(() => lobby.$('.preview video'), 20_000, 'the preview');
+  const lobby = await rig.open(t, 'chromium', lobbyAddress(rig.lyceum.url), options);
+  await until(() => lobby.$('.preview video:not(.unlit)'), 20_000, 'the preview');
   await shoot(lobby, '1-lobby');
-  const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace', { viewport: desktop, query: { instructor: '1' } });
+  const refused = await rig.open(t, 'chromium', lobbyAddress(rig.lyceum.url), { ...options, before: refuses });
+  await untilWords(refused, '.notice', /is blocked/);
+  await shoot(refused, '1-refused');
+  await lobby.close();
+  await refused.close();
+
+  const line = await rig.line();
+  t.after(() => line.close());
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace', { ...options, url: line.url, query: { instructor: '1' } });
+  await shoot(ada, '2-alone');
   const guests = [];
-  for (const name of ['Bob Moore', 'Cleo', 'Dan Østergård']) guests.push(await joinPage(rig, t, 'chromium', session, name));
-  await expectPageFlow([ada, ...guests], 1);
-  await press(guests[1], 'camera');
-  await press(guests[2], 'mic');
-  await press(guests[0], 'hand');
-  await until(() => ada.$('.tile[data-user="u-Cleo"] .initials'), 20_000, 'a camera that is off');
-  await until(() => ada.$('.tile[data-user="u-Bob Moore"] .raised'), 20_000, 'a raised hand');
-  await shoot(ada, '2-call');
-  await press(guests[0], 'chat');
+  for (const name of ['Bob Moore', 'Cleo Marsh', 'Dan Østergård']) guests.push(await joinPage(rig, t, 'chromium', session, name, options));
+  const [bob, cleo, dan] = guests;
+  await until(() => ada.$(`${tileOf('Bob Moore')}.speaking`), 20_000, 'Bob speaks');
+  await press(dan, 'mic');
+  await press(cleo, 'hand');
+  await until(() => ada.$(`${tileOf('Cleo Marsh')} .raised`), 20_000, 'a raised hand');
+  await until(() => ada.$$eval('.tile video:not(.unlit)', (all) => all.length === 4), 20_000, 'four pictures');
+  await shoot(ada, '3-call');
+  await press(cleo, 'camera');
+  await until(() => ada.$(`${tileOf('Cleo Marsh')} .initials`), 20_000, 'a camera that is off');
+  await press(dan, 'leave');
+  await until(() => ada.$$eval('.tile', (all) => all.length === 3), 20_000, 'three tiles');
+  await shoot(ada, '3-three');
+  await press(bob, 'chat');
   for (const text of ['Could you repeat the part on pacing?', 'And where are the slides?']) {
-    await guests[0].type('.chat input', text);
-    await guests[0].keyboard.press('Enter');
+    await bob.type('.chat input', text);
+    await bob.keyboard.press('Enter');
   }
   await until(() => ada.$('[data-action="chat"] .badge'), 20_000, 'unread messages');
-  await press(guests[0], 'share');
-  await until(() => ada.$eval('[data-screen-of] video', (video) => video.videoWidth > 0), 20_000, 'a shared screen');
-  await shoot(ada, '3-screen');
+  await press(ada, 'settings');
+  await shoot(ada, '4-settings');
+  await press(bob, 'share');
+  await until(() => ada.$('[data-screen-of] video:not(.unlit)'), 20_000, 'a shared screen');
+  await press(ada, 'settings');
+  await shoot(ada, '5-screen');
+  await shoot(bob, '5-sharing');
   await press(ada, 'chat');
-  await shoot(ada, '4-chat');
+  await ada.type('.chat input', 'They are on the course page: https://example.org/systems/week-3/pacing-and-congestion-control');
+  await ada.keyboard.press('Enter');
+  await until(() => ada.$$eval('.chat li', (all) => all.length === 3), 20_000, 'three messages');
+  await shoot(ada, '6-chat');
   await press(ada, 'people');
-  await shoot(ada, '5-people');
+  await shoot(ada, '6-people');
+  await press(ada, 'people');
+  line.cut();
+  await untilWords(ada, '.overlay', /connection was lost|cannot be reached/);
+  await untilWords(bob, `${tileOf('Ada Lovelace')} .veil`, /Reconnecting/);
+  await shoot(ada, '7-reconnecting');
+  await press(bob, 'share');
+  await until(async () => !(await bob.$('.presenting')), 20_000, 'the screen is not shared any more');
+  await shoot(bob, '7-other-reconnecting');
+  line.mend();
+  await until(async () => !(await ada.$('.overlay')), 20_000, 'the call goes on');
   await press(ada, 'leave');
   await until(() => ada.$('.ended'), 20_000, 'the call ends');
-  await shoot(ada, '6-left');
+  await shoot(ada, '8-left');
+  const unreached = await rig.open(t, 'chromium', lobbyAddress(line.url), options);
+  await until(() => unreached.$('.preview video:not(.unlit)'), 20_000, 'the preview');
+  line.cut();
+  await press(unreached, 'join');
+  await untilWords(unreached, '.overlay', /cannot be reached/);
+  await shoot(unreached, '8-unreached');
 } finally {
   await Promise.allSettled(closing.map((fn) => fn()));
   await rig.close();

@@ -73,11 +73,13 @@ for (const transport of TRANSPORTS) {
       const guests = await Promise.all(Array.from({ length: 12 }, () => Client.connect(server, { transport })));
       t.after(() => guests.forEach((g) => g.close()));
       const since = watcher.mark();
+      const start = Date.now();
       await Promise.all(guests.map((g) => g.joinSession({ sessionId: watcher.sessionId, userId: unique('guest') })));
       await watcher.roster((r) => r.size === 13, { since });
       const times = watcher.log.slice(since).filter((e) => e.event === 'participants-update').map((e) => e.at);
-      const most = Math.floor((times.at(-1) - times[0]) / 100) + 2;
-      assert.ok(times.length <= most, `${times.length} updates in ${times.at(-1) - times[0]} ms`);
+      // From the first join on: one poll may bring several at once, so the times between arrivals say nothing.
+      const most = Math.floor((times.at(-1) - start) / 100) + 2;
+      assert.ok(times.length <= most, `${times.length} updates in ${times.at(-1) - start} ms`);
       await Promise.all(guests.map((g) => g.roster((r) => r.size === 13)));
     });
 

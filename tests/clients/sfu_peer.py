@@ -8,7 +8,7 @@ from typing import Any, Iterable
 
 import av
 import numpy
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 from person import Person
@@ -125,6 +125,13 @@ def rejection(section: str) -> str:
     return "".join(f"{line}\r\n" for line in lines)
 
 
+def with_candidates(sdp: str) -> str:
+    """Our candidates in every m-line: RFC 9143 wants them in the first of the BUNDLE group only, and aiortc in the last."""
+    candidates = "".join(re.findall(r"(?m)^a=(?:candidate:|end-of-candidates)[^\r\n]*\r\n", sdp))
+    session, *media = sections(sdp)
+    return session + "".join(m if "a=candidate:" in m or is_rejected(m) else m + candidates for m in media)
+
+
 def bundled(session: str, mids: Iterable[str]) -> str:
     """The session part with these mids in its BUNDLE group."""
     return re.sub(r"(?m)^a=group:BUNDLE[^\r\n]*", f"a=group:BUNDLE {' '.join(mids)}", session)
@@ -135,7 +142,9 @@ class SfuPeer:
 
     def __init__(self, person: Person):
         self.person = person
-        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # Its default policy has a transport for each kind and, taking an offer, closes the second under all but the first
+        # m-line of that kind: four m-lines in a first offer never connect.
+        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         # Received tracks, and what the server says of its tracks, both by mid.
         self.heard: dict[str, Heard] = {}
         self.described: dict[str, dict[str, Any]] = {}
@@ -187,7 +196,7 @@ class SfuPeer:
                 self._describe(message)
                 if kind == "answer":
                     if self.pc.signalingState == "have-local-offer":
-                        await self.pc.setRemoteDescription(RTCSessionDescription(message["answer"]["sdp"], "answer"))
+                        await self.pc.setRemoteDescription(RTCSessionDescription(with_candidates(message["answer"]["sdp"]), "answer"))
                         self._answered.set()
                     continue
                 if self.pc.signalingState != "stable":
@@ -225,7 +234,7 @@ class SfuPeer:
         aiortc knows neither rejected nor recycled m-lines, so it is shown one m-line for each mid that there ever was,
         the dead ones inactive; the answer is put together in the offer's order again.
         """
-        session, *offered = sections(sdp)
+        session, *offered = sections(with_candidates(sdp))
         live = {mid_of(section): section for section in offered if not is_rejected(section)}
         for mid in self._shown.keys() - live.keys():
             self._shown[mid] = re.sub(r"(?m)^a=(sendonly|recvonly|sendrecv)", "a=inactive", self._shown[mid])

@@ -17,11 +17,15 @@ export interface CallOptions {
   isInstructor: boolean;
   /** The seat's token from before a reload of the page. */
   resumeToken?: string;
+  /** The SDP origin of the server's end from before a reload. */
+  stale?: string;
 }
 
 export interface CallEvents {
   status(status: Status, code?: string): void;
   joined(seat: Joined): void;
+  /** The server's end of the media has this SDP origin: `CallOptions.stale` after a reload. */
+  origin(id: string): void;
   roster(participants: Participant[]): void;
   tracks(tracks: RemoteTrack[]): void;
   chat(message: ChatMessage): void;
@@ -204,8 +208,9 @@ export class Call {
     this.peer = new Peer(seat.iceServers, {
       send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => { if (!ack.ok) this.refused(ack.error, event); }),
       sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
+      origin: (id) => this.events.origin(id),
       remoteTracks: (tracks) => this.events.tracks(tracks),
-    }, seat.resumed);
+    }, seat.resumed ? this.options.stale ?? '' : '');
     for (const [source, { track, muted, paused }] of this.local) {
       if (paused) this.local.delete(source); // published anew when it is wanted
       else this.peer.publish(source, track, muted);

@@ -44,18 +44,26 @@ export async function listDevices(): Promise<Record<DeviceKind, Device[]>> {
   return { camera: of('camera'), microphone: of('microphone'), speaker: 'setSinkId' in HTMLMediaElement.prototype ? of('speaker') : [] };
 }
 
-/** `ideal`: a device that is not plugged in today must not keep anybody out. */
-const wanted = (id: string): MediaTrackConstraints => (id ? { deviceId: { ideal: id } } : {});
+/** The device that was chosen, or any if it is not plugged in today. Browsers do not always follow a mere `ideal` device. */
+async function openChosen(kind: 'audio' | 'video', id: string, wanted: MediaTrackConstraints): Promise<MediaStream> {
+  if (!id) return navigator.mediaDevices.getUserMedia({ [kind]: wanted });
+  try {
+    return await navigator.mediaDevices.getUserMedia({ [kind]: { ...wanted, deviceId: { exact: id } } });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'NotAllowedError') throw error;
+    return navigator.mediaDevices.getUserMedia({ [kind]: wanted });
+  }
+}
 
 export async function openMicrophone(id: string): Promise<MediaStreamTrack> {
-  const constraints = { audio: { ...wanted(id), echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
-  const stream = await open('Your microphone', () => navigator.mediaDevices.getUserMedia(constraints));
+  const wanted = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  const stream = await open('Your microphone', () => openChosen('audio', id, wanted));
   return first(stream.getAudioTracks(), 'Your microphone');
 }
 
 export async function openCamera(id: string): Promise<MediaStreamTrack> {
-  const constraints = { video: { ...wanted(id), width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } } };
-  const stream = await open('Your camera', () => navigator.mediaDevices.getUserMedia(constraints));
+  const wanted = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
+  const stream = await open('Your camera', () => openChosen('video', id, wanted));
   return first(stream.getVideoTracks(), 'Your camera');
 }
 

@@ -26,7 +26,7 @@ export function Video({ track, mirrored, label, children }: VideoProps) {
   return (
     <>
       {dark && children}
-      <video ref={element} class={`${mirrored ? 'mirrored' : ''} ${dark ? 'unlit' : ''}`} aria-label={label} autoplay playsInline muted
+      <video ref={element} class={`${mirrored ? 'mirrored' : ''} ${dark ? 'unlit' : ''}`} aria-label={label} tabIndex={-1} autoplay playsInline muted
         onLoadedData={() => setLit(track)} />
     </>
   );

@@ -29,8 +29,8 @@ export function PeoplePanel() {
               <span class="small-initials" aria-hidden="true">{initials(who.userName)}</span>
               <span class="grow">
                 {who.userName}{who.participantId === ownId.value ? ' (you)' : ''}
-                {who.isInstructor && <small> · instructor</small>}
-                {who.state === 'reconnecting' && <small> · reconnecting…</small>}
+                {who.isInstructor && <small>Instructor</small>}
+                {who.state === 'reconnecting' && <small>Reconnecting…</small>}
               </span>
               {who.handRaised && <span role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
               <span class={heard ? '' : 'muted'} role="img" aria-label={heard ? 'Microphone on' : 'Microphone off'}><Icon name={heard ? 'mic' : 'micOff'} /></span>

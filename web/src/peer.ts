@@ -13,31 +13,37 @@ export interface RemoteTrack {
 export interface PeerEvents {
   send(event: 'offer' | 'answer', body: Description): void;
   sendCandidate(candidate: RTCIceCandidate | null): void;
+  /** The server's end has this SDP origin. */
+  origin(id: string): void;
   remoteTracks(tracks: RemoteTrack[]): void;
 }
 
 interface Published {
   source: Source;
-  sender: RTCRtpSender;
+  transceiver: RTCRtpTransceiver;
   muted: boolean;
 }
+
+/** `<sess-id>` of `o=`: names one RTCPeerConnection. */
+const originOf = ({ sdp }: RTCSessionDescriptionInit): string => /^o=\S+ (\d+)/m.exec(sdp ?? '')?.[1] ?? '';
 
 export class Peer {
   private readonly pc: RTCPeerConnection;
   private readonly published = new Map<Source, Published>();
+  private readonly idle: RTCRtpTransceiver[] = []; // m-lines of ours that carry nothing just now
   private readonly hints = new Map<string, TrackHint>(); // mid → the track it carries to us
   private work: Promise<void> = Promise.resolve(); // descriptions are taken one after the other
   private lastAnswer = '';
   private closed = false;
 
   /**
-   * `ignoreOffers`: offers are ignored until our own first offer is answered. So it must be when a page that was reloaded takes
-   * up its seat: the server repeats an offer that was meant for the RTCPeerConnection that went with the old page.
+   * `stale`: the SDP origin of the server's peer that went with the page before a reload. When a page takes up its seat the
+   * server may repeat an offer that was meant for that one; offers of any other origin are for us.
    */
   constructor(
     iceServers: RTCIceServer[],
     private readonly events: PeerEvents,
-    private ignoreOffers: boolean,
+    private readonly stale: string,
   ) {
     this.pc = new RTCPeerConnection({ iceServers });
     this.pc.onnegotiationneeded = () => void this.offer();
@@ -52,9 +58,9 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       old.muted = muted;
-      void old.sender.replaceTrack(track);
+      void old.transceiver.sender.replaceTrack(track);
     } else {
-      this.published.set(source, { source, muted, sender: this.pc.addTrack(track, new MediaStream()) });
+      this.published.set(source, { source, muted, transceiver: this.lineFor(track) });
     }
   }
 
@@ -63,7 +69,7 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       old.muted = true;
-      void old.sender.replaceTrack(null);
+      void old.transceiver.sender.replaceTrack(null);
     }
   }
 
@@ -71,7 +77,8 @@ export class Peer {
     const old = this.published.get(source);
     if (old) {
       this.published.delete(source);
-      this.pc.removeTrack(old.sender);
+      this.pc.removeTrack(old.transceiver.sender);
+      this.idle.push(old.transceiver);
     }
   }
 
@@ -82,7 +89,7 @@ export class Peer {
 
   /** Offers although there is nothing to send: so a page that was reloaded takes its seat's media over from the old page. */
   hello(): void {
-    this.pc.addTransceiver('audio', { direction: 'recvonly' });
+    this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
   }
 
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
@@ -106,6 +113,19 @@ export class Peer {
     this.pc.close();
   }
 
+  /**
+   * An m-line that only sends. `addTrack` would send on an m-line on which somebody else's track comes to us: then one mid would
+   * stand for two tracks, and end with either.
+   */
+  private lineFor(track: MediaStreamTrack): RTCRtpTransceiver {
+    const at = this.idle.findIndex((one) => one.currentDirection !== 'stopped' && one.receiver.track.kind === track.kind);
+    const [idle] = at < 0 ? [] : this.idle.splice(at, 1);
+    if (!idle) return this.pc.addTransceiver(track, { direction: 'sendonly' });
+    idle.direction = 'sendonly';
+    void idle.sender.replaceTrack(track);
+    return idle;
+  }
+
   private async offer(): Promise<void> {
     try {
       await this.pc.setLocalDescription();
@@ -122,9 +142,10 @@ export class Peer {
       if (this.pc.signalingState !== 'have-local-offer' || answer.sdp === this.lastAnswer) return;
       await this.pc.setRemoteDescription(answer);
       this.lastAnswer = answer.sdp ?? '';
-      this.ignoreOffers = false;
+      this.events.origin(originOf(answer));
     } else if (offer) {
-      if (this.ignoreOffers) return;
+      if (this.stale && originOf(offer) === this.stale) return;
+      this.events.origin(originOf(offer));
       tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
       await this.pc.setRemoteDescription(offer); // rolls back our own
       await this.pc.setLocalDescription();
@@ -141,10 +162,7 @@ export class Peer {
   }
 
   private ownHints(): TrackHint[] {
-    return this.pc.getTransceivers().flatMap(({ mid, sender }) => {
-      const own = [...this.published.values()].find((one) => one.sender === sender);
-      return mid && own ? [{ mid, source: own.source, muted: own.muted }] : [];
-    });
+    return [...this.published.values()].flatMap(({ transceiver: { mid }, source, muted }) => (mid ? [{ mid, source, muted }] : []));
   }
 
   private received(): RemoteTrack[] {

@@ -86,10 +86,10 @@ interface ToolProps {
 
 function Tool({ action, icon, label, shortcut, pressed, off, badge, onClick }: ToolProps) {
   return (
-    <button class={`round ${off ? 'off' : ''} ${pressed ? 'pressed' : ''}`} data-action={action} aria-label={label}
+    <button class={`round ${off ? 'off' : ''} ${pressed ? 'pressed' : ''}`} data-action={action} aria-label={badge ? `${label}, ${badge} unread` : label}
       aria-pressed={pressed} aria-keyshortcuts={shortcut} title={shortcut ? `${label} (${shortcut.toUpperCase()})` : label} onClick={onClick}>
       <Icon name={icon} />
-      {badge ? <span class="badge" aria-label={`${badge} unread`}>{badge > 99 ? '99+' : badge}</span> : null}
+      {badge ? <span class="badge" aria-hidden="true">{badge > 99 ? '99+' : badge}</span> : null}
     </button>
   );
 }
@@ -98,7 +98,7 @@ function Bar() {
   const [mic, cam] = [microphoneOn.value, camera.value !== null];
   return (
     <nav class="bar" aria-label="Call controls">
-      <span class="session">{sessionId.value}</span>
+      <h1 class="session">{sessionId.value}</h1>
       <div class="tools">
         <Tool action="mic" icon={mic ? 'mic' : 'micOff'} off={!mic} shortcut="m" onClick={toggleMicrophone}
           label={mic ? 'Turn microphone off' : 'Turn microphone on'} />

@@ -186,7 +186,7 @@ export async function say(text: string): Promise<void> {
   await call?.say(text);
 }
 
-export function join(resumeToken?: string): void {
+export function join(before?: Seat): void {
   const [session, name] = [sessionId.value.trim(), userName.value.trim()];
   if (!session || !name || (status.value !== 'lobby' && status.value !== 'ended')) return;
   stored('localStorage', 'lyceum.name', name);
@@ -194,7 +194,7 @@ export function join(resumeToken?: string): void {
   history.replaceState(null, '', addressOf(session));
   messages.value = [];
   const options = { sessionId: session, userId, userName: name, isInstructor };
-  call = new Call(resumeToken ? { ...options, resumeToken } : options, {
+  call = new Call(before ? { ...options, resumeToken: before.resumeToken, stale: before.origin } : options, {
     status: (now, code) => {
       status.value = now;
       waitsBecause.value = code ? wordsFor(code) : '';
@@ -202,8 +202,9 @@ export function join(resumeToken?: string): void {
     },
     joined: (seat) => {
       ownId.value = seat.participantId;
-      remember(session, name, seat.resumeToken);
+      remember({ session, name, resumeToken: seat.resumeToken, origin: seatHere?.origin ?? before?.origin ?? '' });
     },
+    origin: (id) => { if (seatHere && seatHere.origin !== id) remember({ ...seatHere, origin: id }); },
     roster: (all) => {
       announceChange(all);
       participants.value = all;
@@ -243,6 +244,7 @@ export function leave(): void {
 function ended(code?: string): void {
   call = null;
   screenOff();
+  seatHere = null;
   stored('sessionStorage', 'lyceum.seat', null);
   participants.value = [];
   panel.value = 'none';
@@ -257,19 +259,29 @@ function addressOf(session: string): string {
 }
 
 /** A tab that was in a call when it was reloaded goes back to its seat. */
-function remember(session: string, name: string, resumeToken: string): void {
-  stored('sessionStorage', 'lyceum.seat', JSON.stringify({ session, name, resumeToken }));
+interface Seat {
+  session: string;
+  name: string;
+  resumeToken: string;
+  origin: string;
+}
+
+let seatHere: Seat | null = null;
+
+function remember(seat: Seat): void {
+  seatHere = seat;
+  stored('sessionStorage', 'lyceum.seat', JSON.stringify(seat));
 }
 
 /** Goes back to the seat that this tab had before it was reloaded. Cameras need not be open for it. */
 export function rejoin(): void {
   const text = stored('sessionStorage', 'lyceum.seat');
   if (!text) return;
-  const seat = JSON.parse(text) as { session: string; name: string; resumeToken: string };
+  const seat = JSON.parse(text) as Seat;
   if (query.get('session') && query.get('session') !== seat.session) return;
   sessionId.value = seat.session;
   userName.value = seat.name;
-  join(seat.resumeToken);
+  join(seat);
 }
 
 /** The page comes back to light: from the background, from a network that was gone, from a closed lid. */

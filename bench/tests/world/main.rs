@@ -228,7 +228,7 @@ impl World {
                         tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
                     Request::Offer { peer, sdp, tracks: tracks.collect(), saw_ours: true }
                 }
-                Signal::Answer { sdp } => Request::Answer { peer, sdp },
+                Signal::Answer { sdp } => Request::Answer { peer, sdp, tracks: Vec::new() },
             };
             self.network.deliver_at(Thing::Request(request), now + SIGNALING_DELAY);
         }

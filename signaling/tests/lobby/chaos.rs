@@ -13,23 +13,9 @@ use crate::world::*;
 enum Step {
     Connect,
     Drop(usize, bool),
-    Join {
-        socket: usize,
-        session: u8,
-        user: u8,
-        media: u8,
-        resume: bool,
-    },
-    Send {
-        socket: usize,
-        name: &'static str,
-        payload: Value,
-        ack: bool,
-    },
-    Sfu {
-        peer: u64,
-        what: u8,
-    },
+    Join { socket: usize, session: u8, user: u8, media: u8, resume: bool },
+    Send { socket: usize, name: &'static str, payload: Value, ack: bool },
+    Sfu { peer: u64, what: u8 },
     Wait(u64),
 }
 
@@ -39,14 +25,7 @@ fn garbage() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from),
-        prop_oneof![
-            "sfu",
-            "u[0-3]",
-            "s[0-1]",
-            "tr_000000000000000[0-3]",
-            "camera"
-        ]
-        .prop_map(Value::from),
+        prop_oneof!["sfu", "u[0-3]", "s[0-1]", "tr_000000000000000[0-3]", "camera"].prop_map(Value::from),
     ];
     let key = prop_oneof![
         "sessionId",
@@ -84,9 +63,8 @@ fn payload() -> impl Strategy<Value = Value> {
         Just(json!({ "targetUserId": "sfu", "offer": "o", "answer": "a", "candidate": null })),
         (0u8..4).prop_map(|u| json!({ "targetUserId": format!("u{u}"), "offer": 1 })),
         Just(json!({ "message": "hi", "clientId": 1, "raised": true, "emoji": "x" })),
-        (0u64..4, any::<bool>()).prop_map(
-            |(t, f)| json!({ "trackId": TrackId(t).to_string(), "muted": f, "raised": f })
-        ),
+        (0u64..4, any::<bool>())
+            .prop_map(|(t, f)| json!({ "trackId": TrackId(t).to_string(), "muted": f, "raised": f })),
         (0u8..3).prop_map(|s| json!({ "sessionId": format!("s{s}") })),
     ];
     prop_oneof![3 => whole, 1 => garbage()]
@@ -109,23 +87,14 @@ fn step() -> impl Strategy<Value = Step> {
         "nonsense",
         "",
     ]);
-    let join = (socket.clone(), 0u8..2, 0u8..4, 0u8..3, any::<bool>()).prop_map(
-        |(socket, session, user, media, resume)| Step::Join {
-            socket,
-            session,
-            user,
-            media,
-            resume,
-        },
-    );
-    let send = (socket.clone(), name, payload(), any::<bool>()).prop_map(
-        |(socket, name, payload, ack)| Step::Send {
-            socket,
-            name,
-            payload,
-            ack,
-        },
-    );
+    let join = (socket.clone(), 0u8..2, 0u8..4, 0u8..3, any::<bool>())
+        .prop_map(|(socket, session, user, media, resume)| Step::Join { socket, session, user, media, resume });
+    let send = (socket.clone(), name, payload(), any::<bool>()).prop_map(|(socket, name, payload, ack)| Step::Send {
+        socket,
+        name,
+        payload,
+        ack,
+    });
     prop_oneof![
         1 => Just(Step::Connect),
         1 => (socket, any::<bool>()).prop_map(|(s, clean)| Step::Drop(s, clean)),
@@ -170,19 +139,8 @@ impl Chaos {
                 self.w.handle(Input::Disconnected { socket, clean });
                 self.gone(socket);
             }
-            Step::Join {
-                socket,
-                session,
-                user,
-                media,
-                resume,
-            } => self.join(socket, session, user, media, resume),
-            Step::Send {
-                socket,
-                name,
-                payload,
-                ack,
-            } => {
+            Step::Join { socket, session, user, media, resume } => self.join(socket, session, user, media, resume),
+            Step::Send { socket, name, payload, ack } => {
                 let socket = self.socket(socket);
                 // Whoever leaves waits for the ack, so that the test knows.
                 if !ack && name != "leave-session" {
@@ -190,8 +148,7 @@ impl Chaos {
                 }
                 let ack = self.w.post(socket, name, payload);
                 self.posted.push(ack);
-                let left =
-                    name == "leave-session" && self.w.ack(ack).is_some_and(|a| a["ok"] == true);
+                let left = name == "leave-session" && self.w.ack(ack).is_some_and(|a| a["ok"] == true);
                 if left {
                     self.read_mail();
                     assert!(self.beliefs.remove(&socket).is_some(), "only members leave");
@@ -208,11 +165,7 @@ impl Chaos {
         let mut payload = json!({ "sessionId": session, "userId": user });
         payload["media"] = [Value::Null, json!("sfu"), json!("mesh")][usize::from(media)].clone();
         if resume {
-            payload["resumeToken"] = self
-                .tokens
-                .get(&(session.clone(), user.clone()))
-                .cloned()
-                .unwrap_or_default();
+            payload["resumeToken"] = self.tokens.get(&(session.clone(), user.clone())).cloned().unwrap_or_default();
         }
         // What came before belongs to what it believed before.
         self.read_mail();
@@ -222,22 +175,11 @@ impl Chaos {
         if ack["ok"] != true {
             return;
         }
-        self.tokens
-            .insert((session.clone(), user.clone()), ack["resumeToken"].clone());
+        self.tokens.insert((session.clone(), user.clone()), ack["resumeToken"].clone());
         let ids = ack["participants"].as_array().unwrap().iter();
-        let people = ids
-            .map(|p| p["participantId"].as_str().unwrap().to_owned())
-            .collect();
+        let people = ids.map(|p| p["participantId"].as_str().unwrap().to_owned()).collect();
         let me = ack["participantId"].as_str().unwrap().to_owned();
-        self.beliefs.insert(
-            socket,
-            Belief {
-                me,
-                session,
-                user,
-                people,
-            },
-        );
+        self.beliefs.insert(socket, Belief { me, session, user, people });
     }
 
     fn sfu(&mut self, peer: PeerId, what: u8) {
@@ -247,15 +189,9 @@ impl Chaos {
             1 => answered(peer, "a"),
             2 => published(peer, track.0),
             3 => sfu::Event::TrackUnpublished { peer, track },
-            4 => sfu::Event::Closed {
-                peer,
-                reason: CloseReason::Internal,
-            },
+            4 => sfu::Event::Closed { peer, reason: CloseReason::Internal },
             5 => sfu::Event::ConsentLost { peer },
-            6 => sfu::Event::Speakers {
-                room: sfu::RoomId(peer.0),
-                speakers: vec![(peer, 1)],
-            },
+            6 => sfu::Event::Speakers { room: sfu::RoomId(peer.0), speakers: vec![(peer, 1)] },
             _ => sfu::Event::Refused {
                 peer,
                 description: sfu::Description::Offer,
@@ -278,10 +214,7 @@ impl Chaos {
                 let Some(belief) = self.beliefs.get_mut(&socket) else {
                     continue;
                 };
-                let who = payload["participantId"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned();
+                let who = payload["participantId"].as_str().unwrap_or_default().to_owned();
                 match event {
                     "user-joined" => assert!(belief.people.insert(who), "joined twice"),
                     "user-left" => {
@@ -304,9 +237,7 @@ impl Chaos {
             let ack = self.w.granted(*socket, "join-session", again);
             assert_eq!(ack["participantId"], belief.me.as_str());
             let list = ack["participants"].as_array().unwrap().iter();
-            let truth: BTreeSet<String> = list
-                .map(|p| p["participantId"].as_str().unwrap().to_owned())
-                .collect();
+            let truth: BTreeSet<String> = list.map(|p| p["participantId"].as_str().unwrap().to_owned()).collect();
             assert_eq!(truth, belief.people);
         }
         assert!(self.w.lobby.gauges().participants >= self.beliefs.len());

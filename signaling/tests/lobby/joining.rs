@@ -16,15 +16,9 @@ fn the_ack_has_all_that_a_client_needs() {
     assert_eq!(ack["role"], "instructor");
     assert_eq!(ack["resumed"], false);
     assert_eq!(ack["iceServers"], json!([{ "urls": "stun:x" }]));
-    assert_eq!(
-        ack["permissions"]["publish"],
-        json!(["camera", "microphone", "screen", "screen-audio"])
-    );
+    assert_eq!(ack["permissions"]["publish"], json!(["camera", "microphone", "screen", "screen-audio"]));
     assert_eq!(ack["permissions"]["moderate"], true);
-    assert_eq!(
-        users(ack["participants"].as_array().unwrap()),
-        ["ann", "bob"]
-    );
+    assert_eq!(users(ack["participants"].as_array().unwrap()), ["ann", "bob"]);
     assert!(ack["meetingId"].as_str().unwrap().starts_with("mtg_"));
     assert!(ack["participantId"].as_str().unwrap().starts_with("p_"));
     // 22 characters of 6 bits are 132 bits.
@@ -46,13 +40,10 @@ fn the_others_hear_of_a_join_and_all_get_the_roster() {
     let (bob, ack) = w.join_with("math", "bob", json!({}));
     let mail = w.mail(ann);
     assert_eq!(names(&mail), ["user-joined", "participants-update"]);
-    let joined = json!({ "userId": "bob", "userName": "BOB", "isInstructor": false, "participantId": ack["participantId"] });
+    let joined =
+        json!({ "userId": "bob", "userName": "BOB", "isInstructor": false, "participantId": ack["participantId"] });
     assert_eq!(mail[0].1, joined);
-    assert_eq!(
-        names(&w.mail(bob)),
-        ["participants-update"],
-        "not of itself"
-    );
+    assert_eq!(names(&w.mail(bob)), ["participants-update"], "not of itself");
 }
 
 #[test]
@@ -62,11 +53,7 @@ fn rosters_are_coalesced() {
     for user in ["b", "c", "d"] {
         w.join("math", user);
     }
-    assert_eq!(
-        w.got(ann, "participants-update").len(),
-        1,
-        "the first at once, the rest wait"
-    );
+    assert_eq!(w.got(ann, "participants-update").len(), 1, "the first at once, the rest wait");
     w.wait(100);
     assert_eq!(users(&w.roster(ann)), ["ann", "b", "c", "d"]);
     w.wait(10_000);
@@ -84,18 +71,11 @@ fn large_rooms_get_whole_rosters_each_second_and_lines_meanwhile() {
     w.wait(5_000);
     w.mail(ann);
     w.granted(bob, "raise-hand", json!({ "raised": true }));
-    assert_eq!(
-        w.got(ann, "participants-update").len(),
-        1,
-        "long quiet: the whole roster at once"
-    );
+    assert_eq!(w.got(ann, "participants-update").len(), 1, "long quiet: the whole roster at once");
     w.granted(bob, "raise-hand", json!({ "raised": false }));
     w.wait(100);
     let line = w.one(ann, "participant-updated");
-    assert_eq!(
-        (&line["userId"], &line["handRaised"]),
-        (&json!("bob"), &json!(false))
-    );
+    assert_eq!((&line["userId"], &line["handRaised"]), (&json!("bob"), &json!(false)));
     w.wait(1_000);
     assert_eq!(w.got(ann, "participants-update").len(), 1);
 }
@@ -111,22 +91,12 @@ fn leaving_tells_the_others_and_ends_an_empty_meeting() {
     w.wait(100);
     assert_eq!(users(&w.roster(ann)), ["ann"]);
     w.bye(ann);
-    assert_eq!(
-        (
-            w.lobby.gauges().rooms,
-            w.lobby.gauges().participants,
-            w.lobby.gauges().sockets
-        ),
-        (0, 0, 1)
-    );
+    assert_eq!((w.lobby.gauges().rooms, w.lobby.gauges().participants, w.lobby.gauges().sockets), (0, 0, 1));
     assert_eq!(w.lobby.deadline(), None, "an empty lobby waits for nothing");
     let (_, second) = w.join_with("math", "ann", json!({}));
     assert_ne!(first["meetingId"], second["meetingId"]);
     // The one who left is not in the new meeting.
-    assert_eq!(
-        w.refused(bob, "leave-session", json!({})),
-        "session/not_joined"
-    );
+    assert_eq!(w.refused(bob, "leave-session", json!({})), "session/not_joined");
 }
 
 #[test]
@@ -138,26 +108,11 @@ fn one_socket_is_in_one_session() {
     let again = w.rejoin(bob, "math", "bob", json!({}));
     assert_eq!(again["participantId"], first["participantId"]);
     assert_eq!(again["resumeToken"], first["resumeToken"]);
-    assert_eq!(
-        w.got(ann, "user-joined"),
-        Vec::<Value>::new(),
-        "the same again changes nothing"
-    );
+    assert_eq!(w.got(ann, "user-joined"), Vec::<Value>::new(), "the same again changes nothing");
     w.rejoin(bob, "art", "bob", json!({}));
     assert_eq!(w.one(ann, "user-left")["reason"], "left");
-    assert_eq!(
-        w.refused(
-            bob,
-            "chat-message",
-            json!({ "sessionId": "math", "message": "hi" })
-        ),
-        "session/not_joined"
-    );
-    w.granted(
-        bob,
-        "chat-message",
-        json!({ "sessionId": "art", "message": "hi" }),
-    );
+    assert_eq!(w.refused(bob, "chat-message", json!({ "sessionId": "math", "message": "hi" })), "session/not_joined");
+    w.granted(bob, "chat-message", json!({ "sessionId": "art", "message": "hi" }));
     // Another user on the same socket: the first one leaves.
     let carl = w.join("art", "carl");
     w.mail(carl);
@@ -169,33 +124,16 @@ fn one_socket_is_in_one_session() {
 fn a_refused_join_leaves_things_as_they_were() {
     let mut w = world();
     let ann = w.join("math", "ann");
-    assert_eq!(
-        w.refused(
-            ann,
-            "join-session",
-            json!({ "sessionId": "art", "userId": "sfu" })
-        ),
-        "request/invalid"
-    );
+    assert_eq!(w.refused(ann, "join-session", json!({ "sessionId": "art", "userId": "sfu" })), "request/invalid");
     w.granted(ann, "chat-message", json!({ "message": "still here" }));
 }
 
 #[test]
 fn names_are_trimmed_numbers_are_strings_and_bad_ones_refused() {
     let mut w = world();
-    let (_, ack) = w.join_with(
-        "x",
-        "y",
-        json!({ "sessionId": 17, "userId": "  4 ", "userName": null }),
-    );
-    assert_eq!(
-        (&ack["sessionId"], &ack["userId"]),
-        (&json!("17"), &json!("4"))
-    );
-    assert_eq!(
-        ack["participants"][0]["userName"], "4",
-        "nameless people are called by their id"
-    );
+    let (_, ack) = w.join_with("x", "y", json!({ "sessionId": 17, "userId": "  4 ", "userName": null }));
+    assert_eq!((&ack["sessionId"], &ack["userId"]), (&json!("17"), &json!("4")));
+    assert_eq!(ack["participants"][0]["userName"], "4", "nameless people are called by their id");
     let socket = w.connect();
     let exact = "é".repeat(NAME_CHARS_MAX);
     w.rejoin(socket, &exact, &exact, json!({}));
@@ -219,11 +157,7 @@ fn names_are_trimmed_numbers_are_strings_and_bad_ones_refused() {
         Value::Null,
     ] {
         w.wait(1_000);
-        assert_eq!(
-            w.refused(socket, "join-session", bad.clone()),
-            "request/invalid",
-            "{bad}"
-        );
+        assert_eq!(w.refused(socket, "join-session", bad.clone()), "request/invalid", "{bad}");
     }
 }
 
@@ -234,34 +168,18 @@ fn early_events_wait_for_the_join_and_follow_its_ack_in_order() {
     let bob = w.connect();
     let first = w.post(bob, "chat-message", json!({ "message": "one" }));
     w.say(bob, "chat-message", json!({ "message": "two" }));
-    let other = w.post(
-        bob,
-        "reaction",
-        json!({ "sessionId": "art", "emoji": "👍" }),
-    );
+    let other = w.post(bob, "reaction", json!({ "sessionId": "art", "emoji": "👍" }));
     assert_eq!(w.ack(first), None);
     w.wait(1_900);
     w.mail(ann);
     w.rejoin(bob, "math", "bob", json!({}));
     assert_eq!(w.ack(first).unwrap()["ok"], true);
-    assert_eq!(
-        code(&w.ack(other).unwrap()),
-        "session/not_joined",
-        "it was meant for another session"
-    );
+    assert_eq!(code(&w.ack(other).unwrap()), "session/not_joined", "it was meant for another session");
     let mail = w.mail(ann);
-    let said: Vec<_> = mail
-        .iter()
-        .filter(|(n, _)| *n == "chat-message")
-        .map(|(_, p)| p["message"].clone())
-        .collect();
+    let said: Vec<_> = mail.iter().filter(|(n, _)| *n == "chat-message").map(|(_, p)| p["message"].clone()).collect();
     assert_eq!(said, ["one", "two"]);
     w.wait(10_000);
-    assert_eq!(
-        w.got(bob, "session-error"),
-        Vec::<Value>::new(),
-        "they do not expire as well"
-    );
+    assert_eq!(w.got(bob, "session-error"), Vec::<Value>::new(), "they do not expire as well");
 }
 
 #[test]
@@ -278,10 +196,7 @@ fn early_events_expire_each_after_its_own_wait() {
     assert_eq!(w.mail(bob), []);
     w.wait(1_000);
     let error = w.one(bob, "session-error");
-    assert_eq!(
-        (&error["code"], &error["event"]),
-        (&json!("session/not_joined"), &json!("reaction"))
-    );
+    assert_eq!((&error["code"], &error["event"]), (&json!("session/not_joined"), &json!("reaction")));
 }
 
 #[test]
@@ -292,32 +207,15 @@ fn what_waits_is_bounded_in_count_and_bytes() {
         w.post(bob, "reaction", json!({ "emoji": "👍" }));
     }
     assert!(w.acks.is_empty());
-    assert_eq!(
-        w.refused(bob, "reaction", json!({ "emoji": "👍" })),
-        "session/not_joined"
-    );
+    assert_eq!(w.refused(bob, "reaction", json!({ "emoji": "👍" })), "session/not_joined");
     let carl = w.connect();
-    w.post(
-        carl,
-        "offer",
-        json!({ "offer": "x".repeat(EARLY_BYTES_MAX - 100) }),
-    );
-    assert_eq!(
-        w.refused(carl, "offer", json!({ "offer": "x".repeat(200) })),
-        "session/not_joined"
-    );
+    w.post(carl, "offer", json!({ "offer": "x".repeat(EARLY_BYTES_MAX - 100) }));
+    assert_eq!(w.refused(carl, "offer", json!({ "offer": "x".repeat(200) })), "session/not_joined");
     // A leave waits for nothing: replayed behind the join it would undo it.
     let dave = w.connect();
-    assert_eq!(
-        w.refused(dave, "leave-session", json!({})),
-        "session/not_joined"
-    );
+    assert_eq!(w.refused(dave, "leave-session", json!({})), "session/not_joined");
     w.drop(bob);
-    assert_eq!(
-        w.acks.len(),
-        EARLY_EVENTS_MAX + 3,
-        "all that waited is answered in the end"
-    );
+    assert_eq!(w.acks.len(), EARLY_EVENTS_MAX + 3, "all that waited is answered in the end");
 }
 
 #[test]
@@ -326,10 +224,7 @@ fn unknown_events_and_shapes_are_answered() {
     let ann = w.join("math", "ann");
     assert_eq!(w.refused(ann, "dance", json!({})), "request/invalid");
     assert_eq!(w.refused(ann, "offer", json!([1])), "request/invalid");
-    assert_eq!(
-        w.refused(ann, "moderate", json!({ "action": "end" })),
-        "session/forbidden"
-    );
+    assert_eq!(w.refused(ann, "moderate", json!({ "action": "end" })), "session/forbidden");
     w.mail(ann);
     w.say(ann, &"x".repeat(10_000), Value::Null);
     let error = w.one(ann, "session-error");
@@ -341,8 +236,5 @@ fn unknown_events_and_shapes_are_answered() {
 fn codes_are_distinct_words() {
     let words: std::collections::BTreeSet<_> = ErrorCode::ALL.iter().map(|c| c.as_str()).collect();
     assert_eq!(words.len(), ErrorCode::ALL.len());
-    assert_eq!(
-        ErrorCode::from(sfu::Refusal::NotPermitted).as_str(),
-        "media/not_permitted"
-    );
+    assert_eq!(ErrorCode::from(sfu::Refusal::NotPermitted).as_str(), "media/not_permitted");
 }

@@ -20,28 +20,15 @@ fn the_relay_changes_nothing_but_the_sender() {
     let mut expected = payload;
     expected["userId"] = json!("ann");
     assert_eq!(w.mail(bob), [("offer", expected)]);
-    w.granted(
-        bob,
-        "ice-candidate",
-        json!({ "targetUserId": "ann", "candidate": { "candidate": "c" } }),
-    );
+    w.granted(bob, "ice-candidate", json!({ "targetUserId": "ann", "candidate": { "candidate": "c" } }));
     assert_eq!(w.one(ann, "ice-candidate")["sessionId"], "math");
     // Only to members, only to others, only to those who are there.
     for target in ["eve", "nobody", "ann"] {
-        assert_eq!(
-            w.refused(ann, "offer", json!({ "targetUserId": target, "offer": 1 })),
-            "session/unknown_target"
-        );
+        assert_eq!(w.refused(ann, "offer", json!({ "targetUserId": target, "offer": 1 })), "session/unknown_target");
     }
-    assert_eq!(
-        w.refused(ann, "offer", json!({ "offer": 1 })),
-        "request/invalid"
-    );
+    assert_eq!(w.refused(ann, "offer", json!({ "offer": 1 })), "request/invalid");
     w.drop(bob);
-    assert_eq!(
-        w.refused(ann, "offer", json!({ "targetUserId": "bob", "offer": 1 })),
-        "session/unknown_target"
-    );
+    assert_eq!(w.refused(ann, "offer", json!({ "targetUserId": "bob", "offer": 1 })), "session/unknown_target");
     assert_eq!(w.got(eve, "offer"), Vec::<Value>::new());
     assert!(w.requests().is_empty(), "the SFU has no part in it");
 }
@@ -49,20 +36,8 @@ fn the_relay_changes_nothing_but_the_sender() {
 #[test]
 fn media_sfu_at_the_join_makes_a_peer_that_may_offer_first() {
     let mut w = world();
-    let (_, ack) = w.join_with(
-        "math",
-        "ann",
-        json!({ "media": "sfu", "autoSubscribe": false }),
-    );
-    let [
-        Request::Join {
-            participant,
-            auto_subscribe: false,
-            offer_first: true,
-            ..
-        },
-    ] = &w.requests()[..]
-    else {
+    let (_, ack) = w.join_with("math", "ann", json!({ "media": "sfu", "autoSubscribe": false }));
+    let [Request::Join { participant, auto_subscribe: false, offer_first: true, .. }] = &w.requests()[..] else {
         panic!("one join")
     };
     assert_eq!(**participant, *ack["participantId"].as_str().unwrap());
@@ -77,37 +52,16 @@ fn the_first_offer_to_sfu_makes_a_peer() {
     w.granted(ann, "offer", offer);
     let requests = w.requests();
     let [
-        Request::Join {
-            peer,
-            offer_first: false,
-            auto_subscribe: true,
-            ..
-        },
-        Request::Offer {
-            peer: same,
-            sdp,
-            tracks,
-            saw_ours: false,
-        },
+        Request::Join { peer, offer_first: false, auto_subscribe: true, .. },
+        Request::Offer { peer: same, sdp, tracks, saw_ours: false },
     ] = &requests[..]
     else {
         panic!("{requests:?}")
     };
     assert_eq!((peer, sdp.as_str()), (same, "v=0"));
-    assert_eq!(
-        *tracks,
-        [TrackHint {
-            mid: "1".into(),
-            source: Source::Screen,
-            muted: true
-        }]
-    );
+    assert_eq!(*tracks, [TrackHint { mid: "1".into(), source: Source::Screen, muted: true }]);
     // A plain string is taken as well.
-    w.granted(
-        ann,
-        "offer",
-        json!({ "targetUserId": "sfu", "offer": "v=1" }),
-    );
+    w.granted(ann, "offer", json!({ "targetUserId": "sfu", "offer": "v=1" }));
     assert!(matches!(&w.requests()[..], [Request::Offer { sdp, .. }] if sdp == "v=1"));
 }
 
@@ -119,17 +73,9 @@ fn answers_and_offers_of_the_sfu_reach_their_client_only() {
     w.mail(ann);
     w.mail(bob);
     let participant = ack["participantId"].as_str().unwrap();
-    let line = TrackLine {
-        mid: "3".into(),
-        track: TrackId(9),
-        participant: participant.into(),
-        source: Source::Camera,
-    };
-    w.sfu(sfu::Event::Offer {
-        peer,
-        sdp: "o".into(),
-        tracks: vec![line],
-    });
+    let line =
+        TrackLine { mid: "3".into(), track: TrackId(9), participant: participant.into(), source: Source::Camera };
+    w.sfu(sfu::Event::Offer { peer, sdp: "o".into(), tracks: vec![line] });
     let expected = json!({
         "sessionId": "math", "userId": "sfu", "targetUserId": "ann", "offer": { "type": "offer", "sdp": "o" },
         "tracks": [{ "mid": "3", "trackId": "tr_0000000000000009", "participantId": participant, "source": "camera" }],
@@ -138,10 +84,7 @@ fn answers_and_offers_of_the_sfu_reach_their_client_only() {
     w.granted(ann, "answer", to_sfu("answer", "a"));
     assert!(matches!(&w.requests()[..], [Request::Answer { sdp, .. }] if sdp == "a"));
     w.sfu(answered(peer, "b"));
-    assert_eq!(
-        w.one(ann, "answer")["answer"],
-        json!({ "type": "answer", "sdp": "b" })
-    );
+    assert_eq!(w.one(ann, "answer")["answer"], json!({ "type": "answer", "sdp": "b" }));
     assert_eq!(w.mail(bob), []);
 }
 
@@ -152,22 +95,13 @@ fn when_offers_cross_the_sfu_learns_whether_ours_was_seen() {
     // Ours was delivered: it stands.
     w.sfu(offered(peer, "o1"));
     w.granted(ann, "offer", to_sfu("offer", "c1"));
-    assert!(matches!(
-        w.requests()[..],
-        [Request::Offer { saw_ours: true, .. }]
-    ));
+    assert!(matches!(w.requests()[..], [Request::Offer { saw_ours: true, .. }]));
     w.granted(ann, "answer", to_sfu("answer", "a1"));
     w.requests();
     w.mail(ann);
     // Ours comes after the client's was taken: it is held, and gone when the SFU answers.
     w.granted(ann, "offer", to_sfu("offer", "c2"));
-    assert!(matches!(
-        w.requests()[..],
-        [Request::Offer {
-            saw_ours: false,
-            ..
-        }]
-    ));
+    assert!(matches!(w.requests()[..], [Request::Offer { saw_ours: false, .. }]));
     w.sfu(offered(peer, "o2"));
     assert_eq!(w.mail(ann), []);
     w.sfu(answered(peer, "a2"));
@@ -205,41 +139,22 @@ fn descriptions_and_candidates_are_checked() {
         bad["targetUserId"] = json!("sfu");
         assert_eq!(w.refused(ann, "offer", bad), "media/invalid_sdp");
     }
-    for bad in [
-        json!(1),
-        json!([{ "mid": "0" }]),
-        json!([{ "source": "camera" }]),
-        json!([{ "mid": "0", "source": "tv" }]),
-    ] {
+    for bad in
+        [json!(1), json!([{ "mid": "0" }]), json!([{ "source": "camera" }]), json!([{ "mid": "0", "source": "tv" }])]
+    {
         let mut offer = to_sfu("offer", "x");
         offer["tracks"] = bad;
         assert_eq!(w.refused(ann, "offer", offer), "request/invalid");
     }
-    for good in [
-        json!(null),
-        json!({}),
-        json!({ "candidate": "" }),
-        json!({ "candidate": "candidate:1 …", "sdpMid": "0" }),
-    ] {
-        w.granted(
-            ann,
-            "ice-candidate",
-            json!({ "targetUserId": "sfu", "candidate": good }),
-        );
+    for good in
+        [json!(null), json!({}), json!({ "candidate": "" }), json!({ "candidate": "candidate:1 …", "sdpMid": "0" })]
+    {
+        w.granted(ann, "ice-candidate", json!({ "targetUserId": "sfu", "candidate": good }));
     }
     w.granted(ann, "ice-candidate", json!({ "targetUserId": "sfu" }));
-    for bad in [
-        json!(1),
-        json!([]),
-        json!({ "candidate": 1 }),
-        json!({ "candidate": "x".repeat(2048) }),
-    ] {
+    for bad in [json!(1), json!([]), json!({ "candidate": 1 }), json!({ "candidate": "x".repeat(2048) })] {
         assert_eq!(
-            w.refused(
-                ann,
-                "ice-candidate",
-                json!({ "targetUserId": "sfu", "candidate": bad })
-            ),
+            w.refused(ann, "ice-candidate", json!({ "targetUserId": "sfu", "candidate": bad })),
             "request/invalid"
         );
     }
@@ -252,16 +167,10 @@ fn a_closed_peer_is_forgotten_and_the_next_offer_makes_a_new_one() {
     let (ann, _, peer) = w.join_sfu("math", "ann");
     w.sfu(published(peer, 1));
     w.mail(ann);
-    w.sfu(sfu::Event::Closed {
-        peer,
-        reason: CloseReason::Dtls,
-    });
+    w.sfu(sfu::Event::Closed { peer, reason: CloseReason::Dtls });
     let mail = w.mail(ann);
     assert_eq!(mail[0].1["code"], "media/new_peer_required");
-    assert_eq!(
-        w.refused(ann, "answer", to_sfu("answer", "x")),
-        "media/new_peer_required"
-    );
+    assert_eq!(w.refused(ann, "answer", to_sfu("answer", "x")), "media/new_peer_required");
     w.sfu(answered(peer, "late"));
     w.wait(100);
     assert_eq!(w.roster(ann)[0]["tracks"], json!([]));
@@ -290,10 +199,7 @@ fn lost_consent_restarts_ice_while_the_socket_lives_but_not_too_often() {
     w.sfu(sfu::Event::ConsentLost { peer });
     assert!(w.requests().is_empty(), "nobody is there to answer");
     w.join_with("math", "ann", json!({ "resumeToken": ack["resumeToken"] }));
-    assert!(
-        matches!(w.requests()[..], [Request::RestartIce { .. }]),
-        "as soon as somebody is"
-    );
+    assert!(matches!(w.requests()[..], [Request::RestartIce { .. }]), "as soon as somebody is");
 }
 
 #[test]
@@ -309,69 +215,26 @@ fn tracks_are_in_the_roster_and_their_owner_mutes_them() {
     let id = "tr_0000000000000001";
     w.granted(ann, "track-update", json!({ "trackId": id, "muted": true }));
     w.granted(ann, "track-update", json!({ "trackId": id, "muted": true }));
-    assert!(
-        matches!(
-            w.requests()[..],
-            [Request::Mute {
-                track: TrackId(1),
-                muted: true,
-                ..
-            }]
-        ),
-        "told once"
-    );
+    assert!(matches!(w.requests()[..], [Request::Mute { track: TrackId(1), muted: true, .. }]), "told once");
     w.wait(100);
     assert_eq!(w.roster(bob)[0]["tracks"][0]["muted"], true);
-    assert_eq!(
-        w.refused(
-            bob,
-            "track-update",
-            json!({ "trackId": id, "muted": false })
-        ),
-        "media/not_permitted"
-    );
-    assert_eq!(
-        w.refused(ann, "track-update", json!({ "trackId": id })),
-        "request/invalid"
-    );
-    assert_eq!(
-        w.refused(
-            ann,
-            "track-update",
-            json!({ "trackId": "tr_1", "muted": true })
-        ),
-        "request/invalid"
-    );
-    let subscription =
-        json!({ "trackId": id, "enabled": false, "width": 320, "height": 180.5, "priority": 1 });
+    assert_eq!(w.refused(bob, "track-update", json!({ "trackId": id, "muted": false })), "media/not_permitted");
+    assert_eq!(w.refused(ann, "track-update", json!({ "trackId": id })), "request/invalid");
+    assert_eq!(w.refused(ann, "track-update", json!({ "trackId": "tr_1", "muted": true })), "request/invalid");
+    let subscription = json!({ "trackId": id, "enabled": false, "width": 320, "height": 180.5, "priority": 1 });
     w.granted(bob, "subscription", subscription);
     let requests = w.requests();
     assert!(
         matches!(requests[..], [Request::Subscription { peer: p, enabled: false, .. }] if p == bobs),
         "{requests:?}"
     );
-    assert_eq!(
-        w.refused(ann, "subscription", json!({ "trackId": id })),
-        "request/invalid"
-    );
-    assert_eq!(
-        w.refused(bob, "subscription", json!({ "trackId": id, "width": -1 })),
-        "request/invalid"
-    );
+    assert_eq!(w.refused(ann, "subscription", json!({ "trackId": id })), "request/invalid");
+    assert_eq!(w.refused(bob, "subscription", json!({ "trackId": id, "width": -1 })), "request/invalid");
     let mesh = w.join("math", "mesh");
-    assert_eq!(
-        w.refused(mesh, "subscription", json!({ "trackId": id })),
-        "media/new_peer_required"
-    );
+    assert_eq!(w.refused(mesh, "subscription", json!({ "trackId": id })), "media/new_peer_required");
     let elsewhere = w.join("art", "eve");
-    assert_eq!(
-        w.refused(elsewhere, "subscription", json!({ "trackId": id })),
-        "request/invalid"
-    );
-    w.sfu(sfu::Event::TrackUnpublished {
-        peer,
-        track: TrackId(1),
-    });
+    assert_eq!(w.refused(elsewhere, "subscription", json!({ "trackId": id })), "request/invalid");
+    w.sfu(sfu::Event::TrackUnpublished { peer, track: TrackId(1) });
     w.wait(100);
     assert_eq!(w.roster(bob)[0]["tracks"], json!([]));
 }
@@ -381,29 +244,14 @@ fn speakers_and_missing_tracks_are_told() {
     let mut w = world();
     let ann = w.join("math", "ann");
     w.granted(ann, "offer", to_sfu("offer", "x"));
-    let Some((_, Request::Join { peer, room, .. })) = w.routed().into_iter().next() else {
-        panic!("a join")
-    };
+    let Some((_, Request::Join { peer, room, .. })) = w.routed().into_iter().next() else { panic!("a join") };
     let bob = w.join("math", "bob");
-    w.sfu(sfu::Event::Speakers {
-        room,
-        speakers: vec![(peer, 90), (sfu::PeerId(999), 3)],
-    });
+    w.sfu(sfu::Event::Speakers { room, speakers: vec![(peer, 90), (sfu::PeerId(999), 3)] });
     let speakers = w.one(bob, "active-speakers")["speakers"].clone();
-    assert_eq!(
-        (speakers.as_array().unwrap().len(), &speakers[0]["level"]),
-        (1, &json!(90))
-    );
+    assert_eq!((speakers.as_array().unwrap().len(), &speakers[0]["level"]), (1, &json!(90)));
     assert_eq!(w.got(ann, "active-speakers").len(), 1);
-    w.sfu(sfu::Event::TrackUnavailable {
-        peer,
-        track: TrackId(4),
-        reason: Unavailable::Codec,
-    });
-    assert_eq!(
-        w.one(ann, "track-unavailable"),
-        json!({ "trackId": "tr_0000000000000004", "reason": "codec" })
-    );
+    w.sfu(sfu::Event::TrackUnavailable { peer, track: TrackId(4), reason: Unavailable::Codec });
+    assert_eq!(w.one(ann, "track-unavailable"), json!({ "trackId": "tr_0000000000000004", "reason": "codec" }));
     assert_eq!(Kind::Audio.as_str(), "audio");
 }
 

@@ -34,25 +34,14 @@ fn the_same_client_id_is_one_message() {
     assert_eq!(w.granted(ann, "chat-message", message.clone()), first);
     // After a reconnect too: that is what it is for.
     w.drop(ann);
-    let (ann, _) = w.join_with(
-        "math",
-        "ann",
-        json!({ "resumeToken": joined["resumeToken"] }),
-    );
+    let (ann, _) = w.join_with("math", "ann", json!({ "resumeToken": joined["resumeToken"] }));
     assert_eq!(w.granted(ann, "chat-message", message.clone()), first);
     assert_eq!(w.got(bob, "chat-message").len(), 1);
     // Another's is another's; and what is long past is forgotten.
-    assert_ne!(
-        w.granted(bob, "chat-message", message.clone())["id"],
-        first["id"]
-    );
+    assert_ne!(w.granted(bob, "chat-message", message.clone())["id"], first["id"]);
     for n in 0..CLIENT_IDS_MAX {
         w.wait(1_000);
-        w.granted(
-            ann,
-            "chat-message",
-            json!({ "message": "hi", "clientId": format!("d{n}") }),
-        );
+        w.granted(ann, "chat-message", json!({ "message": "hi", "clientId": format!("d{n}") }));
     }
     assert_ne!(w.granted(ann, "chat-message", message)["id"], first["id"]);
 }
@@ -61,11 +50,7 @@ fn the_same_client_id_is_one_message() {
 fn chat_is_bounded() {
     let mut w = world();
     let ann = w.join("math", "ann");
-    w.granted(
-        ann,
-        "chat-message",
-        json!({ "message": "x".repeat(CHAT_BYTES_MAX) }),
-    );
+    w.granted(ann, "chat-message", json!({ "message": "x".repeat(CHAT_BYTES_MAX) }));
     for bad in [
         json!({ "message": "x".repeat(CHAT_BYTES_MAX + 1) }),
         json!({ "message": "" }),
@@ -83,48 +68,23 @@ fn hands_are_in_order() {
     let mut w = world();
     let ann = w.join("math", "ann");
     let (bob, ack) = w.join_with("math", "bob", json!({}));
-    assert_eq!(
-        w.granted(ann, "raise-hand", json!({ "raised": true }))["position"],
-        1
-    );
+    assert_eq!(w.granted(ann, "raise-hand", json!({ "raised": true }))["position"], 1);
     w.mail(ann);
-    assert_eq!(
-        w.granted(bob, "raise-hand", json!({ "raised": true }))["position"],
-        2
-    );
+    assert_eq!(w.granted(bob, "raise-hand", json!({ "raised": true }))["position"], 2);
     w.mail(bob);
     let expected = json!({ "participantId": ack["participantId"], "userId": "bob", "raised": true, "position": 2 });
     assert_eq!(w.one(ann, "hand-raised"), expected);
-    assert_eq!(
-        w.granted(bob, "raise-hand", json!({ "raised": true }))["position"],
-        2
-    );
+    assert_eq!(w.granted(bob, "raise-hand", json!({ "raised": true }))["position"], 2);
     assert_eq!(w.mail(ann), [], "the same again is no news");
-    assert_eq!(
-        w.granted(ann, "raise-hand", json!({ "raised": false }))["position"],
-        0
-    );
+    assert_eq!(w.granted(ann, "raise-hand", json!({ "raised": false }))["position"], 0);
     assert_eq!(w.one(bob, "hand-raised")["raised"], false);
-    assert_eq!(
-        w.granted(bob, "raise-hand", json!({ "raised": true }))["position"],
-        1
-    );
+    assert_eq!(w.granted(bob, "raise-hand", json!({ "raised": true }))["position"], 1);
     w.wait(100);
-    let hands: Vec<_> = w
-        .roster(ann)
-        .iter()
-        .map(|e| e["handRaised"].clone())
-        .collect();
+    let hands: Vec<_> = w.roster(ann).iter().map(|e| e["handRaised"].clone()).collect();
     assert_eq!(hands, [false, true]);
-    assert_eq!(
-        w.refused(ann, "raise-hand", json!({ "raised": "up" })),
-        "request/invalid"
-    );
+    assert_eq!(w.refused(ann, "raise-hand", json!({ "raised": "up" })), "request/invalid");
     w.bye(bob);
-    assert_eq!(
-        w.granted(ann, "raise-hand", json!({ "raised": true }))["position"],
-        1
-    );
+    assert_eq!(w.granted(ann, "raise-hand", json!({ "raised": true }))["position"], 1);
 }
 
 #[test]
@@ -136,12 +96,6 @@ fn reactions_reach_everyone() {
     let expected = json!({ "participantId": ack["participantId"], "userId": "ann", "emoji": "👍" });
     assert_eq!(w.one(ann, "reaction"), expected);
     assert_eq!(w.one(bob, "reaction"), expected);
-    assert_eq!(
-        w.refused(ann, "reaction", json!({ "emoji": "👍".repeat(9) })),
-        "request/invalid"
-    );
-    assert_eq!(
-        w.refused(ann, "reaction", json!({ "emoji": "\u{7}" })),
-        "request/invalid"
-    );
+    assert_eq!(w.refused(ann, "reaction", json!({ "emoji": "👍".repeat(9) })), "request/invalid");
+    assert_eq!(w.refused(ann, "reaction", json!({ "emoji": "\u{7}" })), "request/invalid");
 }

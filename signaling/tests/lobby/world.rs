@@ -23,17 +23,10 @@ pub(crate) struct World {
 }
 
 pub(crate) fn world() -> World {
-    let config = Config {
-        workers: 2,
-        ice_servers: vec![json!({ "urls": "stun:x" })],
-        grace_ms: GRACE_MS,
-    };
+    let config = Config { workers: 2, ice_servers: vec![json!({ "urls": "stun:x" })], grace_ms: GRACE_MS };
     World {
         lobby: Lobby::new(config, [7; 32]),
-        now: Now {
-            mono: Instant::now(),
-            unix_ms: 1_800_000_000_000,
-        },
+        now: Now { mono: Instant::now(), unix_ms: 1_800_000_000_000 },
         next: 0,
         acks: BTreeMap::new(),
         mail: BTreeMap::new(),
@@ -54,17 +47,11 @@ impl World {
                         Recipients::Many(sockets) => sockets,
                     };
                     for socket in sockets {
-                        self.mail
-                            .entry(socket)
-                            .or_default()
-                            .push((event, payload.clone()));
+                        self.mail.entry(socket).or_default().push((event, payload.clone()));
                     }
                 }
                 Output::Ack { ack, body, .. } => {
-                    self.acks
-                        .entry(ack.0)
-                        .or_default()
-                        .push(serde_json::from_str(body.get()).unwrap());
+                    self.acks.entry(ack.0).or_default().push(serde_json::from_str(body.get()).unwrap());
                 }
                 Output::Disconnect { socket } => {
                     assert!(self.closed.insert(socket), "disconnected once")
@@ -89,12 +76,7 @@ impl World {
     pub(crate) fn post(&mut self, socket: SocketId, name: &str, payload: Value) -> i64 {
         self.next += 1;
         let ack = self.next;
-        self.handle(Input::Event {
-            socket,
-            name: name.into(),
-            payload,
-            ack: Some(AckId(ack)),
-        });
+        self.handle(Input::Event { socket, name: name.into(), payload, ack: Some(AckId(ack)) });
         ack
     }
 
@@ -118,12 +100,7 @@ impl World {
 
     /// Sends an event without ack.
     pub(crate) fn say(&mut self, socket: SocketId, name: &str, payload: Value) {
-        self.handle(Input::Event {
-            socket,
-            name: name.into(),
-            payload,
-            ack: None,
-        });
+        self.handle(Input::Event { socket, name: name.into(), payload, ack: None });
     }
 
     pub(crate) fn ack(&self, ack: i64) -> Option<Value> {
@@ -131,17 +108,11 @@ impl World {
     }
 
     pub(crate) fn drop(&mut self, socket: SocketId) {
-        self.handle(Input::Disconnected {
-            socket,
-            clean: false,
-        });
+        self.handle(Input::Disconnected { socket, clean: false });
     }
 
     pub(crate) fn bye(&mut self, socket: SocketId) {
-        self.handle(Input::Disconnected {
-            socket,
-            clean: true,
-        });
+        self.handle(Input::Disconnected { socket, clean: true });
     }
 
     /// Lets time pass, ticking whenever the lobby asked for it.
@@ -167,11 +138,7 @@ impl World {
 
     /// The events of one name that a socket got since last asked; all others are thrown away.
     pub(crate) fn got(&mut self, socket: SocketId, name: &str) -> Vec<Value> {
-        self.mail(socket)
-            .into_iter()
-            .filter(|(event, _)| *event == name)
-            .map(|(_, payload)| payload)
-            .collect()
+        self.mail(socket).into_iter().filter(|(event, _)| *event == name).map(|(_, payload)| payload).collect()
     }
 
     /// The one event of that name.
@@ -183,10 +150,7 @@ impl World {
 
     /// What the SFU was asked since last asked.
     pub(crate) fn requests(&mut self) -> Vec<Request> {
-        std::mem::take(&mut self.requests)
-            .into_iter()
-            .map(|(_, request)| request)
-            .collect()
+        std::mem::take(&mut self.requests).into_iter().map(|(_, request)| request).collect()
     }
 
     pub(crate) fn routed(&mut self) -> Vec<(WorkerId, Request)> {
@@ -194,36 +158,20 @@ impl World {
     }
 
     pub(crate) fn sfu(&mut self, event: sfu::Event) {
-        self.handle(Input::Media {
-            worker: WorkerId(0),
-            event,
-        });
+        self.handle(Input::Media { worker: WorkerId(0), event });
     }
 
-    pub(crate) fn join_with(
-        &mut self,
-        session: &str,
-        user: &str,
-        more: Value,
-    ) -> (SocketId, Value) {
+    pub(crate) fn join_with(&mut self, session: &str, user: &str, more: Value) -> (SocketId, Value) {
         let socket = self.connect();
         let ack = self.rejoin(socket, session, user, more);
         (socket, ack)
     }
 
     /// Joins on a socket that is there.
-    pub(crate) fn rejoin(
-        &mut self,
-        socket: SocketId,
-        session: &str,
-        user: &str,
-        more: Value,
-    ) -> Value {
-        let mut payload = json!({ "sessionId": session, "userId": user, "userName": user.to_uppercase(), "isInstructor": false });
-        payload
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().cloned().unwrap_or_default());
+    pub(crate) fn rejoin(&mut self, socket: SocketId, session: &str, user: &str, more: Value) -> Value {
+        let mut payload =
+            json!({ "sessionId": session, "userId": user, "userName": user.to_uppercase(), "isInstructor": false });
+        payload.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         self.granted(socket, "join-session", payload)
     }
 
@@ -243,10 +191,7 @@ impl World {
 
     /// The user ids of the last roster in a socket's mail.
     pub(crate) fn roster(&mut self, socket: SocketId) -> Vec<Value> {
-        let last = self
-            .got(socket, "participants-update")
-            .pop()
-            .expect("a roster");
+        let last = self.got(socket, "participants-update").pop().expect("a roster");
         last["participants"].as_array().unwrap().clone()
     }
 }
@@ -254,20 +199,12 @@ impl World {
 /// The code of a refusal.
 pub(crate) fn code(ack: &Value) -> String {
     assert_eq!(ack["ok"], false, "{ack}");
-    assert!(
-        ack["error"]["message"]
-            .as_str()
-            .is_some_and(|m| m.ends_with('.')),
-        "a sentence: {ack}"
-    );
+    assert!(ack["error"]["message"].as_str().is_some_and(|m| m.ends_with('.')), "a sentence: {ack}");
     ack["error"]["code"].as_str().unwrap().to_owned()
 }
 
 pub(crate) fn users(roster: &[Value]) -> Vec<&str> {
-    roster
-        .iter()
-        .map(|entry| entry["userId"].as_str().unwrap())
-        .collect()
+    roster.iter().map(|entry| entry["userId"].as_str().unwrap()).collect()
 }
 
 /// The names of events, for asserting their order.
@@ -280,27 +217,14 @@ pub(crate) fn to_sfu(kind: &str, sdp: &str) -> Value {
 }
 
 pub(crate) fn offered(peer: PeerId, sdp: &str) -> sfu::Event {
-    sfu::Event::Offer {
-        peer,
-        sdp: sdp.into(),
-        tracks: vec![],
-    }
+    sfu::Event::Offer { peer, sdp: sdp.into(), tracks: vec![] }
 }
 
 pub(crate) fn answered(peer: PeerId, sdp: &str) -> sfu::Event {
-    sfu::Event::Answer {
-        peer,
-        sdp: sdp.into(),
-        tracks: vec![],
-    }
+    sfu::Event::Answer { peer, sdp: sdp.into(), tracks: vec![] }
 }
 
 pub(crate) fn published(peer: PeerId, track: u64) -> sfu::Event {
-    let info = TrackInfo {
-        track: TrackId(track),
-        kind: Kind::Video,
-        source: Source::Camera,
-        muted: false,
-    };
+    let info = TrackInfo { track: TrackId(track), kind: Kind::Video, source: Source::Camera, muted: false };
     sfu::Event::TrackPublished { peer, info }
 }

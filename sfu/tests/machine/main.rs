@@ -1,0 +1,9 @@
+//! The SFU as a whole, through its public methods and in virtual time: real handshakes, real keys, hostile bytes.
+#![allow(clippy::disallowed_methods)]
+
+mod abuse;
+mod media;
+mod reports;
+mod tab;
+mod transport;
+mod world;
