@@ -29,10 +29,6 @@ const DTLS_DELAY: Duration = Duration::from_millis(15);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Packets of a video frame.
 const BURST: u32 = 4;
-/// Packets after the first that came which may be missing. What arrives before the first packet of the first keyframe (it
-/// was overtaken, or lost and sent again) is not forwarded yet, nor resent; the ignored test of `joins.rs` says what should
-/// be. With that mended this must be 0.
-const KNOWN_START_GAP: u64 = 8 * BURST as u64;
 const ROOM: RoomId = RoomId(1);
 
 enum Thing {
@@ -303,11 +299,10 @@ impl World {
             let steps = (number - first) as u16;
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");
         }
-        let at_start = if kind == Kind::Video { KNOWN_START_GAP } else { 0 };
         let expected = sent - first;
         // What is lost at the very end leaves no gap that anyone could see and ask for.
         let end = sent - u64::from(BURST);
-        let missing = (first + at_start..end).filter(|number| !heard.contains_key(number)).count();
+        let missing = (*first..end).filter(|number| !heard.contains_key(number)).count();
         assert!(
             missing as f64 <= missing_max * expected as f64,
             "{label}: {missing} of {expected} missing: {:?}; {:?}",
