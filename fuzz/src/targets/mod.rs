@@ -1,0 +1,43 @@
+//! One function for each parser, from any bytes to assertions that hold whatever they are.
+
+mod codecs;
+pub mod datagram;
+mod feedback;
+pub mod mutate;
+pub mod sdp;
+pub mod seeds;
+mod signaling;
+mod srtp;
+
+pub use self::datagram::datagram;
+pub use self::sdp::sdp;
+pub use codecs::{keyframe, rtp, stun};
+pub use feedback::{rtcp, twcc};
+pub use signaling::signaling;
+pub use srtp::srtp;
+
+/// A target, as the ordinary tests run it.
+pub struct Target {
+    /// The name of its binary and of its corpus.
+    pub name: &'static str,
+    /// Panics when something does not hold.
+    pub run: fn(&[u8]),
+    /// Mutants that the ordinary tests try: as many as take about a second.
+    pub mutants: usize,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "stun", run: stun, mutants: 5_000 },
+    Target { name: "rtp", run: rtp, mutants: 5_000 },
+    Target { name: "rtcp", run: rtcp, mutants: 5_000 },
+    Target { name: "keyframe", run: keyframe, mutants: 5_000 },
+    Target { name: "sdp", run: sdp, mutants: 300 },
+    Target { name: "srtp", run: srtp, mutants: 1_000 },
+    Target { name: "datagram", run: datagram, mutants: 60 },
+    Target { name: "signaling", run: signaling, mutants: 200 },
+    Target { name: "twcc", run: twcc, mutants: 2_000 },
+];
+
+/// Separates the records of a text corpus.
+pub const RECORD_SEPARATOR: u8 = 0x1e;

@@ -1,0 +1,304 @@
+//! Where the corpora begin: real descriptions, and messages such as honest clients send.
+
+use sfu::{Kind, rtcp};
+use turn_server::stun::{Method, TransactionId, Writer};
+
+use super::RECORD_SEPARATOR;
+use super::datagram::{step, write_step};
+use crate::media::{self, Stamp, Vp8};
+use crate::peer::{ClientPeer, Identity};
+
+/// RFC 5769 §2.1: a request with short-term credentials.
+const RFC5769_REQUEST: &str = "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74002400046e0001ff80290008932ff9b1\
+    51263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf";
+/// RFC 5769 §2.3: an answer with an IPv6 address.
+const RFC5769_RESPONSE_IPV6: &str = "010100482112a442b7e7a701bc34d686fa87dfae8022000b7465737420766563746f7220002000140002a1470113a9faa5d3f179bc25f4b5\
+    bed2b9d900080014a382954e4be67bf11784c97c8292c275bfe3ed4180280004c8fb0b4c";
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1: a run, a vector of two bits, deltas of one and two bytes.
+const TRANSPORT_FEEDBACK: &str = "8fcd00070000000100000002ffff0009000007032002d9000408ff3801000000";
+
+macro_rules! descriptions {
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../../../sfu/tests/sdp/", $name, ".sdp")))),*] };
+}
+
+/// Captured from browsers, and written after those of other stacks; the smaller ones.
+const DESCRIPTIONS: [(&str, &str); 8] = descriptions![
+    "aiortc_offer",
+    "chromium_max_bundle_offer",
+    "chromium_simulcast_offer",
+    "firefox_data_offer",
+    "firefox_max_bundle_offer",
+    "firefox_simulcast_offer",
+    "firefox_stopped_offer",
+    "gstreamer_offer",
+];
+
+/// A file of a corpus.
+pub struct Seed {
+    /// Whose corpus.
+    pub target: &'static str,
+    /// The file's name.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// All seeds, the same each time.
+pub fn seeds() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut add = |target, name: &str, bytes: Vec<u8>| seeds.push(Seed { target, name: name.to_owned(), bytes });
+    add("stun", "rfc5769_request", hex(RFC5769_REQUEST));
+    add("stun", "rfc5769_response_ipv6", hex(RFC5769_RESPONSE_IPV6));
+    add("stun", "check", check());
+    add("stun", "error", error());
+    for (name, packet) in rtp_packets() {
+        add("rtp", name, packet.clone());
+        for profile in 0..3 {
+            add("srtp", &format!("{name}_{profile}"), [&[profile], &packet[..]].concat());
+        }
+    }
+    for (name, compound) in compounds() {
+        add("rtcp", name, compound.clone());
+        add("srtp", name, [&[0], &compound[..]].concat());
+    }
+    for (name, payload) in KEYFRAMES {
+        add("keyframe", name, payload.to_vec());
+    }
+    for (name, text) in DESCRIPTIONS {
+        add("sdp", name, text.as_bytes().to_vec());
+    }
+    add("sdp", "offer_twice", records(&[&own_offer(), &own_offer()]));
+    add("sdp", "answer", records(&[&format!("a{}", own_answer())]));
+    add("sdp", "offer_answer_offer", records(&[&own_offer(), &format!("a{}", own_answer()), DESCRIPTIONS[4].1]));
+    for (name, bytes) in scenes() {
+        add("datagram", name, bytes);
+    }
+    for (name, lines) in TALKS {
+        add("signaling", name, records(lines));
+    }
+    for (name, bytes) in arrivals() {
+        add("twcc", name, bytes);
+    }
+    seeds
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().filter_map(|it| it.to_digit(16)).map(|it| it as u8).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn records(texts: &[&str]) -> Vec<u8> {
+    texts.join(&char::from(RECORD_SEPARATOR).to_string()).into_bytes()
+}
+
+fn check() -> Vec<u8> {
+    let mut out = Vec::new();
+    Writer::request(&mut out, Method::BINDING, TransactionId([7; 12]))
+        .username("abcdefgh:wxyz")
+        .priority(0x6e00_01ff)
+        .ice_controlling(9)
+        .use_candidate()
+        .integrity(b"a password that nobody has")
+        .fingerprint();
+    out
+}
+
+fn error() -> Vec<u8> {
+    let mut out = Vec::new();
+    let address = crate::hall::SERVER;
+    Writer::error(&mut out, Method::BINDING, TransactionId([1; 12]), 420, "Unknown Attribute")
+        .unknown_attributes([0x7fff, 0x0001])
+        .xor_mapped_address(address)
+        .fingerprint();
+    out
+}
+
+/// A plain packet whose SSRC is the n-th that the world of `datagram` knows.
+fn packet(flags: u8, marker_and_type: u8, seq: u16, n: u8, behind: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x80 | flags, marker_and_type];
+    packet.extend(seq.to_be_bytes());
+    packet.extend([0, 1, 0, 0, 0xff, 0xff, 0xff, n]);
+    packet.extend(behind);
+    packet
+}
+
+fn vp8(first: bool, key: bool) -> Vec<u8> {
+    media::video_payload(Vp8 { picture: 1, first, key }, Stamp { stream: 1, number: 1 }, 60)
+}
+
+fn rtp_packets() -> Vec<(&'static str, Vec<u8>)> {
+    let mid = [0xbe, 0xde, 0, 1, 0x40, b'1', 0, 0];
+    let two_bytes = [0x10, 0x00, 0, 2, 4, 1, b'1', 0, 9, 2, 1, 2];
+    vec![
+        ("audio", packet(0, 111, 1, 0, &[0x78, 1, 2, 3])),
+        ("video_keyframe", packet(0x10, 0x80 | 96, 2, 1, &[&mid[..], &vp8(true, true)].concat())),
+        ("two_byte_extensions", packet(0x10, 96, 3, 1, &[&two_bytes[..], &vp8(false, false)].concat())),
+        ("csrcs_and_padding", packet(0x22, 111, 4, 0, &[1, 2, 3, 4, 5, 6, 7, 8, 0x78, 9, 0, 2])),
+        ("rtx", packet(0x10, 97, 5, 2, &[&mid[..], &[0, 2], &vp8(true, true)].concat())),
+    ]
+}
+
+fn compounds() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut add = |name, write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        all.push((name, out));
+    };
+    let ssrc = |n: u32| 0xffff_ff00 | n;
+    let report = rtcp::ReportBlock { ssrc: ssrc(3), fraction_lost: 25, cumulative_lost: -3, ..Default::default() };
+    add("sender_report_sdes", &|out| {
+        rtcp::write_sender_report(ssrc(0), 0x0123_4567_89ab_cdef, 960, 5, 500, &[report], out);
+        rtcp::write_sdes_cname(ssrc(0), "client-0", out);
+    });
+    add("receiver_report_nack", &|out| {
+        rtcp::write_receiver_report(1, &[report, report], out);
+        rtcp::write_nack(1, ssrc(4), [0, 1, 2, 16, 17, 40, 65_535], out);
+    });
+    add("pli_fir", &|out| {
+        rtcp::write_pli(1, ssrc(4), out);
+        rtcp::write_fir(1, &[(ssrc(3), 1), (ssrc(4), 2)], out);
+    });
+    add("remb_bye", &|out| {
+        rtcp::write_remb(1, 1_234_567, &[ssrc(3), ssrc(4)], out);
+        rtcp::write_bye(&[ssrc(0)], out);
+    });
+    add("transport_feedback", &|out| out.extend(hex(TRANSPORT_FEEDBACK)));
+    all
+}
+
+const KEYFRAMES: &[(&str, &[u8])] = &[
+    ("vp8", &[0x90, 0xf0, 0x81, 0x01, 0x07, 0x21, 0x50, 0, 0, 0x9d, 0x01, 0x2a]),
+    ("vp8_short", &[0x10, 0x50]),
+    ("vp9", &[0xaa, 0x81, 0x01, 0x00, 0x00, 0x18]),
+    ("h264_stap", &[0x78, 0, 2, 0x67, 0x42, 0, 1, 0x68]),
+    ("h264_fu", &[0x7c, 0x85, 0x88]),
+    ("av1", &[0x18, 0x0a, 0x0b]),
+];
+
+fn own_offer() -> String {
+    without_certificate(&ClientPeer::new(Identity::new(), 3, &[Kind::Audio, Kind::Video], 3).offer())
+}
+
+/// The fingerprint of a certificate made just now would make each run's seed another.
+fn without_certificate(sdp: &str) -> String {
+    let zeros = vec!["00"; 32].join(":");
+    let line = |line: &str| match line.split_once("sha-256 ") {
+        Some((head, _)) => format!("{head}sha-256 {zeros}\r\n"),
+        None => format!("{line}\r\n"),
+    };
+    sdp.lines().map(line).collect()
+}
+
+/// To an offer with an audio and a video m-line, as the server makes it.
+fn own_answer() -> String {
+    let zeros = vec!["00"; 32].join(":");
+    let head = format!(
+        "v=0\r\no=- 9 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE s000 s001\r\na=ice-ufrag:abcd\r\n\
+         a=ice-pwd:abcdefghijklmnopqrstuv\r\na=fingerprint:sha-256 {zeros}\r\na=setup:active\r\n"
+    );
+    let line = |kind, mid, formats, codec| {
+        format!(
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {formats}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=recvonly\r\na=rtcp-mux\r\n\
+             a=rtpmap:{formats} {codec}\r\n"
+        )
+    };
+    head + &line("audio", "s000", 111, "opus/48000/2") + &line("video", "s001", 96, "VP8/90000")
+}
+
+fn scenes() -> Vec<(&'static str, Vec<u8>)> {
+    let written = |steps: &[(u8, &[u8])]| {
+        let mut out = Vec::new();
+        steps.iter().for_each(|(kind, bytes)| write_step(*kind, bytes, &mut out));
+        out
+    };
+    let rtp: Vec<Vec<u8>> = rtp_packets().into_iter().map(|(_, packet)| packet).collect();
+    let rtcp: Vec<Vec<u8>> = compounds().into_iter().map(|(_, compound)| compound).collect();
+    let check = check();
+    let by_publisher: Vec<(u8, &[u8])> = rtp.iter().map(|it| (step::SEALED_BY_PUBLISHER, &it[..])).collect();
+    let by_subscriber: Vec<(u8, &[u8])> = rtcp.iter().map(|it| (step::SEALED_BY_SUBSCRIBER, &it[..])).collect();
+    let second = (step::TIME, &[3, 200][..]);
+    // A fatal alert, a ClientHello that ends early, application data of an epoch to come.
+    let alert: &[u8] = &[21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+    let hello: &[u8] = &[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0xfe, 0xfd];
+    let data: &[u8] = &[23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 4, 1, 2, 3, 4];
+    let forged: Vec<(u8, &[u8])> = [step::FROM_STRANGER, step::FROM_PUBLISHER, step::FROM_HALF_OPEN]
+        .into_iter()
+        .flat_map(|from| [alert, hello, data, &check[..], &rtp[0], &rtcp[0]].map(|bytes| (from, bytes)))
+        .collect();
+    let (offer, answer) = (own_offer(), own_answer());
+    let offered = [(step::OFFER, offer.as_bytes()), second, by_publisher[1]];
+    let media: Vec<(u8, &[u8])> =
+        by_publisher.iter().copied().chain([second]).chain(by_subscriber.iter().copied()).collect();
+    vec![
+        ("forged", written(&forged)),
+        ("forged_then_time", written(&[forged[1], second, forged[7], second, forged[13], second])),
+        ("media", written(&by_publisher)),
+        ("media_and_feedback", written(&media)),
+        ("report_of_publisher", written(&[(step::SEALED_BY_PUBLISHER, &rtcp[0]), second, second])),
+        ("offer", written(&offered)),
+        ("answer", written(&[(step::ANSWER, answer.as_bytes()), second])),
+    ]
+}
+
+const TALKS: &[(&str, &[&str])] = &[
+    (
+        "joins",
+        &[
+            "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\",\"userName\":\"Zoe\",\"media\":\"mesh\"}",
+            "2leave-session\n{\"sessionId\":\"s\"}",
+            "1join-session\n{\"sessionId\":\"t\",\"userId\":7,\"autoSubscribe\":false}",
+        ],
+    ),
+    (
+        "early",
+        &[
+            "2chat-message\n{\"message\":\"hi\"}",
+            "2offer\n{}",
+            "2join-session\n{\"sessionId\":\"s\",\"userId\":\"u2\"}",
+        ],
+    ),
+    (
+        "relay",
+        &[
+            "0offer\n{\"sessionId\":\"s\",\"targetUserId\":\"u1\",\"userId\":\"u0\",\"offer\":{\"type\":\"offer\",\"sdp\":\"x\"}}",
+            "1ice-candidate\n{\"targetUserId\":\"u0\",\"candidate\":{\"candidate\":\"\"}}",
+            "1ice-candidate\n{\"targetUserId\":\"sfu\",\"candidate\":null}",
+        ],
+    ),
+    (
+        "sfu",
+        &[
+            "1offer\n{\"targetUserId\":\"sfu\",\"offer\":{\"type\":\"offer\",\"sdp\":\"$OFFER\"},\"tracks\":[{\"mid\":\"0\",\"source\":\"microphone\",\"muted\":true}]}",
+            "1answer\n{\"targetUserId\":\"sfu\",\"answer\":{\"type\":\"answer\",\"sdp\":\"$OFFER\"}}",
+            "1subscription\n{\"trackId\":\"$TRACK\",\"enabled\":false,\"width\":640,\"height\":360,\"priority\":1}",
+            "0track-update\n{\"trackId\":\"$TRACK\",\"muted\":true}",
+        ],
+    ),
+    (
+        "talk",
+        &[
+            "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
+            "0chat-message\n{\"sessionId\":\"s\",\"message\":\"hello\",\"clientId\":\"c1\"}",
+            "1raise-hand\n{\"raised\":true}",
+            "1reaction\n{\"emoji\":\"👩‍🚀\"}",
+            "0moderate\n{\"action\":\"mute\",\"participantId\":\"x\"}",
+        ],
+    ),
+    ("nonsense", &["0\n[]", "0nonsense\n{\"a\":[[[[1e308,-0.0,\"\\u0000\"]]]]}", "1join-session\n", "2"]),
+];
+
+fn arrivals() -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = |arrivals: &[(u16, u16)]| {
+        arrivals.iter().flat_map(|(seq, time)| [seq.to_be_bytes(), time.to_be_bytes()]).flatten().collect()
+    };
+    let steady: Vec<(u16, u16)> = (0..40).map(|it| (65_520u16.wrapping_add(it), 10)).collect();
+    vec![
+        ("steady", bytes(&steady)),
+        ("lossy", bytes(&[(1, 5), (2, 5), (5, 700), (4, 0), (30, 60_000), (31, 1), (0, u16::MAX), (3, 1), (90, 2)])),
+        (
+            "leap",
+            bytes(&[(10, 1), (3_000, 1), (11, 1), (0, u16::MAX), (35_000, 9), (35_001, 65_534), (35_002, 65_534)]),
+        ),
+    ]
+}
