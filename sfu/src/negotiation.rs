@@ -130,6 +130,8 @@ pub(crate) struct Negotiation {
     pub(crate) wants_offer: bool,
     /// … and may be made from then on.
     pub(crate) offer_from: Instant,
+    /// An ICE restart waits until our offer is answered.
+    pub(crate) wants_restart: bool,
     /// The client offered, or joined as one that waits for our offer.
     pub(crate) may_offer: bool,
     known_codecs: Vec<Codec>,
@@ -146,6 +148,7 @@ impl Negotiation {
             lines: Vec::new(),
             offered: None,
             wants_offer: false,
+            wants_restart: false,
             offer_from: now + FIRST_OFFER_DELAY,
             may_offer,
             known_codecs: Vec::new(),

@@ -189,6 +189,9 @@ impl Sfu {
             self.tell_unavailable(key, track, Unavailable::Codec);
         }
         self.reconcile(key, now);
+        if self.peers.get(key).is_some_and(|peer| peer.negotiation.wants_restart) {
+            self.restart_ice(key, now);
+        }
         self.arm(key, now.mono);
         Ok(())
     }
@@ -271,7 +274,13 @@ impl Sfu {
     }
 
     fn restart_ice(&mut self, key: usize, now: Now) {
-        self.roll_back(key);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.negotiation.offered.is_some() {
+            // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next.
+            peer.negotiation.wants_restart = true;
+            return;
+        }
+        peer.negotiation.wants_restart = false;
         let local = Credentials::random(&mut self.rng);
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.lines.iter().all(|line| line.rejected) {
