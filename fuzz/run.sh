@@ -20,8 +20,12 @@ for target in "$@"; do
         -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
         -artifact_prefix="fuzz/crashes/$target/" || failed=1
     for crash in $(ls -t "fuzz/crashes/$target" | head -n $(($(ls "fuzz/crashes/$target" | wc -l) - before))); do
-        cargo fuzz tmin --sanitizer none "$target" "fuzz/crashes/$target/$crash" -- -artifact_prefix="fuzz/crashes/$target/min-" || true
         failed=1
+        rm -rf fuzz/artifacts/min
+        mkdir -p fuzz/artifacts/min
+        cargo fuzz tmin --sanitizer none "$target" "fuzz/crashes/$target/$crash" -- -artifact_prefix=fuzz/artifacts/min/ || true
+        smallest=$(ls -rS fuzz/artifacts/min | head -n 1)
+        [ -z "$smallest" ] || mv "fuzz/artifacts/min/$smallest" "fuzz/crashes/$target/min-$crash"
     done
     rmdir "fuzz/crashes/$target" 2>/dev/null || true
 done

@@ -379,19 +379,20 @@ impl Negotiation {
     }
 }
 
-/// The ids that Chromium gives. It keeps to its own in an offer that ours overtook, and then refuses itself if the two
-/// differ: ids mean one thing in a BUNDLE group.
+/// Ids that Chromium gives to nothing else. Where our offer was first, it numbers the extensions of its own video m-lines
+/// from 1 by their place in its list (1 is toffset, 3 the orientation, 5 to 8 and 10, 11 further ones) without looking at
+/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group.
 fn liked_id(extension: Extension) -> u8 {
     match extension {
-        Extension::AudioLevel => 1,
         Extension::AbsSendTime => 2,
-        Extension::TransportCc => 3,
-        Extension::Mid => 4,
+        Extension::VideoOrientation => 3,
+        Extension::TransportCc => 4,
         Extension::PlayoutDelay => 5,
+        Extension::Mid => 9,
         Extension::Rid => 10,
         Extension::RepairedRid => 11,
-        Extension::DependencyDescriptor => 12,
-        Extension::VideoOrientation => 13,
+        Extension::AudioLevel => 12,
+        Extension::DependencyDescriptor => 13,
     }
 }
 
