@@ -29,6 +29,10 @@ const DTLS_DELAY: Duration = Duration::from_millis(15);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Packets of a video frame.
 const BURST: u32 = 4;
+/// Packets after the first that came which may be missing: what the SFU sends before its last DTLS flight has come over
+/// cannot be opened and is asked for by nobody, while what the publisher repeated arrives later. A browser would ask for
+/// another keyframe; the crate does not.
+const START_GAP: u64 = 8 * BURST as u64;
 const ROOM: RoomId = RoomId(1);
 
 enum Thing {
@@ -182,11 +186,6 @@ impl World {
     }
 
     fn arrive(&mut self, thing: Thing) {
-        match &thing {
-            Thing::Up { from, bytes } => dbg_dtls("arrive up", *from, bytes, self.now.unix_ms),
-            Thing::Down { to, bytes } => dbg_dtls("arrive down", *to, bytes, self.now.unix_ms),
-            _ => {}
-        }
         match thing {
             Thing::Up { from, mut bytes } => {
                 let path = Path::Udp { local: SERVER, remote: World::address(from) };
@@ -211,7 +210,6 @@ impl World {
         let (now, seat) = (self.now.mono, &mut self.seats[index]);
         while let Some((to, bytes)) = seat.bot.transmit() {
             assert_eq!(to, SERVER, "the server's only candidate");
-            dbg_dtls("send up", index, &bytes, self.now.unix_ms);
             // The crate never repeats its last DTLS flight: lost once, it would never connect. `joins.rs` loses ours.
             let spared = bytes.first().is_some_and(|first| (20..64).contains(first));
             let thing = Thing::Up { from: index, bytes };
@@ -246,8 +244,6 @@ impl World {
             let Path::Udp { remote, .. } = run.path else { panic!("a path that nobody has: {:?}", run.path) };
             let index = (0..self.seats.len()).find(|index| World::address(*index) == remote).expect("a bot's address");
             for datagram in run.datagrams() {
-                dbg_dtls("send down", index, datagram, self.now.unix_ms);
-                dbg_dtls("send down", index, datagram, self.now.unix_ms);
                 let thing = Thing::Down { to: index, bytes: datagram.to_vec() };
                 self.network.send(2 * index as u64 + 1, thing, self.now.mono);
             }
@@ -300,9 +296,10 @@ impl World {
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");
         }
         let expected = sent - first;
+        let at_start = if kind == Kind::Video { START_GAP } else { 0 };
         // What is lost at the very end leaves no gap that anyone could see and ask for.
         let end = sent - u64::from(BURST);
-        let missing = (*first..end).filter(|number| !heard.contains_key(number)).count();
+        let missing = (first + at_start..end).filter(|number| !heard.contains_key(number)).count();
         assert!(
             missing as f64 <= missing_max * expected as f64,
             "{label}: {missing} of {expected} missing: {:?}; {:?}",
@@ -394,29 +391,4 @@ fn a_meeting_with_one_packet_in_twenty_lost() {
     // The crate begins its log of what is missing anew with every renegotiation, of which there are three here, and never
     // asks for what was lost within its last 100 ms; everything else is filled by RTX on both hops.
     for_seeds(20..24, |seed| meeting(seed, weather, 0.005));
-}
-
-fn dbg_dtls(what: &str, index: usize, bytes: &[u8], t: u64) {
-    if !(20..64).contains(&bytes[0]) {
-        return;
-    }
-    let mut out = String::new();
-    let mut at = 0;
-    while at + 13 <= bytes.len() {
-        let len = usize::from(bytes[at + 11]) << 8 | usize::from(bytes[at + 12]);
-        let epoch = bytes[at + 4];
-        let hs = if bytes[at] == 22 && epoch == 0 {
-            format!(
-                "hs{} seq{} off{}",
-                bytes[at + 13],
-                bytes[at + 18],
-                u16::from_be_bytes([bytes[at + 20], bytes[at + 21]])
-            )
-        } else {
-            String::new()
-        };
-        out += &format!("[ct{} ep{} rs{} {hs} len{len}]", bytes[at], epoch, bytes[at + 10]);
-        at += 13 + len;
-    }
-    eprintln!("DTLS {} {what} {index} {out}", t % 1_000_000);
 }
