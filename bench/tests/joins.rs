@@ -93,7 +93,6 @@ fn a_keyframe_that_comes_in_disorder_reaches_the_subscriber_whole() {
 }
 
 #[test]
-#[ignore = "the SFU forgets that a keyframe is wanted when the subscriber was ready before the track's first packet"]
 fn a_keyframe_whose_first_packet_never_came_is_asked_for_again() {
     let mut hall = publisher_and_subscriber(&[]);
     for picture in 0..20 {

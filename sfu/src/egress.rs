@@ -283,10 +283,9 @@ fn fill_subscription(
         if !batch.takes(subscription.plain_len(packet) + overhead) {
             return true;
         }
-        let index = subscription.cursor;
         let Some(prepared) = subscription.prepare(packet, ring) else { continue };
         let at = batch.len;
-        let len = subscription.write(prepared, packet, index, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
+        let len = subscription.write(prepared, packet, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);
         counters.rtp_out += 1;
     }

@@ -129,6 +129,7 @@ struct Numbering {
 /// A packet ready to be written: what [`Subscription::prepare`] decided.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prepared {
+    index: Index,
     out: u64,
     payload_types: PayloadTypes,
     layout: Layout,
@@ -261,7 +262,7 @@ impl Subscription {
             self.rewind(index, packet, ring);
         }
         let layout = self.layout(packet, 0);
-        Some(Prepared { out, payload_types, layout })
+        Some(Prepared { index, out, payload_types, layout })
     }
 
     /// Goes back to what overtook the first packet of a stream: it was passed over while waiting, but belongs to it.
@@ -366,13 +367,12 @@ impl Subscription {
         &mut self,
         prepared: Prepared,
         packet: &Packet,
-        index: Index,
         ring: &Ring,
         stamps: &mut Stamps,
         sealer: &Sealer,
         out: &mut [u8],
     ) -> usize {
-        self.remember(prepared.out, index, ring);
+        self.remember(prepared.out, prepared.index, ring);
         let (descriptor, payload) = ring.bytes(packet);
         let header = Header {
             marker: packet.marker,

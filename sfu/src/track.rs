@@ -148,7 +148,7 @@ impl Reception {
         let expected_now = expected.saturating_sub(expected_before);
         let lost_now = expected_now.saturating_sub(self.received.saturating_sub(received_before));
         self.reported = (expected, self.received);
-        let fraction = if expected_now == 0 { 0 } else { ((lost_now << 8) / expected_now).min(255) as u8 };
+        let fraction = (lost_now << 8).checked_div(expected_now).unwrap_or(0).min(255) as u8;
         let lost = (expected as i64 - self.received as i64).clamp(-0x80_0000, 0x7f_ffff) as i32;
         // The offset of `new` is no rollover of the client's.
         ((self.highest - (1 << 16)) as u32, fraction, lost, self.jitter as u32)

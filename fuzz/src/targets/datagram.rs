@@ -135,7 +135,7 @@ impl Stage {
             step::ANSWER => {
                 self.only_forged = false;
                 let (peer, sdp) = (PeerId(SUBSCRIBER as u64), String::from_utf8_lossy(whole).into_owned());
-                self.hall.request(Request::Answer { peer, sdp });
+                self.hall.request(Request::Answer { peer, sdp, tracks: Vec::new() });
             }
             _ => unreachable!("a remainder by {}", step::KINDS),
         }

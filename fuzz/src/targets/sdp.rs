@@ -44,7 +44,7 @@ pub fn play(data: &[u8]) -> Said {
         let text = String::from_utf8_lossy(record).into_owned();
         if let Some(answer) = text.strip_prefix('a') {
             check_parse(answer);
-            hall.request(Request::Answer { peer: STRANGER, sdp: answer.to_owned() });
+            hall.request(Request::Answer { peer: STRANGER, sdp: answer.to_owned(), tracks: Vec::new() });
             check_events(&mut hall, None, &mut said);
         } else {
             check_parse(&text);

@@ -111,12 +111,11 @@ impl Bench {
             subscription.waits_for_start = true;
         }
         while let Some(packet) = self.ring.packet(subscription.cursor) {
-            let index = subscription.cursor;
             let plain_len = subscription.plain_len(packet);
             let Some(prepared) = subscription.prepare(packet, &self.ring) else { continue };
             assert_eq!(prepared.layout.plain_len, plain_len, "the length by which room was made");
             let mut out = vec![0xee; plain_len + 40];
-            let len = subscription.write(prepared, packet, index, &self.ring, &mut self.stamps, &self.sealer, &mut out);
+            let len = subscription.write(prepared, packet, &self.ring, &mut self.stamps, &self.sealer, &mut out);
             assert!(len <= plain_len + self.sealer.overhead());
             let seen = Seen {
                 payload: self.ring.bytes(packet).1.to_vec(),
