@@ -91,7 +91,7 @@ impl Sfu {
             if self.ready_rooms.is_empty() {
                 return None;
             }
-            if let Some(built) = self.guarded(|sfu| sfu.build_run(now.mono)).flatten() {
+            if let Some(built) = self.guarded(now, |sfu| sfu.build_run(now.mono)).flatten() {
                 break built;
             }
         };

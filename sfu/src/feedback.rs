@@ -106,13 +106,18 @@ impl Sfu {
             }
         }
         for track in &peer.published {
-            let Some(layer) = self.tracks.get_mut(*track).and_then(|t| t.layers.first_mut()) else { continue };
+            let Some(track) = self.tracks.get_mut(*track) else { continue };
+            let unwatched = track.subscribers.is_empty();
+            let Some(layer) = track.layers.first_mut() else { continue };
             self.sequences.clear();
             layer.reception.take_nacks(now.mono, &mut self.sequences);
             if !self.sequences.is_empty() {
                 self.counters.nack_out += self.sequences.len() as u64;
                 let lost = self.sequences.iter().copied();
                 compounds.send(|out| rtcp::write_nack(OWN_SSRC, layer.ssrc, lost, out));
+            }
+            if unwatched {
+                layer.keyframes.arrived();
             }
             if layer.keyframes.take(now.mono) {
                 self.counters.keyframe_requests_out += 1;

@@ -156,13 +156,14 @@ impl Sfu {
             Input::Datagram { path, bytes } => self.receive(path, bytes, now),
             Input::PathClosed(path) => self.path_closed(path),
             Input::Request(request) => {
-                self.guarded(|sfu| sfu.request(request, now));
+                self.guarded(now, |sfu| sfu.request(request, now));
             }
             Input::Tick => self.tick(now),
         }
     }
 
-    /// The next thing to do, or `None`. Events wait here, coalesced and bounded, while signaling is slow.
+    /// The next thing to do, or `None`. Events wait here while signaling is slow; a request
+    /// causes a few of them, and what time causes is one offer or one list of speakers at once.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -193,7 +194,7 @@ impl Sfu {
     }
 
     /// Runs `work`; if it panics, the peer to blame is removed and the others go on.
-    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    fn guarded<T>(&mut self, now: Now, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self)));
         if done.is_err() {
             self.counters.peer_panics += 1;
@@ -201,9 +202,11 @@ impl Sfu {
                 && let Some(peer) = self.peers.get(key)
             {
                 let peer = peer.id;
-                // Outside of `remove_peer`, which needs a time, nothing of the peer is looked at any more.
-                let now = Now { mono: self.epoch, unix_ms: 0 };
-                self.remove_peer(key, now);
+                // Should its state be too broken even to be taken down, the rest of it is forgotten: the others go on.
+                if catch_unwind(AssertUnwindSafe(|| self.remove_peer(key, now))).is_err() {
+                    self.peers.try_remove(key);
+                    self.by_id.remove(&peer);
+                }
                 self.event(Event::Closed { peer, reason: CloseReason::Internal });
             }
         }
@@ -244,11 +247,13 @@ impl Sfu {
                 Timer::Peer(key) => {
                     if self.peers.get(key).is_some_and(|peer| peer.due == Some(at)) {
                         self.blame = Some(key);
-                        self.guarded(|sfu| sfu.tick_peer(key, now));
+                        self.guarded(now, |sfu| sfu.tick_peer(key, now));
                         self.blame = None;
                     }
                 }
-                Timer::Room(key) => self.tick_room(key, at, now),
+                Timer::Room(key) => {
+                    self.guarded(now, |sfu| sfu.tick_room(key, at, now));
+                }
             }
         }
     }

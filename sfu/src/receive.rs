@@ -41,7 +41,7 @@ impl Sfu {
     pub fn receive(&mut self, path: Path, datagram: &mut [u8], now: Now) {
         self.counters.datagrams_in += 1;
         self.counters.bytes_in += datagram.len() as u64;
-        self.guarded(|sfu| {
+        self.guarded(now, |sfu| {
             if let Err(reason) = sfu.dispatch(path, datagram, now) {
                 sfu.counters.drops[reason as usize] += 1;
             }

@@ -150,8 +150,17 @@ impl Sfu {
         }
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
         check_transport(peer, &offer)?;
+        let sent: Vec<TrackId> = peer.negotiation.lines.iter().filter_map(Line::sends).collect();
         let rng = &mut self.rng;
         peer.negotiation.apply_offer(&offer, hints, || TrackId(rng.random()))?;
+        // A transceiver that the client stopped is a track that it does not want: it is not offered again.
+        for track in sent {
+            if !peer.negotiation.lines.iter().any(|line| line.sends() == Some(track))
+                && let Some(subscription) = peer.subscription_of(track)
+            {
+                peer.subscriptions[subscription].told_unavailable = true;
+            }
+        }
         self.apply_transport(key, &offer, true, now);
         Ok(true)
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::RoomId;
+use crate::{PeerId, RoomId};
 
 /// How often the speakers of a room are looked at.
 pub(crate) const SPEAKERS_INTERVAL: Duration = Duration::from_millis(300);
@@ -19,7 +19,7 @@ pub(crate) struct Room {
     /// It stands in the queue of rooms.
     pub(crate) ready: bool,
     /// Who spoke when it was last said.
-    pub(crate) speakers: Vec<usize>,
+    pub(crate) speakers: Vec<PeerId>,
     /// When the speakers are looked at next; `None` while nobody is heard.
     pub(crate) speakers_due: Option<Instant>,
 }
@@ -42,6 +42,5 @@ impl Room {
         self.peers.retain(|p| *p != peer);
         self.ready_audio.retain(|p| *p != peer);
         self.ready_video.retain(|p| *p != peer);
-        self.speakers.retain(|p| *p != peer);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::room::SPEAKERS_INTERVAL;
 use crate::track::Track;
-use crate::{Event, Kind, Now, SPEAKERS_MAX, Sfu, Timer};
+use crate::{Event, Kind, Now, PeerId, SPEAKERS_MAX, Sfu, Timer};
 
 /// Loudness (127 − dB below full scale) from which somebody begins to be a speaker, and below which he ceases to be
 /// one. The distance between them keeps the list from flickering; raising both makes quiet speakers go unseen.
@@ -35,7 +35,7 @@ impl Sfu {
         }
         room.speakers_due = None;
         let mut heard = false;
-        let mut loud: Vec<(usize, u8)> = Vec::new();
+        let mut loud: Vec<(PeerId, u8)> = Vec::new();
         for key in &room.peers {
             let Some(peer) = self.peers.get(*key) else { continue };
             let mut loudest = 0;
@@ -49,21 +49,19 @@ impl Sfu {
                 }
                 loudest = loudest.max(if track.muted { 0 } else { track.loudness });
             }
-            let threshold = if room.speakers.contains(key) { SPEAKS_UNTIL } else { SPEAKS_FROM };
+            let threshold = if room.speakers.contains(&peer.id) { SPEAKS_UNTIL } else { SPEAKS_FROM };
             if loudest >= threshold {
-                loud.push((*key, loudest));
+                loud.push((peer.id, loudest));
             }
         }
-        loud.sort_by_key(|(key, loudness)| (std::cmp::Reverse(*loudness), *key));
+        loud.sort_by_key(|(peer, loudness)| (std::cmp::Reverse(*loudness), *peer));
         loud.truncate(SPEAKERS_MAX);
-        let mut speakers: Vec<usize> = loud.iter().map(|(key, _)| *key).collect();
+        let mut speakers: Vec<PeerId> = loud.iter().map(|(peer, _)| *peer).collect();
         speakers.sort_unstable();
         if speakers != room.speakers {
             room.speakers = speakers;
-            let speakers =
-                loud.iter().filter_map(|(key, loudness)| Some((self.peers.get(*key)?.id, *loudness))).collect();
             let room = room.id;
-            self.event(Event::Speakers { room, speakers });
+            self.event(Event::Speakers { room, speakers: loud });
         }
         if heard {
             self.watch_speakers(room_key, now);

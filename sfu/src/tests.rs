@@ -113,7 +113,7 @@ fn a_panic_while_a_run_is_built_costs_that_peer_and_not_its_room() {
     // The buffer is too short for the first run that is built.
     let buffer = std::mem::replace(&mut sfu.egress, vec![0; 20]);
     sfu.settle();
-    assert!(sfu.guarded(|sfu| sfu.build_run(now.mono)).is_none());
+    assert!(sfu.guarded(now, |sfu| sfu.build_run(now.mono)).is_none());
     sfu.egress = buffer;
     let closed = events(&mut sfu);
     assert!(matches!(closed[..], [Event::Closed { reason: CloseReason::Internal, .. }]), "{closed:?}");
@@ -128,13 +128,13 @@ fn a_panic_in_anything_else_costs_the_peer_that_it_was_about() {
     let (mut sfu, now) = call(3);
     let key = sfu.by_id[&PeerId(0)];
     sfu.blame = Some(key);
-    assert!(sfu.guarded(|_| -> () { panic!("an assumption about this peer broke") }).is_none());
+    assert!(sfu.guarded(now, |_| -> () { panic!("an assumption about this peer broke") }).is_none());
     let told = events(&mut sfu);
     assert!(told.contains(&Event::Closed { peer: PeerId(0), reason: CloseReason::Internal }));
     assert!(told.contains(&Event::TrackUnpublished { peer: PeerId(0), track: TrackId(9) }));
     assert_eq!((sfu.gauges().peers, sfu.gauges().tracks, sfu.gauges().subscriptions), (2, 0, 0));
     // Nobody to blame: nobody pays.
-    assert!(sfu.guarded(|_| -> () { panic!("an assumption about nobody broke") }).is_none());
+    assert!(sfu.guarded(now, |_| -> () { panic!("an assumption about nobody broke") }).is_none());
     assert_eq!((sfu.gauges().peers, sfu.counters().peer_panics), (2, 2));
     sfu.handle(Input::Tick, Now { mono: now.mono + Duration::from_secs(1), ..now });
 }
