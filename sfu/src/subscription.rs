@@ -342,7 +342,7 @@ impl Subscription {
 
     fn layout(&self, packet: &Packet, prefix: usize) -> Layout {
         let Some(outlet) = &self.outlet else { return Layout { two_byte: false, header_len: 12, plain_len: 12 } };
-        let (ids, mid) = (&outlet.ids, outlet.mid.as_str().len());
+        let (ids, mid) = (&outlet.ids, outlet.mid.as_bytes().len());
         let descriptor = if ids.descriptor != 0 { usize::from(packet.descriptor_len) } else { 0 };
         let two_byte = descriptor > 16;
         let element = if two_byte { 2 } else { 1 };
@@ -440,7 +440,7 @@ impl Subscription {
         out[14..16].copy_from_slice(&(((layout.header_len - 16) / 4) as u16).to_be_bytes());
         let ids = &outlet.ids;
         let mut elements = Elements { out: &mut out[16..layout.header_len], at: 0, two_byte: layout.two_byte };
-        elements.put(ids.mid, outlet.mid.as_str().as_bytes());
+        elements.put(ids.mid, outlet.mid.as_bytes());
         elements.put(ids.abs_send_time, &stamps.abs_send_time.to_be_bytes()[1..]);
         if ids.transport_cc != 0 {
             elements.put(ids.transport_cc, &stamps.transport_seq.to_be_bytes());
