@@ -16,6 +16,11 @@ pub(crate) const OFFER_INTERVAL: Duration = Duration::from_millis(100);
 /// A client that joined with `media: "sfu"` and means to publish offers within this time; only then do we offer first.
 pub(crate) const FIRST_OFFER_DELAY: Duration = Duration::from_millis(150);
 
+/// A page that takes over a seat and means to publish offers within this time; only then is the old session offered to
+/// it. Sooner, the offers may cross, and Chromium gathers no candidates after rolling back a first offer whose mids ours
+/// has, too. Later, a page that only listens waits longer.
+pub(crate) const REOFFER_DELAY: Duration = Duration::from_secs(1);
+
 /// What the client sends on an m-line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Inbound {

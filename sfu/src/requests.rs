@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use crate::ice::{Credentials, Generation, Ice};
-use crate::negotiation::{Line, Negotiation, Outbound, Refused, Wanted};
+use crate::negotiation::{Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
 use crate::peer::{Budget, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::room::Room;
 use crate::sdp::{self, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
@@ -278,7 +278,7 @@ impl Sfu {
         self.roll_back(key);
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.negotiation.may_offer = true;
-        peer.negotiation.offer_from = now.mono;
+        peer.negotiation.offer_from = now.mono + REOFFER_DELAY;
         self.arm(key, now.mono);
     }
 

@@ -194,6 +194,8 @@ fn another_fingerprint_needs_another_peer_and_nothing_changes() {
 fn a_reoffer_is_the_whole_session_again() {
     let mut world = World::call(2, &BOTH);
     world.request(Request::Reoffer { peer: PeerId(1) });
+    world.run_ms(900);
+    assert_eq!(world.descriptions.len(), 0, "a new page has a second to offer itself");
     world.run_ms(200);
     assert_eq!(world.descriptions.len(), 1);
     let (_, is_offer, sdp) = &world.descriptions[0];
@@ -228,7 +230,7 @@ fn a_new_peer_connection_that_answers_a_reoffer_sees_and_hears_from_the_start() 
     let (asked, now) = (plis(&world, 0), world.now.mono);
     world.tabs[1].renew(1, true, now);
     world.request(Request::Reoffer { peer: PeerId(1) });
-    world.run_ms(1_000);
+    world.run_ms(2_000);
     assert!(world.tabs[1].is_connected());
     assert!(plis(&world, 0) > asked, "a new decoder needs a keyframe");
     world.media(0, 1, 3_000, &vp8(false, 2, 50));
