@@ -207,7 +207,8 @@ struct RunLengths {
 }
 
 fn run_lengths() -> Result<Desc, prometheus::Error> {
-    let name = "lyceum_run_datagrams".to_owned();
+    // The registry puts `lyceum_` before it, as before all names.
+    let name = "run_datagrams".to_owned();
     Desc::new(name, "Datagrams per run: per system call that sent.".to_owned(), Vec::new(), Default::default())
 }
 
@@ -289,11 +290,11 @@ mod tests {
         TextEncoder::new().encode(&lengths.collect(), &mut text).expect("it can be written");
         let text = String::from_utf8(text).expect("text");
         for line in [
-            "lyceum_run_datagrams_bucket{le=\"1\"} 5",
-            "lyceum_run_datagrams_bucket{le=\"7\"} 7",
-            "lyceum_run_datagrams_bucket{le=\"63\"} 7",
-            "lyceum_run_datagrams_bucket{le=\"+Inf\"} 8",
-            "lyceum_run_datagrams_sum 77",
+            "run_datagrams_bucket{le=\"1\"} 5",
+            "run_datagrams_bucket{le=\"7\"} 7",
+            "run_datagrams_bucket{le=\"63\"} 7",
+            "run_datagrams_bucket{le=\"+Inf\"} 8",
+            "run_datagrams_sum 77",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }

@@ -1,4 +1,4 @@
-//! Who may call: the guard before every route, polling and websocket alike (ABUSE E10). CORS alone does not cover
+//! Who may call: the guard before every route, polling and websocket alike. CORS alone does not cover
 //! websockets, and in open mode a page elsewhere, or one that rebinds its DNS name to us, must get nowhere.
 
 use std::net::IpAddr;

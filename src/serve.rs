@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections: accepted, counted, and ended when they are slow (ABUSE E8).
+//! HTTP/1.1 connections: accepted, counted, and ended when they are slow.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

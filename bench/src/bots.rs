@@ -24,7 +24,7 @@ use crate::socketio::{Client, Frame};
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long receivers wait for the tail after publishing stopped: a NACK round or two.
 pub const DRAIN_TIME: Duration = Duration::from_millis(1_500);
-/// Videos that one participant is subscribed to at most (PROTOCOL.md).
+/// Videos that one participant is subscribed to at most (docs/protocol.md).
 pub const VIDEOS_MAX: usize = 25;
 /// Failures kept for each bot; later ones are the consequences of the first.
 const FAILURES_MAX: usize = 5;

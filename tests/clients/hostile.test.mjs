@@ -1,4 +1,4 @@
-// Hostile transports: ABUSE.md E1–E10 as far as they need no token. After each, the server is healthy and others can talk.
+// Hostile transports, as far as they need no token. After each, the server is healthy and others can talk.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,7 +28,7 @@ async function answers(raw) {
 describe('E: hostile transports', { concurrency: true }, () => {
   afterEach(() => stillWell(server));
 
-  test('the handshake says what PROTOCOL.md says', async () => {
+  test('the handshake says what docs/protocol.md says', async () => {
     const hello = await handshake(server);
     assert.equal(hello.pingInterval, 10_000);
     assert.equal(hello.pingTimeout, 10_000);
@@ -193,7 +193,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     const hellos = await Promise.all(Array.from({ length: 50 }, () => handshake(server, { from: '127.0.0.51' })));
     const sids = hellos.map((h) => h.sid);
     assert.equal(new Set(sids).size, 50);
-    // 96 random bits are 16 characters of base64. ABUSE.md wants 120, but engineioxide lets nobody choose its session ids.
+    // 96 random bits are 16 characters of base64. 120 would be better, but engineioxide lets nobody choose its session ids.
     for (const sid of sids) assert.match(sid, /^[A-Za-z0-9_-]{16,}$/);
     const wrong = ['AAAAAAAAAAAAAAAAAAAAAAAA', '0', '', '..%2F..', '%00', 'x'.repeat(5_000), `${sids[0].slice(0, -1)}%20`];
     for (const sid of wrong.filter((s) => s !== '')) {
