@@ -125,13 +125,6 @@ def rejection(section: str) -> str:
     return "".join(f"{line}\r\n" for line in lines)
 
 
-def with_candidates(sdp: str) -> str:
-    """Our candidates in every m-line: RFC 9143 wants them in the first of the BUNDLE group only, and aiortc in the last."""
-    candidates = "".join(re.findall(r"(?m)^a=(?:candidate:|end-of-candidates)[^\r\n]*\r\n", sdp))
-    session, *media = sections(sdp)
-    return session + "".join(m if "a=candidate:" in m or is_rejected(m) else m + candidates for m in media)
-
-
 def bundled(session: str, mids: Iterable[str]) -> str:
     """The session part with these mids in its BUNDLE group."""
     return re.sub(r"(?m)^a=group:BUNDLE[^\r\n]*", f"a=group:BUNDLE {' '.join(mids)}", session)
@@ -196,7 +189,7 @@ class SfuPeer:
                 self._describe(message)
                 if kind == "answer":
                     if self.pc.signalingState == "have-local-offer":
-                        await self.pc.setRemoteDescription(RTCSessionDescription(with_candidates(message["answer"]["sdp"]), "answer"))
+                        await self.pc.setRemoteDescription(RTCSessionDescription(message["answer"]["sdp"], "answer"))
                         self._answered.set()
                     continue
                 if self.pc.signalingState != "stable":
@@ -234,7 +227,7 @@ class SfuPeer:
         aiortc knows neither rejected nor recycled m-lines, so it is shown one m-line for each mid that there ever was,
         the dead ones inactive; the answer is put together in the offer's order again.
         """
-        session, *offered = sections(with_candidates(sdp))
+        session, *offered = sections(sdp)
         live = {mid_of(section): section for section in offered if not is_rejected(section)}
         for mid in self._shown.keys() - live.keys():
             self._shown[mid] = re.sub(r"(?m)^a=(sendonly|recvonly|sendrecv)", "a=inactive", self._shown[mid])

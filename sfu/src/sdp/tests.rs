@@ -585,19 +585,20 @@ fn a_written_offer() {
         "a=ice-ufrag:ufrag\na=ice-pwd:passwordpasswordpassword\na=fingerprint:sha-256 {}AB\na=setup:actpass",
         "AB:".repeat(31)
     );
+    let candidates = "a=candidate:1 1 udp 2130706431 192.0.2.1 443 typ host\n\
+        a=candidate:2 1 udp 2130706175 2001:db8::1 443 typ host\n\
+        a=candidate:3 1 tcp 1520435199 192.0.2.1 444 typ host tcptype passive\na=end-of-candidates";
     let expected = format!(
         "v=0\no=- 9223372036854775807 3 IN IP4 127.0.0.1\ns=-\nt=0 0\na=ice-lite\na=ice-options:ice2 trickle\n\
          a=group:BUNDLE 1 4\na=extmap-allow-mixed\na=msid-semantic:WMS *\n\
          m=audio 0 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=inactive\na=mid:0\na=rtpmap:111 opus/48000/2\n\
-         m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n\
-         a=candidate:1 1 udp 2130706431 192.0.2.1 443 typ host\na=candidate:2 1 udp 2130706175 2001:db8::1 443 typ host\n\
-         a=candidate:3 1 tcp 1520435199 192.0.2.1 444 typ host tcptype passive\na=end-of-candidates\n\
+         m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n{candidates}\n\
          a=mid:1\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\
          a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n\
          a=msid:ann t1\na=ssrc-group:FID 7 8\na=ssrc:7 cname:ann\na=ssrc:7 msid:ann t1\na=ssrc:8 cname:ann\na=ssrc:8 msid:ann t1\n\
          m=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=inactive\na=mid:2\n\
          m=video 0 UDP/TLS/RTP/SAVPF 0\nc=IN IP4 0.0.0.0\na=inactive\na=mid:3\n\
-         m=audio 9 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n\
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n{candidates}\n\
          a=mid:4\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\
          a=rtpmap:111 opus/48000/2\na=rtcp-fb:111 transport-cc\na=fmtp:111 useinbandfec=1\n"
     );

@@ -76,7 +76,7 @@ impl Local {
         self.to_string()
     }
 
-    /// RFC 9143 §7.2.1: the first m-line of the group speaks for all of its transport, so candidates stand only there.
+    /// The m-lines that share our one transport.
     fn bundled(&self) -> impl Iterator<Item = &LocalMedia> {
         self.media.iter().filter(|media| !media.is_rejected())
     }
@@ -127,7 +127,6 @@ impl fmt::Display for Local {
             f.write_str("\r\n")?;
         }
         f.write_str("a=extmap-allow-mixed\r\na=msid-semantic:WMS *\r\n")?;
-        let mut candidates_written = false;
         for media in &self.media {
             if media.is_rejected() {
                 media.write_rejected(f)?;
@@ -135,10 +134,8 @@ impl fmt::Display for Local {
             }
             media.write_line(f)?;
             self.write_transport(f)?;
-            if !candidates_written {
-                self.write_candidates(f)?;
-                candidates_written = true;
-            }
+            // The first m-line of the group would do (RFC 9143 §7.2.1), but aiortc looks for them in the last.
+            self.write_candidates(f)?;
             media.write_attributes(f)?;
         }
         Ok(())
