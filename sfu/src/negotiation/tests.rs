@@ -102,6 +102,15 @@ impl Side {
         self.negotiation.make_offer(&wanted, self.now)
     }
 
+    /// Asks and is offered a way once more, and then sends.
+    fn answered_after_asking(&mut self, answer: &mut [Media]) {
+        self.offer(&[]);
+        self.answered(answer.to_vec()).unwrap();
+        self.offer(&[]);
+        answer[0].direction = Direction::SendRecv;
+        self.answered(answer.to_vec()).unwrap();
+    }
+
     /// The answer of a client that takes everything that our offer has.
     fn willing(&self) -> Vec<Media> {
         self.negotiation.offered.as_ref().unwrap().iter().map(|line| answer_to(line, false)).collect()
@@ -248,6 +257,52 @@ fn a_client_may_send_on_a_line_of_ours() {
     let offered = side.negotiation.offered.as_ref().unwrap();
     assert_eq!((offered[0].rejected, offered[0].offered()), (false, Direction::RecvOnly));
     assert_eq!((offered.len(), offered[1].sends()), (2, Some(TrackId(6))), "a mid never changes its track");
+}
+
+#[test]
+fn an_answer_that_names_a_track_our_offer_left_no_way_for_gets_one() {
+    let mut side = Side::new();
+    side.offer(&[(1, VIDEO)]);
+    let mut answer = side.willing();
+    answer[0].msid = Some(("stream".into(), "track".into()));
+    side.answered(answer.clone()).unwrap();
+    assert!(side.line(0).asks_to_send && side.line(0).inbound.is_none());
+    assert!(side.negotiation.wants_offer, "the next offer makes a way");
+
+    side.offer(&[]);
+    assert_eq!(side.negotiation.offered.as_ref().unwrap()[0].offered(), Direction::SendRecv);
+    // Who still does not send is not asked for ever.
+    side.answered(answer.clone()).unwrap();
+    assert!(!side.line(0).asks_to_send);
+
+    side.answered_after_asking(&mut answer);
+    assert!(side.line(0).inbound.as_ref().is_some_and(|inbound| inbound.sending));
+    assert_eq!(side.line(0).sends(), Some(TrackId(1)), "and ours goes on");
+}
+
+#[test]
+fn an_offer_that_comes_first_keeps_clear_of_the_ids_that_chromium_numbers_by_place() {
+    // toffset, orientation, playout delay, content type, timing, colour space, rid, repaired rid
+    let by_place = [1, 3, 5, 6, 7, 8, 10, 11];
+    let mut side = Side::new();
+    side.offer(&[(1, AUDIO), (2, VIDEO)]);
+    for line in side.negotiation.offered.as_ref().unwrap() {
+        assert_eq!(line.extensions.len(), 4);
+        assert!(line.extensions.iter().all(|(id, _)| !by_place.contains(id)), "{:?}", line.extensions);
+    }
+}
+
+#[test]
+fn an_offer_takes_tracks_away_until_it_is_made() {
+    let mut side = Side::new();
+    side.offer(&[(1, VIDEO)]);
+    side.answered(side.willing()).unwrap();
+    assert!(!side.negotiation.removes());
+    side.negotiation.retire(TrackId(1));
+    assert!(side.negotiation.removes());
+    side.offer(&[]);
+    side.answered(side.willing()).unwrap();
+    assert!(!side.negotiation.removes(), "what is gone holds up nothing that begins");
 }
 
 #[test]
