@@ -62,7 +62,15 @@ impl Hall {
         let peer = PeerId(index as u64);
         let participant: Arc<str> = format!("pa_{index}").into();
         let room = RoomId(1);
-        self.request(Request::Join { peer, room, participant, auto_subscribe: true, offer_first: kinds.is_empty() });
+        self.request(Request::Join {
+            peer,
+            room,
+            participant,
+            auto_subscribe: true,
+            offer_first: kinds.is_empty(),
+            rights: Default::default(),
+            view: Default::default(),
+        });
         if !kinds.is_empty() {
             let hints = kinds.iter().enumerate().map(|(mid, kind)| TrackHint {
                 mid: mid.to_string(),

@@ -160,6 +160,10 @@ pub enum Request {
         auto_subscribe: bool,
         /// Offer first as soon as there is something to offer (`media: "sfu"`), rather than wait for the client's offer.
         offer_first: bool,
+        /// What the participant is and may do.
+        rights: Rights,
+        /// How its m-lines are filled.
+        view: View,
     },
     /// The client's SDP offer.
     Offer {
@@ -198,8 +202,8 @@ pub enum Request {
         peer: PeerId,
         /// The track.
         track: TrackId,
-        /// `false` stops its RTP without renegotiation; `true` subscribes (also where auto-subscribe is off).
-        enabled: bool,
+        /// What changes.
+        wish: Wish,
     },
     /// The publisher muted or unmuted a track; the SFU needs it only for events and quality.
     Mute {
@@ -215,6 +219,47 @@ pub enum Request {
         /// Which.
         peer: PeerId,
     },
+}
+
+/// What a participant is and may do, as far as media is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// It teaches: its audio and camera come before those of others.
+    pub instructor: bool,
+    /// It may send on data channels.
+    pub data: bool,
+}
+
+impl Default for Rights {
+    fn default() -> Self {
+        Rights { instructor: false, data: true }
+    }
+}
+
+/// How the m-lines of a subscriber are filled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// Each track that it subscribes to has an m-line of its own, which we offer.
+    #[default]
+    Tracks,
+    /// The m-lines that the client's offer has are filled with what is shown: screen, instructor, active speaker, switched
+    /// at keyframes (WHEP). We never offer.
+    Program {
+        /// Only what this participant publishes.
+        participant: Option<Arc<str>>,
+    },
+}
+
+/// What a subscriber wants of a track; `None` leaves a wish as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// `false` stops its RTP without renegotiation; `true` subscribes (also where auto-subscribe is off). A wish about a
+    /// track that the peer does not subscribe to yet subscribes to it unless this is `false`.
+    pub enabled: Option<bool>,
+    /// Width and height, in pixels, at which it is shown; (0, 0) is not visible.
+    pub size: Option<(u16, u16)>,
+    /// 0 unwanted … 255 pinned; ranks tracks of one class.
+    pub priority: Option<u8>,
 }
 
 /// What a client's offer says about one of its m-lines.
@@ -281,6 +326,72 @@ pub enum Unavailable {
     Codec,
     /// It has as many subscriptions as it may.
     Limit,
+}
+
+/// Why nothing of a track flows to a subscriber who subscribes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// The subscriber's downlink does not carry it beside what comes first.
+    Bandwidth,
+    /// The subscriber asked for it.
+    Unsubscribed,
+}
+
+/// Who is to blame for a bad connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The way from the participant to us.
+    Uplink,
+    /// The way from us to the participant.
+    Downlink,
+    /// We send late or drop.
+    Server,
+    /// Its TURN relay, or a TCP path.
+    Relay,
+}
+
+/// What kind of path a peer uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PathKind {
+    /// UDP.
+    #[default]
+    Udp,
+    /// ICE-TCP.
+    Tcp,
+    /// Through the embedded TURN server.
+    Relay,
+}
+
+/// Media in one direction since the last sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Bits a second, headers included.
+    pub bps: u64,
+    /// Packets a second.
+    pub pps: u32,
+    /// Packets lost before repair, in millionths.
+    pub loss_ppm: u32,
+    /// The largest interarrival jitter of a stream, in microseconds.
+    pub jitter_us: u32,
+    /// Pictures that must have frozen: gaps in a video that were not repaired in time.
+    pub freezes: u32,
+}
+
+/// What was measured of a peer's connection since the last sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// How it is connected.
+    pub path: PathKind,
+    /// Round-trip time in microseconds, where known.
+    pub rtt_us: Option<u32>,
+    /// What the downlink is believed to carry, bits a second.
+    pub estimate_bps: Option<u64>,
+    /// From the participant to us.
+    pub up: Flow,
+    /// From us to the participant.
+    pub down: Flow,
+    /// Videos that it subscribes to and that are paused for want of bandwidth.
+    pub paused: u32,
 }
 
 /// Why a peer ended by itself.
@@ -364,12 +475,57 @@ pub enum Event {
         /// Why.
         reason: Unavailable,
     },
+    /// Nothing of a track flows any more to a subscriber.
+    TrackPaused {
+        /// The subscriber.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// Why.
+        reason: Pause,
+    },
+    /// A paused track flows again.
+    TrackResumed {
+        /// The subscriber.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// Why it had been paused.
+        reason: Pause,
+    },
+    /// Which of a track's simulcast layers anybody watches, for its publisher; sent when it changes.
+    LayersWanted {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// Each RID in order of the publisher's description, and whether anybody watches it.
+        layers: Vec<(Arc<str>, bool)>,
+    },
+    /// How good a participant's connection is; sent when it changes.
+    Quality {
+        /// Whose.
+        peer: PeerId,
+        /// 0 lost, 1 bad … 4 excellent.
+        score: u8,
+        /// Whose fault, if it is not excellent.
+        cause: Option<Cause>,
+    },
+    /// What was measured of a connected peer, every [`crate::SAMPLE_INTERVAL`].
+    Sample {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        sample: Box<Sample>,
+    },
     /// Who speaks now, loudest first; sent when it changes.
     Speakers {
         /// Where.
         room: RoomId,
         /// Peer and level (0 silent … 127 loudest), at most [`crate::SPEAKERS_MAX`].
         speakers: Vec<(PeerId, u8)>,
+        /// Which shared audio m-line (`audio-<n>`) carries whom; empty where everybody has m-lines of their own.
+        audio: Vec<(u8, PeerId)>,
     },
 }
 

@@ -24,6 +24,8 @@ pub mod sdp;
 mod speakers;
 pub mod srtp;
 mod subscription;
+#[allow(dead_code)]
+mod target;
 mod track;
 pub mod twcc;
 
@@ -47,6 +49,9 @@ use track::Track;
 
 /// Most entries of [`Event::Speakers`].
 pub const SPEAKERS_MAX: usize = 5;
+
+/// How often a connected peer is sampled ([`Event::Sample`]).
+pub const SAMPLE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The certificate of a process: ECDSA P-256, self-signed, with a random serial (Firefox refuses a serial that it has seen).
 #[derive(Clone)]

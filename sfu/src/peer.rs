@@ -12,7 +12,7 @@ use crate::negotiation::Negotiation;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
-use crate::{Kind, PeerId};
+use crate::{Kind, PeerId, Rights, View};
 
 /// Streams (SSRCs) that one peer may send, RTX included. More are dropped and counted.
 pub(crate) const STREAMS_MAX: usize = 64;
@@ -77,6 +77,10 @@ pub(crate) struct Peer {
     pub(crate) room: usize,
     pub(crate) participant: Arc<str>,
     pub(crate) auto_subscribe: bool,
+    #[allow(dead_code)]
+    pub(crate) rights: Rights,
+    #[allow(dead_code)]
+    pub(crate) view: View,
 
     pub(crate) ice: Ice,
     pub(crate) dtls: Option<Dtls>,

@@ -12,14 +12,24 @@ use crate::sdp::{self, Description as Sdp, Direction, LocalMedia, LocalSend, Med
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
-    Description, Event, Kind, Now, PeerId, Refusal, Request, RoomId, Sfu, TrackHint, TrackId, TrackInfo, TrackLine,
-    Unavailable, twcc,
+    Description, Event, Kind, Now, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    TrackLine, Unavailable, View, Wish, twcc,
 };
+
+/// The parts of a [`Request::Join`] that its peer keeps.
+struct Newcomer {
+    participant: Arc<str>,
+    auto_subscribe: bool,
+    offer_first: bool,
+    rights: Rights,
+    view: View,
+}
 
 impl Sfu {
     pub(crate) fn request(&mut self, request: Request, now: Now) {
-        if let Request::Join { peer, room, participant, auto_subscribe, offer_first } = request {
-            return self.join(peer, room, participant, auto_subscribe, offer_first, now);
+        if let Request::Join { peer, room, participant, auto_subscribe, offer_first, rights, view } = request {
+            let newcomer = Newcomer { participant, auto_subscribe, offer_first, rights, view };
+            return self.join(peer, room, newcomer, now);
         }
         let id = match &request {
             Request::Join { peer, .. }
@@ -38,7 +48,7 @@ impl Sfu {
             Request::Answer { sdp, tracks, .. } => self.on_answer(key, &sdp, &tracks, now),
             Request::Reoffer { .. } => self.reoffer(key, now),
             Request::RestartIce { .. } => self.restart_ice(key, now),
-            Request::Subscription { track, enabled, .. } => self.set_subscription(key, track, enabled, now),
+            Request::Subscription { track, wish, .. } => self.set_subscription(key, track, wish, now),
             Request::Mute { track, muted, .. } => {
                 if let Some(track) = self.tracks_by_id.get(&track).and_then(|t| self.tracks.get_mut(*t))
                     && track.publisher == key
@@ -52,7 +62,8 @@ impl Sfu {
         self.blame = None;
     }
 
-    fn join(&mut self, id: PeerId, room_id: RoomId, participant: Arc<str>, auto: bool, offer_first: bool, now: Now) {
+    fn join(&mut self, id: PeerId, room_id: RoomId, newcomer: Newcomer, now: Now) {
+        let Newcomer { participant, auto_subscribe: auto, offer_first, rights, view } = newcomer;
         if self.by_id.contains_key(&id) {
             return;
         }
@@ -64,6 +75,8 @@ impl Sfu {
             room,
             participant,
             auto_subscribe: auto,
+            rights,
+            view,
             ice: Ice::new(local, now.mono),
             dtls: None,
             early_dtls: Vec::new(),
@@ -304,17 +317,18 @@ impl Sfu {
         self.arm(key, now.mono);
     }
 
-    fn set_subscription(&mut self, key: usize, track: TrackId, enabled: bool, now: Now) {
+    fn set_subscription(&mut self, key: usize, track: TrackId, wish: Wish, now: Now) {
         let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(subscription_key) = peer.subscription_of(track) else {
             let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
-            if enabled && same_room == self.peers.get(key).map(|p| p.room) {
+            if wish.enabled != Some(false) && same_room == self.peers.get(key).map(|p| p.room) {
                 self.subscribe(key, track_key, now);
             }
             return;
         };
         let subscription = &mut peer.subscriptions[subscription_key];
+        let Some(enabled) = wish.enabled else { return };
         if enabled && !subscription.enabled {
             subscription.enabled = true;
             if let Some(layer) = self.tracks.get(track_key).and_then(|t| t.layers.first()) {

@@ -61,7 +61,7 @@ impl Sfu {
         if speakers != room.speakers {
             room.speakers = speakers;
             let room = room.id;
-            self.event(Event::Speakers { room, speakers: loud });
+            self.event(Event::Speakers { room, speakers: loud, audio: Vec::new() });
         }
         if heard {
             self.watch_speakers(room_key, now);

@@ -26,7 +26,15 @@ fn call(peers: u64) -> (Sfu, Now) {
     let (mut sfu, now) = sfu();
     for id in 0..peers {
         let (participant, peer) = (format!("pa_{id}").into(), PeerId(id));
-        let join = Request::Join { peer, room: RoomId(1), participant, auto_subscribe: true, offer_first: false };
+        let join = Request::Join {
+            peer,
+            room: RoomId(1),
+            participant,
+            auto_subscribe: true,
+            offer_first: false,
+            rights: Default::default(),
+            view: Default::default(),
+        };
         sfu.handle(Input::Request(join), now);
         let key = sfu.by_id[&PeerId(id)];
         let profile = Profile::AeadAes128Gcm;

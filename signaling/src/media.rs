@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sfu::{Description, Event, Now, PeerId, Request, TrackId, TrackInfo, TrackLine, Unavailable};
+use sfu::{Description, Event, Now, PeerId, Request, Rights, TrackId, TrackInfo, TrackLine, Unavailable, View};
 
 use crate::Lobby;
 use crate::api::{Recipients, WorkerId};
@@ -40,6 +40,8 @@ impl Lobby {
             participant: seat.participant.clone(),
             auto_subscribe: seat.auto_subscribe,
             offer_first,
+            rights: Rights { instructor: seat.instructor, data: true },
+            view: View::Tracks,
         };
         let worker = room.worker;
         self.workers[worker.0].peers += 1;
@@ -157,7 +159,12 @@ impl Lobby {
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
             Event::TrackUnavailable { peer, track, reason } => self.track_unavailable(peer, track, reason),
-            Event::Speakers { room, speakers } => self.speakers(room, &speakers),
+            Event::Speakers { room, speakers, audio: _ } => self.speakers(room, &speakers),
+            Event::TrackPaused { .. }
+            | Event::TrackResumed { .. }
+            | Event::LayersWanted { .. }
+            | Event::Quality { .. }
+            | Event::Sample { .. } => {}
         }
     }
 

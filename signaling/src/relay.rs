@@ -104,7 +104,7 @@ impl Lobby {
     }
 
     pub(crate) fn subscription(&mut self, place: Place, fields: Fields<'_>) -> Answer {
-        let (track, enabled) = wire::subscription(fields)?;
+        let (track, wish) = wire::subscription(fields)?;
         let owner = self.rooms.get(&place.room).and_then(|r| r.tracks.get(&track).copied());
         match owner {
             None => {
@@ -118,7 +118,7 @@ impl Lobby {
         let Some((worker, Peer { id, .. })) = self.peer_mut(place) else {
             return Err(no_peer());
         };
-        let request = Request::Subscription { peer: *id, track, enabled };
+        let request = Request::Subscription { peer: *id, track, wish };
         self.request(worker, request);
         accepted()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use sfu::{Source, TrackHint, TrackId, TrackLine};
+use sfu::{Source, TrackHint, TrackId, TrackLine, Wish};
 
 use crate::code::{ErrorCode, Refused};
 use crate::limits::*;
@@ -257,11 +257,11 @@ pub(crate) fn check_candidate(fields: Fields<'_>) -> Result<(), Refused> {
 }
 
 /// `subscription`. What it says of size and priority is checked now and matters as soon as layers are chosen.
-pub(crate) fn subscription(fields: Fields<'_>) -> Result<(TrackId, bool), Refused> {
+pub(crate) fn subscription(fields: Fields<'_>) -> Result<(TrackId, Wish), Refused> {
     fields.number("width", PIXELS_MAX)?;
     fields.number("height", PIXELS_MAX)?;
     fields.number("priority", PRIORITY_MAX)?;
-    Ok((fields.track()?, fields.flag("enabled")?.unwrap_or(true)))
+    Ok((fields.track()?, Wish { enabled: fields.flag("enabled")?, ..Wish::default() }))
 }
 
 /// An offer's or answer's `tracks`: what the server's m-lines carry.

@@ -125,6 +125,8 @@ impl World {
             participant: participant.as_str().into(),
             auto_subscribe: true,
             offer_first: true,
+            rights: Default::default(),
+            view: Default::default(),
         };
         self.sfu.handle(Input::Request(request), self.now);
         bot.offer(self.now.mono).expect("a bot can offer");

@@ -105,7 +105,15 @@ impl Stage {
         let (hall, peer) = (&mut self.hall, PeerId(HALF_OPEN as u64));
         let mut client = ClientPeer::new(Identity::new(), 7, &[Kind::Audio], 7);
         let (room, participant) = (RoomId(2), "pa_half".into());
-        hall.request(Request::Join { peer, room, participant, auto_subscribe: true, offer_first: false });
+        hall.request(Request::Join {
+            peer,
+            room,
+            participant,
+            auto_subscribe: true,
+            offer_first: false,
+            rights: Default::default(),
+            view: Default::default(),
+        });
         hall.request(Request::Offer { peer, sdp: client.offer(), tracks: Vec::new(), saw_ours: true });
         while let Some(output) = hall.sfu.poll() {
             if let Output::Event(Event::Answer { sdp, .. }) = output {

@@ -38,6 +38,8 @@ pub fn play(data: &[u8]) -> Said {
         participant: "pa_stranger".into(),
         auto_subscribe: true,
         offer_first: true,
+        rights: Default::default(),
+        view: Default::default(),
     });
     pass(&mut hall, &mut said);
     for record in data.split(|byte| *byte == RECORD_SEPARATOR).take(RECORDS_MAX) {

@@ -186,7 +186,11 @@ fn a_subscription_that_is_turned_off_sends_nothing_and_goes_on_with_a_keyframe()
     let track = world.published()[0];
     world.assert_media(0, 1);
     let last = world.tabs[1].got.last().unwrap().clone();
-    let off = |enabled| Request::Subscription { peer: PeerId(1), track, enabled };
+    let off = |enabled| Request::Subscription {
+        peer: PeerId(1),
+        track,
+        wish: sfu::Wish { enabled: Some(enabled), ..Default::default() },
+    };
     world.request(off(false));
     for _ in 0..5 {
         world.media(0, 0, 3_000, &vp8(true, 3, 50));

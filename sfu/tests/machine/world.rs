@@ -74,7 +74,15 @@ impl World {
         self.tabs.push(Tab::new(index, self.now.mono));
         let participant: Arc<str> = format!("pa_{index}").into();
         let peer = PeerId(index as u64);
-        self.request(Request::Join { peer, room: RoomId(room), participant, auto_subscribe: true, offer_first });
+        self.request(Request::Join {
+            peer,
+            room: RoomId(room),
+            participant,
+            auto_subscribe: true,
+            offer_first,
+            rights: Default::default(),
+            view: Default::default(),
+        });
         index
     }
 

@@ -191,7 +191,7 @@ impl Chaos {
             3 => sfu::Event::TrackUnpublished { peer, track },
             4 => sfu::Event::Closed { peer, reason: CloseReason::Internal },
             5 => sfu::Event::ConsentLost { peer },
-            6 => sfu::Event::Speakers { room: sfu::RoomId(peer.0), speakers: vec![(peer, 1)] },
+            6 => sfu::Event::Speakers { room: sfu::RoomId(peer.0), speakers: vec![(peer, 1)], audio: vec![] },
             _ => sfu::Event::Refused {
                 peer,
                 description: sfu::Description::Offer,

@@ -225,7 +225,7 @@ fn tracks_are_in_the_roster_and_their_owner_mutes_them() {
     w.granted(bob, "subscription", subscription);
     let requests = w.requests();
     assert!(
-        matches!(requests[..], [Request::Subscription { peer: p, enabled: false, .. }] if p == bobs),
+        matches!(requests[..], [Request::Subscription { peer: p, wish: sfu::Wish { enabled: Some(false), .. }, .. }] if p == bobs),
         "{requests:?}"
     );
     assert_eq!(w.refused(ann, "subscription", json!({ "trackId": id })), "request/invalid");
@@ -246,7 +246,7 @@ fn speakers_and_missing_tracks_are_told() {
     w.granted(ann, "offer", to_sfu("offer", "x"));
     let Some((_, Request::Join { peer, room, .. })) = w.routed().into_iter().next() else { panic!("a join") };
     let bob = w.join("math", "bob");
-    w.sfu(sfu::Event::Speakers { room, speakers: vec![(peer, 90), (sfu::PeerId(999), 3)] });
+    w.sfu(sfu::Event::Speakers { room, speakers: vec![(peer, 90), (sfu::PeerId(999), 3)], audio: vec![] });
     let speakers = w.one(bob, "active-speakers")["speakers"].clone();
     assert_eq!((speakers.as_array().unwrap().len(), &speakers[0]["level"]), (1, &json!(90)));
     assert_eq!(w.got(ann, "active-speakers").len(), 1);
