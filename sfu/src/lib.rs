@@ -13,6 +13,7 @@ mod feedback;
 mod ice;
 pub mod keyframe;
 mod negotiation;
+pub mod payload;
 mod peer;
 mod receive;
 mod requests;
