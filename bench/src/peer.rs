@@ -364,7 +364,8 @@ impl ClientPeer {
 
     fn send_check(&mut self, now: Instant) {
         let Some((ufrag, pwd)) = &self.remote else { return };
-        let id = TransactionId(self.rng.random());
+        // A repetition is the same transaction (RFC 8489 §6.2.1): its answer may take longer than the next is due.
+        let id = self.check.unwrap_or_else(|| TransactionId(self.rng.random()));
         let mut out = Vec::new();
         Writer::request(&mut out, Method::BINDING, id)
             .username(&format!("{ufrag}:{}", self.ufrag))
@@ -390,6 +391,7 @@ impl ClientPeer {
             return;
         }
         self.checked = true;
+        self.check = None;
         self.check_due = Some(now + CHECK_INTERVAL);
         if self.dtls.is_none() {
             let (config, certificate) = (self.identity.config.clone(), self.identity.certificate.clone());

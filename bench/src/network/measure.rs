@@ -186,7 +186,8 @@ fn measure(stage: &Stage, scene: &Scene, cast: &Cast, window: &Window, before: &
         }
     }
     outcome.layers_pct = subject.videos().next().map_or([0.0; 3], |video| layers(&video.shown, window));
-    outcome.paused_ms = pauses.iter().map(|pause| ms(overlap(*pause, (window.from, window.to)))).sum();
+    outcome.paused_ms =
+        pauses.iter().map(|pause| ms(overlap(*pause, (window.from, window.to)))).fold(0.0, |sum, pause| sum + pause);
     outcome.padding = subject.padding;
 
     let lost = (after.counts.gaps - before.counts.gaps).saturating_sub(after.counts.late - before.counts.late);

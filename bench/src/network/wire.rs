@@ -67,14 +67,15 @@ impl Print {
         })
     }
 
-    /// The frames of its layer that it truly needs decoded before.
+    /// The frames of its layer that must be decoded before.
     pub fn references(self) -> impl Iterator<Item = u32> {
-        // The base needs the base before, four frames ago; the rest needs the base, the last also the middle layer.
+        // The base needs the base before, four frames ago; the next two need the base. The last needs base and middle, and
+        // libwebrtc has it wait for the frame between, too, since it refers to all layers up to its own.
         let back: &[u32] = match self.role {
             0 => &[4],
             1 => &[1],
             2 => &[2],
-            3 => &[3, 1],
+            3 => &[3, 2, 1],
             _ => &[],
         };
         back.iter().map(move |back| self.frame.wrapping_sub(*back))
