@@ -85,6 +85,8 @@ pub(crate) struct PayloadTypes {
 pub(crate) struct Outlet {
     pub(crate) mid: Mid,
     pub(crate) ids: ExtensionIds,
+    /// It takes two-byte extension elements among others; else a descriptor too long for the one-byte form is left out.
+    pub(crate) mixed: bool,
     /// For each codec of the track what the subscriber calls it; `None` where it cannot decode it.
     pub(crate) payloads: Vec<Option<PayloadTypes>>,
 }
@@ -344,7 +346,8 @@ impl Subscription {
         let Some(outlet) = &self.outlet else { return Layout { two_byte: false, header_len: 12, plain_len: 12 } };
         let (ids, mid) = (&outlet.ids, outlet.mid.as_bytes().len());
         let descriptor = if ids.descriptor != 0 { usize::from(packet.descriptor_len) } else { 0 };
-        let two_byte = descriptor > 16;
+        let two_byte = descriptor > 16 && outlet.mixed;
+        let descriptor = if descriptor > 16 && !two_byte { 0 } else { descriptor };
         let element = if two_byte { 2 } else { 1 };
         let mut len = 0;
         for (id, body) in [
@@ -449,7 +452,9 @@ impl Subscription {
         if let Some(level) = level {
             elements.put(ids.audio_level, &[level]);
         }
-        elements.put(ids.descriptor, descriptor);
+        if layout.two_byte || descriptor.len() <= 16 {
+            elements.put(ids.descriptor, descriptor);
+        }
         elements.pad();
     }
 

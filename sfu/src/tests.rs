@@ -67,7 +67,8 @@ fn call(peers: u64) -> (Sfu, Now) {
         let key = sfu.by_id[&PeerId(id)];
         sfu.subscribe(key, track, now);
         let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None })];
-        let outlet = Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), payloads };
+        let outlet =
+            Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), mixed: true, payloads };
         for (_, subscription) in &mut sfu.peers[key].subscriptions {
             subscription.outlet = Some(outlet.clone());
         }

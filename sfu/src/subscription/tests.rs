@@ -49,7 +49,7 @@ fn track(kind: Kind) -> Track {
 fn outlet() -> Outlet {
     // The second codec cannot be decoded.
     let payloads = vec![Some(PayloadTypes { primary: 100, rtx: Some(101) }), None];
-    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, payloads }
+    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, mixed: true, payloads }
 }
 
 /// One subscription, its ring, and its receiver.

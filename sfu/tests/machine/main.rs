@@ -3,6 +3,7 @@
 
 mod abuse;
 mod media;
+mod negotiation;
 mod reports;
 mod tab;
 mod transport;
