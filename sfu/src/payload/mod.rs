@@ -1,6 +1,8 @@
 //! What RTP payloads and dependency descriptors say of themselves: enough of each codec's format to choose layers and to
 //! renumber pictures. Publishers are strangers, so every offset is checked; what lies says nothing.
 
+pub mod red;
+
 use crate::keyframe::{self, VideoCodec};
 
 /// Spatial and temporal layers that are told apart; packets of higher ones count as of the highest.
