@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::data;
 use crate::sdp::{
     self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
 };
@@ -423,15 +424,16 @@ fn answer_line(
     mint: &mut impl FnMut() -> TrackId,
 ) -> Line {
     let codecs: Vec<Codec> = media.codecs.iter().filter(|c| sdp::supported(c)).map(answered_codec).collect();
-    // Data channels are not carried yet, and what we cannot forward we do not take.
-    if media.rejected || media.kind == MediaKind::Application || codecs.is_empty() {
+    let data = media.kind == MediaKind::Application && media.sctp_port == Some(data::PORT);
+    // What we cannot forward we do not take.
+    if media.rejected || codecs.is_empty() && !data {
         return Line::rejected(media.mid, media.kind);
     }
     let wanted = sdp::default_extensions(media.kind);
     let extensions = media.extensions.iter().filter(|(_, e)| wanted.contains(e)).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
-    let inbound = inbound(before, media, hint, guess, mint);
+    let inbound = if data { None } else { inbound(before, media, hint, guess, mint) };
     let outbound = match old.map_or(Outbound::None, |line| line.outbound) {
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,
