@@ -1,6 +1,8 @@
 //! Packets as libwebrtc sends them, written by hand from the RFCs; all of them cut at each byte; and any bytes.
 
+mod h264;
 mod vp8;
+mod vp9;
 
 use proptest::prelude::*;
 
