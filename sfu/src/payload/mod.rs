@@ -100,13 +100,11 @@ pub struct Description {
 
 impl Description {
     /// Whether a subscriber of one target (spatial, temporal) may become one of another with this packet, and see no freeze.
-    /// Lower temporal layers of the same spatial one may be turned to anywhere, between any two pictures, without asking.
+    /// It presumes that all that was present for the old target was sent. Lower temporal layers of the same spatial layer
+    /// need no leave: they may be turned to between any two pictures.
     ///
-    /// `to` must be a target that the stream has. Someone who may not go all the way may often go a part of it and the rest
-    /// a few frames later: VP8 leads up one layer at each Y. That such a frame of temporal layer t lets in target t alone
-    /// is how libwebrtc's patterns are built: with three layers (0, 2Y, 1Y, 2, 0, 2, 1, 2) a frame of layer 2 that follows
-    /// 1Y may refer to an earlier one of layer 2 in the short pattern, and with four layers to 2Y, which stand before 1Y.
-    /// The other way round all is well: each cycle synchronises the highest layer first, and every lower one after it.
+    /// `to` must be a target that the stream has. Who may not go all the way may often go a part of it, and the rest some
+    /// frames later: ask for each step down from the one that is wanted.
     pub fn may_switch(&self, from: (u8, u8), to: (u8, u8)) -> bool {
         self.decodable.contains(from.0, from.1) && self.switch.contains(to.0, to.1)
     }

@@ -234,7 +234,7 @@ fn layers_read_back() {
                 assert_eq!(description.present.contains(spatial, temporal), of != '-');
                 assert_eq!(description.switch.contains(spatial, temporal), of == 'S');
             }
-            let beyond = indications.chars().last() != Some('-');
+            let beyond = !indications.ends_with('-');
             assert_eq!(description.present.contains(3, 3), beyond, "counts as the highest there is");
             assert_eq!(description.present.contains(top.0, 3), description.present.contains(top.0, 2));
         }
