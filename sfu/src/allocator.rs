@@ -65,7 +65,7 @@ pub(crate) struct Choice {
     /// What its publisher should send for this subscriber; with the highest temporal layer that can be where it may be had
     /// at its full frame rate, which is not the same all the time.
     pub(crate) wanted: Target,
-    /// What to send now: the best that comes, up to what is wanted; what is wanted where nothing so low comes yet.
+    /// What to send now: the best that comes, up to what is wanted; where nothing so low comes, the lowest that does.
     pub(crate) send: Target,
 }
 
@@ -134,11 +134,12 @@ type Rank = (bool, Class, u8);
 #[derive(Clone, Copy, Debug)]
 struct Rung {
     choice: Choice,
-    /// Which of the steps it is.
+    /// Which of the steps it is, and what that would cost, bits a second.
     step: usize,
+    price: u32,
     /// Bits a second that must be there for it.
     needs: u64,
-    /// Bits a second that it takes: less while its publisher does not send it, none while nothing comes.
+    /// Bits a second that it takes: those of what is sent instead while its publisher does not send it.
     takes: u64,
 }
 
@@ -177,7 +178,7 @@ impl Table {
     pub(crate) fn push(&mut self, demand: &Demand<'_>) {
         let start = self.rungs.len();
         let shown = shown(demand.steps, demand.size);
-        let comes = demand.steps.iter().any(|step| step.active);
+        let lowest = demand.steps.iter().find(|step| step.active);
         let sharp = demand.class == Class::Screen;
         let least = if sharp { legible(shown) } else { 0 };
         for (index, step) in shown.iter().enumerate().skip(least) {
@@ -187,20 +188,25 @@ impl Table {
             if !sharp && !smallest && step.target.temporal + 1 < fastest {
                 continue;
             }
-            let sent = shown[..=index].iter().rev().find(|step| step.active).unwrap_or(step);
-            let needs = u64::from(step.bps.max(sent.bps));
-            while self.rungs.len() > start && self.rungs.last().is_some_and(|lower| lower.needs >= needs) {
+            let sent = shown[..=index].iter().rev().find(|step| step.active).or(lowest);
+            while self.rungs.len() > start && self.rungs.last().is_some_and(|lower| lower.price >= step.bps) {
                 self.rungs.pop();
             }
             let full = step.target.temporal == fastest;
             let temporal = if full { TEMPORAL_MAX - 1 } else { step.target.temporal };
-            let choice = Choice { wanted: Target { temporal, ..step.target }, send: sent.target };
-            let takes = if comes { u64::from(sent.bps) } else { 0 };
-            self.rungs.push(Rung { choice, step: index, needs, takes });
+            let wanted = Target { temporal, ..step.target };
+            let (send, takes) = sent.map_or((step.target, 0), |sent| (sent.target, sent.bps));
+            self.rungs.push(Rung {
+                choice: Choice { wanted, send },
+                step: index,
+                price: step.bps,
+                needs: step.bps.max(takes).into(),
+                takes: takes.into(),
+            });
         }
         if self.rungs.len() == start {
             // Nothing is known of it yet: whatever comes first is let through.
-            self.rungs.push(Rung { choice: Choice::default(), step: 0, needs: 0, takes: 0 });
+            self.rungs.push(Rung { choice: Choice::default(), step: 0, price: 0, needs: 0, takes: 0 });
         }
         let rungs = start..self.rungs.len();
         let current = demand.current.map_or(0, |current| {
@@ -234,6 +240,13 @@ impl Table {
         let row = self.rows.get(row)?;
         let level = if row.muted { 1 } else { row.level };
         Some(self.rungs[row.rungs.clone()].get(level.checked_sub(1)?)?.choice)
+    }
+
+    /// What a paused video would need first: an encoding that its publisher does not send, while it sends dearer ones.
+    pub(crate) fn missing(&self, row: usize) -> Option<Target> {
+        let row = self.rows.get(row).filter(|row| row.level == 0)?;
+        let lowest = self.rungs[row.rungs.clone()].first()?.choice;
+        (encoding(lowest.send) != encoding(lowest.wanted)).then_some(lowest.wanted)
     }
 
     /// Bits a second that all would take if there were no limit: what the link is worth probing for.

@@ -173,7 +173,11 @@ fn what_nobody_sends_yet_is_wanted_while_the_best_that_comes_is_sent() {
         step.active = step.target.layer == 2;
     }
     let tiny = [Video { size: Some((160, 90)), ..camera }];
-    assert_eq!(first(&tiny, 2_000_000), [Some(target(0, 2))], "it is asked for, rather than more than can be seen");
+    let choice = subscriber.allocate(&tiny, 2_000_000, 0, Instant::now())[0];
+    let instead = Choice { wanted: target(0, TEMPORAL_MAX - 1), send: target(2, 0) };
+    assert_eq!(choice, Some(instead), "what comes is better than nothing");
+    let choice = subscriber.allocate(&tiny, 500_000, 0, Instant::now())[0];
+    assert_eq!((choice, subscriber.table.missing(0)), (None, Some(target(0, 0))));
 }
 
 #[test]
