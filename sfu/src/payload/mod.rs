@@ -3,6 +3,7 @@
 
 #[allow(dead_code)]
 mod bits;
+pub mod red;
 mod vp8;
 
 use crate::keyframe::{self, VideoCodec};
