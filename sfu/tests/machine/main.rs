@@ -3,6 +3,7 @@
 
 mod abuse;
 mod media;
+mod paths;
 mod reports;
 mod tab;
 mod transport;
