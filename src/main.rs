@@ -18,6 +18,7 @@ mod serve;
 mod socketio;
 mod tcp;
 mod udp;
+mod whip;
 mod worker;
 
 use std::io::Write as _;
@@ -78,8 +79,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
     let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
-    let router = http::router(health, origin::Guard::new(&settings.origins), layer);
+    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
