@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+#[allow(dead_code)]
+mod congestion;
 mod dtls;
 mod egress;
 mod feedback;
