@@ -17,6 +17,7 @@ mod seldom;
 mod serve;
 mod socketio;
 mod udp;
+mod whip;
 mod worker;
 
 use std::io::Write as _;
@@ -77,8 +78,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
     let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
-    let router = http::router(health, origin::Guard::new(&settings.origins), layer);
+    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(

@@ -78,7 +78,7 @@ impl Hall {
                     Kind::Audio => Source::Microphone,
                     Kind::Video => Source::Camera,
                 },
-                muted: false,
+                muted: None,
             });
             self.request(Request::Offer { peer, sdp: client.offer(), tracks: hints.collect(), saw_ours: true });
         }

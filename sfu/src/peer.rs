@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::data::Channels;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
-use crate::{Kind, PeerId, Rights, View};
+use crate::{Kind, PeerId, Rights, TrackId, View};
 
 /// Streams (SSRCs) that one peer may send, RTX included. More are dropped and counted.
 pub(crate) const STREAMS_MAX: usize = 64;
 /// Videos that one peer is subscribed to by itself. Further ones are `track-unavailable`.
 pub(crate) const VIDEO_SUBSCRIPTIONS_MAX: usize = 25;
+/// Tracks that found no place and are remembered. When full, further ones are forgotten and must be asked for.
+pub(crate) const LEFT_OUT_MAX: usize = 256;
 /// Retransmissions that wait for a peer. When full, further NACKs are ignored: the subscriber asks again.
 pub(crate) const RESENDS_MAX: usize = 256;
 /// DTLS datagrams kept while the client's description is on its way. When full, further ones are dropped: it resends.
@@ -77,7 +80,6 @@ pub(crate) struct Peer {
     pub(crate) room: usize,
     pub(crate) participant: Arc<str>,
     pub(crate) auto_subscribe: bool,
-    #[allow(dead_code)]
     pub(crate) rights: Rights,
     #[allow(dead_code)]
     pub(crate) view: View,
@@ -87,6 +89,8 @@ pub(crate) struct Peer {
     pub(crate) early_dtls: Vec<Vec<u8>>,
     pub(crate) remote_fingerprint: Option<[u8; 32]>,
     pub(crate) srtp: Option<Srtp>,
+    /// Its data channels, from the first packet of theirs on.
+    pub(crate) data: Option<Box<Channels>>,
 
     pub(crate) negotiation: Negotiation,
     /// The ids under which the client sends header extensions.
@@ -98,6 +102,8 @@ pub(crate) struct Peer {
     pub(crate) feedback_due: Option<Instant>,
 
     pub(crate) subscriptions: Slab<Subscription>,
+    /// Tracks for which there was no place, in the order in which they came; one follows when a place is free.
+    pub(crate) left_out: VecDeque<TrackId>,
     /// Subscriptions with packets to look at.
     pub(crate) pending_audio: Vec<usize>,
     pub(crate) pending_video: Vec<usize>,
@@ -129,7 +135,7 @@ impl Peer {
     }
 
     /// The subscription of a track.
-    pub(crate) fn subscription_of(&self, track: crate::TrackId) -> Option<usize> {
+    pub(crate) fn subscription_of(&self, track: TrackId) -> Option<usize> {
         self.subscriptions.iter().find(|(_, s)| s.track_id == track).map(|(key, _)| key)
     }
 

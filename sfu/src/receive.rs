@@ -3,11 +3,13 @@
 use turn_server::stun::{self, Message, Method, Writer};
 
 use crate::dtls::{Dtls, Progress};
+use crate::payload::red;
 use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, STREAMS_MAX, Srtp, Stream};
 use crate::ring::Incoming;
 use crate::rtp::{self, Class, Header};
+use crate::sdp::CodecName;
 use crate::srtp::Rejected;
-use crate::track::{Arrival, Layer};
+use crate::track::{Arrival, Layer, Track};
 use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
@@ -166,7 +168,11 @@ impl Sfu {
         let dtls = peer.dtls.get_or_insert_with(|| Dtls::new(identity, expected, datagram, now.mono));
         let control = &mut self.control;
         let progress = dtls.handle(datagram, now.mono, |record| control.push(path, record));
+        let data = dtls.take_data();
         self.dtls_progress(key, progress, now);
+        if !data.is_empty() {
+            self.on_data(key, &data, now);
+        }
         Ok(())
     }
 
@@ -272,6 +278,7 @@ impl Sfu {
             (header.sequence_number, payload)
         };
         let nack = track.codecs[codec].feedback.nack;
+        let red = red_primary(track, codec, payload)?;
         let video_codec = track.video_codec(codec as u8);
         let (kind, clock_rate) = (track.kind, track.clock_rate());
         let layer = layer_of(&mut track.layers, header.ssrc, seq, repaired, now)?;
@@ -291,6 +298,7 @@ impl Sfu {
         if gap_too_large && kind == Kind::Video {
             layer.keyframes.want(now.mono);
         }
+        let skip = red.map_or(0, |primary| primary.offset as u16);
         let epoch = layer.epoch;
         let incoming = Incoming {
             seq,
@@ -301,6 +309,7 @@ impl Sfu {
             start,
             level: extensions.level,
             descriptor: extensions.descriptor,
+            skip,
             payload,
         };
         layer.ring.push(incoming, now.mono);
@@ -317,6 +326,17 @@ impl Sfu {
         }
         Ok(())
     }
+}
+
+/// Where the Opus of a RED packet lies. One whose blocks cannot be told apart is of no use to anybody.
+fn red_primary(track: &Track, codec: usize, payload: &[u8]) -> Result<Option<red::Primary>, Drop> {
+    if track.codecs[codec].name != CodecName::Red || payload.is_empty() {
+        return Ok(None);
+    }
+    let is_opus = |primary: &red::Primary| {
+        track.codecs.iter().any(|c| c.name == CodecName::Opus && c.payload_type == primary.payload_type)
+    };
+    red::primary(payload).filter(is_opus).map(Some).ok_or(Drop::RtpMalformed)
 }
 
 /// The layer that a packet belongs to; the first packet of a track makes it.

@@ -33,6 +33,11 @@ pub const SEATS_MAX: usize = 20_000;
 /// Seats of a room unless its settings say otherwise; one more is `session/full`.
 pub const ROOM_SEATS_DEFAULT: usize = 500;
 
+/// WHIP and WHEP resources; one more is `server/overloaded`.
+pub const RESOURCES_MAX: usize = 5_000;
+/// The same of one address; one more is `rate/limited`.
+pub const RESOURCES_PER_ADDRESS_MAX: usize = 500;
+
 /// How long an event waits for its socket's join. Longer would delay the error, shorter lose what a reconnecting client flushes.
 pub const EARLY_WAIT: Duration = Duration::from_secs(2);
 /// Events that wait for a socket's join; one more is `session/not_joined` at once.

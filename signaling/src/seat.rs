@@ -23,6 +23,8 @@ pub(crate) struct Seat {
     pub(crate) resume_token: Arc<str>,
     /// `None` within the grace time after the socket dropped.
     pub(crate) socket: Option<SocketId>,
+    /// A WHIP client holds it; then it has no socket.
+    pub(crate) resource: Option<Arc<str>>,
     /// When the grace time ends.
     pub(crate) grace_until: Option<Instant>,
     pub(crate) hand_raised: bool,
@@ -36,6 +38,11 @@ impl Seat {
     /// The seat's line in the roster.
     pub(crate) fn entry(&self) -> Entry<'_> {
         Entry::of(self)
+    }
+
+    /// Whether somebody is there: a socket, or a WHIP client.
+    pub(crate) fn is_held(&self) -> bool {
+        self.socket.is_some() || self.resource.is_some()
     }
 
     pub(crate) fn role(&self) -> &'static str {

@@ -231,7 +231,7 @@ pub(crate) fn track_hints(fields: Fields<'_>) -> Result<Vec<TrackHint>, Refused>
         let source = Source::parse(word).ok_or_else(|| {
             invalid("A track's source must be \"camera\", \"microphone\", \"screen\" or \"screen-audio\".".into())
         })?;
-        Ok(TrackHint { mid: mid.to_string(), source, muted: fields.flag("muted")?.unwrap_or(false) })
+        Ok(TrackHint { mid: mid.to_string(), source, muted: fields.flag("muted")? })
     };
     list.iter().map(hint).collect()
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod audio;
 mod media;
+mod negotiation;
 mod reports;
 mod tab;
 mod transport;

@@ -7,4 +7,5 @@ mod limits;
 mod media;
 mod seats;
 mod talking;
+mod whip;
 mod world;

@@ -59,7 +59,7 @@ fn the_first_offer_to_sfu_makes_a_peer() {
         panic!("{requests:?}")
     };
     assert_eq!((peer, sdp.as_str()), (same, "v=0"));
-    assert_eq!(*tracks, [TrackHint { mid: "1".into(), source: Source::Screen, muted: true }]);
+    assert_eq!(*tracks, [TrackHint { mid: "1".into(), source: Source::Screen, muted: Some(true) }]);
     // A plain string is taken as well.
     w.granted(ann, "offer", json!({ "targetUserId": "sfu", "offer": "v=1" }));
     assert!(matches!(&w.requests()[..], [Request::Offer { sdp, .. }] if sdp == "v=1"));
