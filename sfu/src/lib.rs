@@ -9,6 +9,8 @@
 #[allow(dead_code)]
 mod allocator;
 mod api;
+#[allow(dead_code)]
+mod congestion;
 pub mod data;
 mod dtls;
 mod egress;
