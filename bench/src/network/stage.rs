@@ -115,7 +115,7 @@ impl Stage {
         let mut publisher = Publisher::new(self.identity.clone(), index as u8, layers, seed, self.began, UNIX_BEGAN_MS);
         publisher.redundancy = redundancy;
         self.join(index, false, false);
-        let hint = |mid: &str, source| TrackHint { mid: mid.to_owned(), source, muted: false };
+        let hint = |mid: &str, source| TrackHint { mid: mid.to_owned(), source, muted: None };
         let tracks = vec![hint("0", Source::Microphone), hint("1", Source::Camera)];
         let peer = PeerId(index as u64);
         let offer = Request::Offer { peer, sdp: publisher.offer(), tracks, saw_ours: true };
