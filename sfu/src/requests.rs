@@ -12,7 +12,7 @@ use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, Loc
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
-    Description, Event, Kind, Now, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
     TrackLine, Unavailable, View, Wish, twcc,
 };
 
@@ -277,9 +277,7 @@ impl Sfu {
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
     fn reset_transport(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        for path in peer.ice.paths() {
-            self.paths.remove(&path);
-        }
+        let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
         peer.dtls = None;
         peer.early_dtls.clear();
@@ -291,6 +289,10 @@ impl Sfu {
         peer.resends.clear();
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
+        }
+        for path in paths {
+            self.paths.remove(&path);
+            self.close_path(path);
         }
     }
 

@@ -5,6 +5,7 @@ mod abuse;
 mod audio;
 mod media;
 mod negotiation;
+mod paths;
 mod reports;
 mod tab;
 mod transport;
