@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::data;
 use crate::sdp::{
-    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid, Rid,
-    SIMULCAST_MAX,
+    self, Codec, CodecKey, CodecName, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
+    Rid, SIMULCAST_MAX,
 };
 use crate::{Refusal, Source, TrackHint, TrackId};
 
@@ -318,7 +319,7 @@ impl Negotiation {
                 inbound: None,
                 outbound: Outbound::Track { track: want.track, wanted: true },
                 asks_to_send: false,
-                codecs: want.codecs.iter().filter_map(|codec| self.own_codec(codec)).collect(),
+                codecs: self.own_codecs(want.codecs),
                 extensions: self.own_extensions(want.kind),
                 mixed: true,
             };
@@ -375,6 +376,15 @@ impl Negotiation {
         }
     }
 
+    /// A publisher's codecs, most wanted first.
+    fn own_codecs(&mut self, codecs: &[Codec]) -> Vec<Codec> {
+        // RED needs to know the number of the Opus that it carries, wherever that stands.
+        for opus in codecs.iter().filter(|codec| codec.name == CodecName::Opus) {
+            self.own_codec(opus);
+        }
+        codecs.iter().filter_map(|codec| self.own_codec(codec)).collect()
+    }
+
     /// A publisher's codec under this peer's payload types; new ones are given out where it never named any.
     fn own_codec(&mut self, codec: &Codec) -> Option<Codec> {
         let key: CodecKey = codec.key();
@@ -388,7 +398,14 @@ impl Negotiation {
             None => None,
         };
         let feedback = if codec.clock_rate == 48_000 { Feedback::audio() } else { Feedback::video() };
-        let own = Codec { payload_type, rtx, feedback: Feedback { goog_remb: false, ..feedback }, ..codec.clone() };
+        let mut fmtp = codec.fmtp.clone();
+        if codec.name == CodecName::Red {
+            let opus = self.known_codecs.iter().find(|known| known.name == CodecName::Opus)?;
+            // With one redundant block (RFC 2198 §5).
+            fmtp = format!("{0}/{0}", opus.payload_type);
+        }
+        let own =
+            Codec { payload_type, rtx, fmtp, feedback: Feedback { goog_remb: false, ..feedback }, ..codec.clone() };
         self.known_codecs.push(own.clone());
         Some(own)
     }
@@ -451,9 +468,10 @@ fn answer_line(
     guess: Source,
     mint: &mut impl FnMut() -> TrackId,
 ) -> Line {
-    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| sdp::supported(c)).map(answered_codec).collect();
-    // Data channels are not carried yet, and what we cannot forward we do not take.
-    if media.rejected || media.kind == MediaKind::Application || codecs.is_empty() {
+    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| forwardable(c, media)).map(answered_codec).collect();
+    let data = media.kind == MediaKind::Application && media.sctp_port == Some(data::PORT);
+    // What we cannot forward we do not take.
+    if media.rejected || codecs.is_empty() && !data {
         return Line::rejected(media.mid, media.kind);
     }
     let simulcast = media.direction.sends() && !media.rids.is_empty();
@@ -463,7 +481,7 @@ fn answer_line(
     let extensions = media.extensions.iter().filter(accepted).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
-    let inbound = inbound(before, media, hint, guess, mint);
+    let inbound = if data { None } else { inbound(before, media, hint, guess, mint) };
     let outbound = match old.map_or(Outbound::None, |line| line.outbound) {
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,
@@ -504,6 +522,16 @@ fn inbound(
         rids: rids.iter().map(|rid| rid.id.clone()).collect(),
         paused: rids.iter().filter(|rid| rid.paused).map(|rid| rid.id.clone()).collect(),
     })
+}
+
+/// Whether we forward a codec of an m-line; RED only over the Opus of the same m-line, to which it falls back.
+fn forwardable(codec: &Codec, media: &Media) -> bool {
+    let carries = |opus: &Codec| {
+        let opus_type = Some(opus.payload_type);
+        opus.name == CodecName::Opus && codec.fmtp.split('/').all(|block| block.trim().parse().ok() == opus_type)
+    };
+    sdp::supported(codec)
+        && (codec.name != CodecName::Red || media.codecs.iter().any(|c| sdp::supported(c) && carries(c)))
 }
 
 /// A codec of an offer as we answer it. One congestion control is enough: transport-wide feedback where there is a choice.

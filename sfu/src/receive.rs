@@ -3,10 +3,11 @@
 use turn_server::stun::{self, Message, Method, Writer};
 
 use crate::dtls::{Dtls, Progress};
-use crate::payload::{self, Description, Targets};
+use crate::payload::{self, Description, Targets, red};
 use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, Srtp, Stream};
 use crate::ring::Incoming;
 use crate::rtp::{self, Class, Header};
+use crate::sdp::CodecName;
 use crate::srtp::Rejected;
 use crate::track::{Arrival, Layer, SURVEY_INTERVAL, Track};
 use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu};
@@ -89,6 +90,10 @@ impl Sfu {
             return Err(Drop::StunIntegrity);
         }
         let pwd = generation.local.pwd.clone();
+        if self.paths.get(&path).is_some_and(|other| *other != key && self.owns(*other, path, now)) {
+            // Unanswered, so that the client tries again: the other may be gone by then.
+            return Err(Drop::ContestedPath);
+        }
         self.answer_check(path, &message, &pwd);
         if message.unknown_comprehension_required().next().is_none() && message.ice_controlled().is_none() {
             let ours = ours.to_owned();
@@ -123,8 +128,12 @@ impl Sfu {
         self.control.push(path, &self.scratch);
     }
 
+    fn owns(&self, key: usize, path: Path, now: Now) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.ice.owns(path, now.mono))
+    }
+
     pub(crate) fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
-        // An address speaks for whoever proved it last; keys keep peers apart in any case.
+        // Whoever had this path has not been heard there for long; keys keep peers apart in any case.
         if let Some(other) = self.paths.insert(path, key)
             && other != key
             && let Some(other) = self.peers.get_mut(other)
@@ -169,7 +178,11 @@ impl Sfu {
         let dtls = peer.dtls.get_or_insert_with(|| Dtls::new(identity, expected, datagram, now.mono));
         let control = &mut self.control;
         let progress = dtls.handle(datagram, now.mono, |record| control.push(path, record));
+        let data = dtls.take_data();
         self.dtls_progress(key, progress, now);
+        if !data.is_empty() {
+            self.on_data(key, &data, now);
+        }
         Ok(())
     }
 
@@ -290,6 +303,7 @@ impl Sfu {
             (header.sequence_number, payload)
         };
         let recover = track.codecs[codec].feedback.nack && track.is_watched(place);
+        let red = red_primary(track, codec, payload)?;
         let video = track.video_codec(codec as u8);
         let (kind, clock_rate) = (track.kind, track.clock_rate());
         let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
@@ -315,6 +329,7 @@ impl Sfu {
         }
         let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
         let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        let skip = red.map_or(0, |primary| primary.offset as u16);
         let incoming = Incoming {
             seq,
             epoch: layer.epoch,
@@ -325,6 +340,7 @@ impl Sfu {
             description,
             level: extensions.level,
             descriptor: extensions.descriptor,
+            skip,
             payload,
         };
         layer.ring.push(incoming, now.mono);
@@ -346,6 +362,17 @@ impl Sfu {
         }
         Ok(())
     }
+}
+
+/// Where the Opus of a RED packet lies. One whose blocks cannot be told apart is of no use to anybody.
+fn red_primary(track: &Track, codec: usize, payload: &[u8]) -> Result<Option<red::Primary>, Drop> {
+    if track.codecs[codec].name != CodecName::Red || payload.is_empty() {
+        return Ok(None);
+    }
+    let is_opus = |primary: &red::Primary| {
+        track.codecs.iter().any(|c| c.name == CodecName::Opus && c.payload_type == primary.payload_type)
+    };
+    red::primary(payload).filter(is_opus).map(Some).ok_or(Drop::RtpMalformed)
 }
 
 /// Notes a packet's sequence number in its layer: its extended number, and whether what is missing before it is given up.

@@ -8,11 +8,11 @@ use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
 use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::room::Room;
-use crate::sdp::{self, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
+use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
-    Description, Event, Kind, Now, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
     TrackLine, Unavailable, View, Wish, twcc,
 };
 
@@ -86,6 +86,7 @@ impl Sfu {
             early_dtls: Vec::new(),
             remote_fingerprint: None,
             srtp: None,
+            data: None,
             negotiation: Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono),
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
@@ -276,19 +277,22 @@ impl Sfu {
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
     fn reset_transport(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        for path in peer.ice.paths() {
-            self.paths.remove(&path);
-        }
+        let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
         peer.dtls = None;
         peer.early_dtls.clear();
         peer.remote_fingerprint = None;
         peer.srtp = None;
+        peer.data = None;
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
+        }
+        for path in paths {
+            self.paths.remove(&path);
+            self.close_path(path);
         }
     }
 
@@ -713,8 +717,12 @@ fn announce_streams(peer: &mut Peer, track: usize, layers: usize, inbound: &Inbo
 fn outlet(line: &Line, track: &Track) -> Outlet {
     let payloads = track.codecs.iter().map(|codec| {
         let key = codec.key();
-        let theirs = line.codecs.iter().find(|c| c.key() == key)?;
-        Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx })
+        if let Some(theirs) = line.codecs.iter().find(|c| c.key() == key) {
+            return Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx, unwraps: false });
+        }
+        // Who does not take RED gets the Opus in it.
+        let opus = line.codecs.iter().find(|c| codec.name == CodecName::Red && c.name == CodecName::Opus)?;
+        Some(PayloadTypes { primary: opus.payload_type, rtx: opus.rtx, unwraps: true })
     });
     Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: payloads.collect() }
 }

@@ -84,6 +84,8 @@ impl ExtensionIds {
 pub(crate) struct PayloadTypes {
     pub(crate) primary: u8,
     pub(crate) rtx: Option<u8>,
+    /// Of RED only the primary block is sent.
+    pub(crate) unwraps: bool,
 }
 
 /// What the subscriber's answer agreed to.
@@ -444,7 +446,17 @@ impl Subscription {
             }
         }
         let header_len = if len == 0 { 12 } else { 16 + len.next_multiple_of(4) };
-        Layout { two_byte, header_len, plain_len: header_len + prefix + usize::from(packet.payload_len) }
+        let payload = usize::from(packet.payload_len) - self.skip(packet);
+        Layout { two_byte, header_len, plain_len: header_len + prefix + payload }
+    }
+
+    /// Bytes of the payload that this subscriber does not get: all but the primary block of RED, if it takes none.
+    fn skip(&self, packet: &Packet) -> usize {
+        if packet.skip == 0 {
+            return 0;
+        }
+        let payloads = self.outlet.as_ref().and_then(|outlet| *outlet.payloads.get(usize::from(packet.codec))?);
+        if payloads.is_some_and(|payloads| payloads.unwraps) { usize::from(packet.skip) } else { 0 }
     }
 
     /// Writes and seals a prepared packet at the start of `out`, which has room for it and its tag; returns its length.
@@ -460,6 +472,7 @@ impl Subscription {
         let Prepared { index, place, payload_types, layout } = prepared;
         self.remember(place.out, index, ring);
         let (descriptor, payload) = ring.bytes(packet);
+        let payload = &payload[self.skip(packet)..];
         let header = Header {
             marker: place.marker,
             payload_type: payload_types.primary,
@@ -495,6 +508,7 @@ impl Subscription {
         let payload_type = payload_types.rtx?;
         let place = self.numbering.as_ref()?.went_out(resend.out)?.translate(packet, resend.out);
         let (descriptor, payload) = ring.bytes(packet);
+        let payload = &payload[self.skip(packet)..];
         let mut layout = self.layout(packet, 2);
         if place.empty {
             layout.plain_len = layout.header_len + 2;

@@ -54,7 +54,7 @@ fn call(peers: u64) -> (Sfu, Now) {
     for id in 1..peers {
         let key = sfu.by_id[&PeerId(id)];
         sfu.subscribe(key, track, now);
-        let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None })];
+        let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None, unwraps: false })];
         let outlet =
             Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), mixed: true, payloads };
         for (_, subscription) in &mut sfu.peers[key].subscriptions {
@@ -75,6 +75,7 @@ fn publish(sfu: &mut Sfu, seq: u64, now: Now) {
         codec: 0,
         video: None,
         description: receive::sound(&[1; 100]),
+        skip: 0,
         level: None,
         descriptor: &[],
         payload: &[1; 100],

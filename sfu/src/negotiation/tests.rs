@@ -3,7 +3,6 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sdp::CodecName;
 
 fn opus() -> Codec {
     Codec {

@@ -2,8 +2,10 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod audio;
 mod media;
 mod negotiation;
+mod paths;
 mod reports;
 mod tab;
 mod transport;
