@@ -467,10 +467,16 @@ impl Track {
             count += 1;
         }
         let slots = known;
-        known[..count].sort_by_key(|place| {
+        let key = |place: &u8| {
             let levels = &self.layers[usize::from(*place)].levels;
             if by_area { levels.area() } else { levels.total_bps(now) }
-        });
+        };
+        known[..count].sort_by_key(key);
+        // Rates waver: those that are nearly alike say nothing.
+        let apart = |pair: &[u8]| u64::from(key(&pair[0])) * 3 <= u64::from(key(&pair[1])) * 2;
+        if !by_area && !known[..count].windows(2).all(apart) {
+            return false;
+        }
         let mut ranks = [0, 1, 2, 3];
         for (slot, place) in slots.iter().zip(known).take(count) {
             ranks[usize::from(*slot)] = place;
