@@ -3,6 +3,7 @@
 
 mod abuse;
 mod audio;
+mod layers;
 mod media;
 mod negotiation;
 mod paths;
