@@ -2,8 +2,10 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod data;
 mod media;
 mod reports;
+mod sctp;
 mod tab;
 mod transport;
 mod world;
