@@ -174,9 +174,10 @@ impl Association {
                     return;
                 };
                 let (gap_blocks, _) = body.get(12..).unwrap_or_default().as_chunks::<4>();
-                let gaps = gap_blocks.iter().take(gaps.into()).map(|[a, b, c, d]| {
-                    (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
-                });
+                let gaps = gap_blocks
+                    .iter()
+                    .take(gaps.into())
+                    .map(|[a, b, c, d]| (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
                 open.outbound.acknowledge(cumulative, window, gaps, now);
                 Ok(())
             }

@@ -47,3 +47,5 @@ const BINARY: u32 = 53;
 const TEXT_EMPTY: u32 = 56;
 const BINARY_EMPTY: u32 = 57;
 
+#[cfg(test)]
+mod tests;

@@ -36,9 +36,8 @@ impl Sfu {
         let agreed = peer.negotiation.lines.iter().any(|l| l.kind == MediaKind::Application && !l.rejected);
         for packet in packets {
             let rng = &mut self.rng;
-            let channels = agreed.then(|| {
-                peer.data.get_or_insert_with(|| Box::new(Channels::new(rand::RngExt::random(rng), now.mono)))
-            });
+            let channels = agreed
+                .then(|| peer.data.get_or_insert_with(|| Box::new(Channels::new(rand::RngExt::random(rng), now.mono))));
             if !channels.is_some_and(|channels| channels.handle(packet, now.mono)) {
                 self.counters.drops[Drop::DataMalformed as usize] += 1;
             }

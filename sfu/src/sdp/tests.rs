@@ -350,6 +350,7 @@ fn mids() {
 fn as_parsed(local: &Local) -> Description {
     let is_rejected =
         |media: &LocalMedia| media.rejected || media.kind != MediaKind::Application && media.codecs.is_empty();
+    let muxes = local.media.iter().find(|m| !is_rejected(m)).is_some_and(|m| m.kind != MediaKind::Application);
     let media = local.media.iter().map(|media| {
         let rejected = is_rejected(media);
         let data = media.kind == MediaKind::Application;
@@ -379,7 +380,8 @@ fn as_parsed(local: &Local) -> Description {
             ssrcs: send.map(|send| send.ssrc).into_iter().collect(),
             rtx_ssrcs: send.and_then(|send| Some((send.ssrc, send.rtx_ssrc?))).into_iter().collect(),
             rids: Vec::new(),
-            rtcp_mux: !rejected && !data,
+            // It means nothing for data, and comes from the first line of the group.
+            rtcp_mux: !rejected && (!data || muxes),
             sctp_port: (!rejected && data).then_some(5_000),
         }
     });

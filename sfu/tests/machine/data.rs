@@ -110,7 +110,9 @@ fn an_offer_of_ours_keeps_the_line_and_the_channels() {
 #[test]
 fn an_addressed_message_reaches_those_it_names() {
     let mut world = call(4);
-    for (text, to) in [("pa_2\na", vec![2]), ("pa_3 pa_1\nb", vec![1, 3]), ("pa_0 pa_9\nc", vec![]), (" \nd", vec![1, 2, 3])] {
+    for (text, to) in
+        [("pa_2\na", vec![2]), ("pa_3 pa_1\nb", vec![1, 3]), ("pa_0 pa_9\nc", vec![]), (" \nd", vec![1, 2, 3])]
+    {
         say(&mut world, 0, DATA, text);
         let got: Vec<usize> = (0..4).filter(|index| !came(&mut world, *index).is_empty()).collect();
         assert_eq!(got, to, "{text:?}");
@@ -456,7 +458,10 @@ fn lies_are_dropped_and_what_they_cost_is_bounded() {
         raw.send(&mut world, &[fragment]);
     }
     let told = std::mem::take(&mut sctp(&mut world, raw.index).raw);
-    let windows = told.iter().filter_map(|packet| chunk(packet, 3)).map(|sack| u32::from_be_bytes(sack[4..8].try_into().unwrap()));
+    let windows = told
+        .iter()
+        .filter_map(|packet| chunk(packet, 3))
+        .map(|sack| u32::from_be_bytes(sack[4..8].try_into().unwrap()));
     assert!(windows.min().unwrap() > 400 << 10, "half of it is all that may wait");
     for tsn in [0u32, 5, 0x7fff_ffff, 0xffff_ffff] {
         let sack = [&tsn.to_be_bytes()[..], &[0, 0, 0, 0, 0xff, 0xff, 0, 0], &[0, 1, 0xff, 0xff].repeat(200)].concat();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sctp::Sctp;
 use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rand::rngs::StdRng;
@@ -12,7 +13,6 @@ use rand::{RngExt, SeedableRng};
 use sfu::rtp;
 use sfu::srtp::{self, Opener, Profile, Sealer};
 use sfu::{Kind, Path};
-use crate::sctp::Sctp;
 use turn_server::stun::{Class, Message, Method, TransactionId, Writer};
 
 pub(crate) const SERVER: ([u8; 4], u16) = ([192, 0, 2, 1], 7_882);

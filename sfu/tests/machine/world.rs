@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sfu, TrackHint, TrackId,
+    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sfu, TrackHint,
+    TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
