@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use signaling::{AckId, Lobby, Output, Recipients, SocketId, WorkerId};
-use tokio::sync::mpsc;
+use signaling::{AckId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::credit::{Credit, Credits};
@@ -64,6 +64,15 @@ pub(crate) enum Input {
         /// The client said goodbye.
         clean: bool,
     },
+    /// A WHIP or WHEP client asks.
+    Ask {
+        /// Its source.
+        address: IpAddr,
+        /// What.
+        ask: signaling::Ask,
+        /// Where the answer goes. Dropped unanswered only when control ends.
+        reply: oneshot::Sender<Replied>,
+    },
     /// A worker reports.
     Media {
         /// Which.
@@ -72,6 +81,9 @@ pub(crate) enum Input {
         event: sfu::Event,
     },
 }
+
+/// What the lobby answers a WHIP or WHEP client.
+pub(crate) type Replied = Result<signaling::Granted, signaling::Refused>;
 
 /// Counts for metrics and health, written by the control task after each burst.
 #[derive(Debug, Default)]
@@ -103,7 +115,7 @@ impl Counts {
 
 /// Runs until every sender of the inbox is gone.
 pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers: Vec<Worker>, counts: Arc<Counts>) {
-    let mut control = Control { lobby, workers, counts, seats: HashMap::new() };
+    let mut control = Control { lobby, workers, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
     let mut burst = Vec::with_capacity(BURST_MAX);
     loop {
         let beat = Instant::now() + BEAT_EVERY;
@@ -143,6 +155,9 @@ struct Control {
     workers: Vec<Worker>,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
+    /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
+    asked: HashMap<HttpId, oneshot::Sender<Replied>>,
+    next_http: u64,
 }
 
 impl Control {
@@ -177,6 +192,12 @@ impl Control {
                     self.lobby.handle(signaling::Input::Disconnected { socket, clean }, now);
                 }
             }
+            Input::Ask { address, ask, reply } => {
+                let http = HttpId(self.next_http);
+                self.next_http += 1;
+                self.asked.insert(http, reply);
+                self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);
+            }
             Input::Media { worker, event } => self.lobby.handle(signaling::Input::Media { worker, event }, now),
         }
         self.act().await;
@@ -193,6 +214,10 @@ impl Control {
                     }
                 }
                 Output::Ack { socket, ack, body } => self.ack(socket, ack, &body),
+                Output::Reply { http, reply } => {
+                    // A client that does not wait any more has closed its end.
+                    let _ = self.asked.remove(&http).map(|asked| asked.send(reply));
+                }
                 Output::Disconnect { socket } => {
                     // Its `Disconnected` comes by the inbox, as for any other.
                     if let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) {

@@ -1,4 +1,4 @@
-//! The public routes: call page, health, Socket.IO.
+//! The public routes: call page, health, WHIP and WHEP, Socket.IO.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,13 +61,14 @@ impl Health {
 }
 
 /// All public routes behind the guard.
-pub(crate) fn router(health: Health, guard: Guard, socket_io: SocketIoLayer) -> Router {
+pub(crate) fn router(health: Health, whip: Router, guard: Guard, socket_io: SocketIoLayer) -> Router {
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
     };
     Router::new()
         .route("/api/health", get(health_page))
         .with_state(health)
+        .merge(whip)
         .fallback_service(get(assets::serve))
         .layer(socket_io)
         .layer(RequestBodyLimitLayer::new(PAYLOAD_BYTES_MAX as usize))

@@ -16,7 +16,9 @@ mod origin;
 mod seldom;
 mod serve;
 mod socketio;
+mod tcp;
 mod udp;
+mod whip;
 mod worker;
 
 use std::io::Write as _;
@@ -77,8 +79,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
     let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
-    let router = http::router(health, origin::Guard::new(&settings.origins), layer);
+    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
@@ -114,7 +117,10 @@ fn start_workers(
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
     (0..settings.workers)
-        .map(|i| worker::start(WorkerId(i), port(i), &addresses, certificate.clone(), inbox.clone(), ended.clone()))
+        .map(|i| {
+            let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone())
+        })
         .collect()
 }
 
@@ -147,8 +153,9 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
         }
         LogFormat::Text => {
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      UDP {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
+                if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),
                 addresses.join(", "),
             );

@@ -78,7 +78,7 @@ impl Hall {
                     Kind::Audio => Source::Microphone,
                     Kind::Video => Source::Camera,
                 },
-                muted: false,
+                muted: None,
             });
             self.request(Request::Offer { peer, sdp: client.offer(), tracks: hints.collect(), saw_ours: true });
         }
@@ -99,7 +99,7 @@ impl Hall {
         Path::Udp { local: SERVER, remote }
     }
 
-    fn index_of(path: Path) -> Option<usize> {
+    pub(crate) fn index_of(path: Path) -> Option<usize> {
         match path {
             Path::Udp { remote: SocketAddr::V4(remote), .. } => {
                 let [_, _, high, low] = remote.ip().octets();

@@ -269,8 +269,8 @@ pub struct TrackHint {
     pub mid: String,
     /// What it shows.
     pub source: Source,
-    /// Muted from the start.
-    pub muted: bool,
+    /// Muted or not; `None` leaves it as it was, and a new track unmuted.
+    pub muted: Option<bool>,
 }
 
 /// A published track, as others are told of it.
@@ -452,7 +452,7 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// A track was published.
+    /// A track was published, or its publisher's later description says other things of it.
     TrackPublished {
         /// By whom.
         peer: PeerId,
@@ -624,6 +624,8 @@ drops! {
     StunUnknownUfrag = "stun_unknown_ufrag",
     /// STUN whose MESSAGE-INTEGRITY does not verify.
     StunIntegrity = "stun_integrity",
+    /// STUN from a path by which another peer is heard.
+    ContestedPath = "contested_path",
     /// RTP or RTCP before DTLS is done.
     BeforeDtls = "before_dtls",
     /// Malformed RTP.

@@ -6,7 +6,11 @@
 //! datagrams. Nothing on this way allocates once warm, and nothing is shared with another thread.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+#[allow(dead_code)]
+mod allocator;
 mod api;
+#[allow(dead_code)]
+mod congestion;
 pub mod data;
 mod dtls;
 mod egress;
@@ -71,7 +75,7 @@ pub struct Config {
     pub certificate: Arc<Certificate>,
     /// The addresses and port of this worker that go into SDP as UDP host candidates, best first.
     pub udp_candidates: Vec<SocketAddr>,
-    /// The same for passive TCP candidates (none yet).
+    /// The same for passive TCP candidates (RFC 6544).
     pub tcp_candidates: Vec<SocketAddr>,
 }
 
@@ -183,6 +187,12 @@ impl Sfu {
     /// Counters since start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether somebody proved this path by a valid check and it has not been given up since. The shell closes connections
+    /// that nobody proves.
+    pub fn knows(&self, path: &Path) -> bool {
+        self.paths.contains_key(path)
     }
 
     /// Point-in-time counts.

@@ -4,11 +4,13 @@
 //! works on a copy, so that rolling it back is forgetting the copy. Nothing here knows tracks or transports: the peer
 //! compares itself with the lines afterwards.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::data;
 use crate::sdp::{
-    self, Codec, CodecKey, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
+    self, Codec, CodecKey, CodecName, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
+    Rid, SIMULCAST_MAX,
 };
 use crate::{Refusal, Source, TrackHint, TrackId};
 
@@ -22,6 +24,9 @@ pub(crate) const FIRST_OFFER_DELAY: Duration = Duration::from_millis(150);
 /// has, too. Later, a page that only listens waits longer.
 pub(crate) const REOFFER_DELAY: Duration = Duration::from_secs(1);
 
+/// The largest id of a header extension with a one-byte form (RFC 8285 §4.2).
+const EXTENSION_ID_MAX: u8 = 14;
+
 /// What the client sends on an m-line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Inbound {
@@ -32,6 +37,17 @@ pub(crate) struct Inbound {
     pub(crate) sending: bool,
     pub(crate) ssrcs: Vec<u32>,
     pub(crate) rtx_ssrcs: Vec<(u32, u32)>,
+    /// The simulcast layers that were taken, in order of the client's `a=simulcast`; none where there is one encoding.
+    pub(crate) rids: Vec<Arc<str>>,
+    /// Those of them that the client has paused. Our descriptions repeat it: what they leave unpaused, a browser sends.
+    pub(crate) paused: Vec<Arc<str>>,
+}
+
+impl Inbound {
+    /// The layers as our descriptions name them.
+    pub(crate) fn layers(&self) -> Vec<Rid> {
+        self.rids.iter().map(|id| Rid { id: id.clone(), paused: self.paused.contains(id) }).collect()
+    }
 }
 
 /// What we send on an m-line.
@@ -58,6 +74,8 @@ pub(crate) struct Line {
     /// In this peer's payload types, most wanted first.
     pub(crate) codecs: Vec<Codec>,
     pub(crate) extensions: Vec<(u8, Extension)>,
+    /// Packets with two-byte extension elements may come among others, both sides said.
+    pub(crate) mixed: bool,
 }
 
 impl Line {
@@ -71,6 +89,7 @@ impl Line {
             asks_to_send: false,
             codecs: Vec::new(),
             extensions: Vec::new(),
+            mixed: false,
         }
     }
 
@@ -300,8 +319,9 @@ impl Negotiation {
                 inbound: None,
                 outbound: Outbound::Track { track: want.track, wanted: true },
                 asks_to_send: false,
-                codecs: want.codecs.iter().filter_map(|codec| self.own_codec(codec)).collect(),
+                codecs: self.own_codecs(want.codecs),
                 extensions: self.own_extensions(want.kind),
+                mixed: true,
             };
             match free {
                 Some(index) => lines[index] = line,
@@ -312,6 +332,15 @@ impl Negotiation {
         self.wants_offer = false;
         self.offer_from = now + OFFER_INTERVAL;
         left_out
+    }
+
+    /// The client said over signaling that a track of its is muted or not: later descriptions that do not say keep to it.
+    pub(crate) fn mute(&mut self, track: TrackId, muted: bool) {
+        for line in self.lines.iter_mut().chain(self.offered.iter_mut().flatten()) {
+            if let Some(inbound) = line.inbound.as_mut().filter(|inbound| inbound.track == track) {
+                inbound.muted = muted;
+            }
+        }
     }
 
     /// A track has ended: its line sends nothing more.
@@ -347,6 +376,15 @@ impl Negotiation {
         }
     }
 
+    /// A publisher's codecs, most wanted first.
+    fn own_codecs(&mut self, codecs: &[Codec]) -> Vec<Codec> {
+        // RED needs to know the number of the Opus that it carries, wherever that stands.
+        for opus in codecs.iter().filter(|codec| codec.name == CodecName::Opus) {
+            self.own_codec(opus);
+        }
+        codecs.iter().filter_map(|codec| self.own_codec(codec)).collect()
+    }
+
     /// A publisher's codec under this peer's payload types; new ones are given out where it never named any.
     fn own_codec(&mut self, codec: &Codec) -> Option<Codec> {
         let key: CodecKey = codec.key();
@@ -360,7 +398,14 @@ impl Negotiation {
             None => None,
         };
         let feedback = if codec.clock_rate == 48_000 { Feedback::audio() } else { Feedback::video() };
-        let own = Codec { payload_type, rtx, feedback: Feedback { goog_remb: false, ..feedback }, ..codec.clone() };
+        let mut fmtp = codec.fmtp.clone();
+        if codec.name == CodecName::Red {
+            let opus = self.known_codecs.iter().find(|known| known.name == CodecName::Opus)?;
+            // With one redundant block (RFC 2198 §5).
+            fmtp = format!("{0}/{0}", opus.payload_type);
+        }
+        let own =
+            Codec { payload_type, rtx, fmtp, feedback: Feedback { goog_remb: false, ..feedback }, ..codec.clone() };
         self.known_codecs.push(own.clone());
         Some(own)
     }
@@ -376,7 +421,7 @@ impl Negotiation {
         for extension in sdp::default_extensions(kind) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
             let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
-            let free = || std::iter::once(liked_id(*extension)).chain(1..=14).find(is_free);
+            let free = || std::iter::once(liked_id(*extension)).chain(1..=EXTENSION_ID_MAX).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -423,14 +468,17 @@ fn answer_line(
     guess: Source,
     mint: &mut impl FnMut() -> TrackId,
 ) -> Line {
-    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| sdp::supported(c)).map(answered_codec).collect();
+    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| forwardable(c, media)).map(answered_codec).collect();
     let data = media.kind == MediaKind::Application && media.sctp_port == Some(data::PORT);
     // What we cannot forward we do not take.
     if media.rejected || codecs.is_empty() && !data {
         return Line::rejected(media.mid, media.kind);
     }
-    let wanted = sdp::default_extensions(media.kind);
-    let extensions = media.extensions.iter().filter(|(_, e)| wanted.contains(e)).copied().collect();
+    let simulcast = media.direction.sends() && !media.rids.is_empty();
+    // Ids above 14 have no one-byte form, in which we write.
+    let accepted =
+        |(id, e): &&(u8, Extension)| *id <= EXTENSION_ID_MAX && sdp::accepts_extension(media.kind, simulcast, *e);
+    let extensions = media.extensions.iter().filter(accepted).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
     let inbound = if data { None } else { inbound(before, media, hint, guess, mint) };
@@ -447,6 +495,7 @@ fn answer_line(
         asks_to_send: false,
         codecs,
         extensions,
+        mixed: media.mixed,
     }
 }
 
@@ -461,14 +510,28 @@ fn inbound(
     if before.is_none() && !sending {
         return None;
     }
+    let taken = if media.kind == MediaKind::Video && sending { media.rids.len().min(SIMULCAST_MAX) } else { 0 };
+    let rids = &media.rids[..taken];
     Some(Inbound {
         track: before.map_or_else(mint, |i| i.track),
         source: hint.map(|h| h.source).or(before.map(|i| i.source)).unwrap_or(guess),
-        muted: hint.map(|h| h.muted).or(before.map(|i| i.muted)).unwrap_or(false),
+        muted: hint.and_then(|h| h.muted).or(before.map(|i| i.muted)).unwrap_or(false),
         sending,
         ssrcs: media.ssrcs.clone(),
         rtx_ssrcs: media.rtx_ssrcs.clone(),
+        rids: rids.iter().map(|rid| rid.id.clone()).collect(),
+        paused: rids.iter().filter(|rid| rid.paused).map(|rid| rid.id.clone()).collect(),
     })
+}
+
+/// Whether we forward a codec of an m-line; RED only over the Opus of the same m-line, to which it falls back.
+fn forwardable(codec: &Codec, media: &Media) -> bool {
+    let carries = |opus: &Codec| {
+        let opus_type = Some(opus.payload_type);
+        opus.name == CodecName::Opus && codec.fmtp.split('/').all(|block| block.trim().parse().ok() == opus_type)
+    };
+    sdp::supported(codec)
+        && (codec.name != CodecName::Red || media.codecs.iter().any(|c| sdp::supported(c) && carries(c)))
 }
 
 /// A codec of an offer as we answer it. One congestion control is enough: transport-wide feedback where there is a choice.
@@ -514,6 +577,7 @@ fn agreed_line(
         asks_to_send: !may_send && media.msid.is_some() && !media.direction.sends(),
         codecs: codecs.collect(),
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
+        mixed: line.mixed && media.mixed,
     }
 }
 

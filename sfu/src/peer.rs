@@ -13,12 +13,14 @@ use crate::negotiation::Negotiation;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
-use crate::{Kind, PeerId, Rights, View};
+use crate::{Kind, PeerId, Rights, TrackId, View};
 
 /// Streams (SSRCs) that one peer may send, RTX included. More are dropped and counted.
 pub(crate) const STREAMS_MAX: usize = 64;
 /// Videos that one peer is subscribed to by itself. Further ones are `track-unavailable`.
 pub(crate) const VIDEO_SUBSCRIPTIONS_MAX: usize = 25;
+/// Tracks that found no place and are remembered. When full, further ones are forgotten and must be asked for.
+pub(crate) const LEFT_OUT_MAX: usize = 256;
 /// Retransmissions that wait for a peer. When full, further NACKs are ignored: the subscriber asks again.
 pub(crate) const RESENDS_MAX: usize = 256;
 /// DTLS datagrams kept while the client's description is on its way. When full, further ones are dropped: it resends.
@@ -100,6 +102,8 @@ pub(crate) struct Peer {
     pub(crate) feedback_due: Option<Instant>,
 
     pub(crate) subscriptions: Slab<Subscription>,
+    /// Tracks for which there was no place, in the order in which they came; one follows when a place is free.
+    pub(crate) left_out: VecDeque<TrackId>,
     /// Subscriptions with packets to look at.
     pub(crate) pending_audio: Vec<usize>,
     pub(crate) pending_video: Vec<usize>,
@@ -131,7 +135,7 @@ impl Peer {
     }
 
     /// The subscription of a track.
-    pub(crate) fn subscription_of(&self, track: crate::TrackId) -> Option<usize> {
+    pub(crate) fn subscription_of(&self, track: TrackId) -> Option<usize> {
         self.subscriptions.iter().find(|(_, s)| s.track_id == track).map(|(key, _)| key)
     }
 

@@ -3,11 +3,13 @@
 use turn_server::stun::{self, Message, Method, Writer};
 
 use crate::dtls::{Dtls, Progress};
+use crate::payload::red;
 use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, STREAMS_MAX, Srtp, Stream};
 use crate::ring::Incoming;
 use crate::rtp::{self, Class, Header};
+use crate::sdp::CodecName;
 use crate::srtp::Rejected;
-use crate::track::{Arrival, Layer};
+use crate::track::{Arrival, Layer, Track};
 use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
@@ -86,6 +88,10 @@ impl Sfu {
             return Err(Drop::StunIntegrity);
         }
         let pwd = generation.local.pwd.clone();
+        if self.paths.get(&path).is_some_and(|other| *other != key && self.owns(*other, path, now)) {
+            // Unanswered, so that the client tries again: the other may be gone by then.
+            return Err(Drop::ContestedPath);
+        }
         self.answer_check(path, &message, &pwd);
         if message.unknown_comprehension_required().next().is_none() && message.ice_controlled().is_none() {
             let ours = ours.to_owned();
@@ -120,8 +126,12 @@ impl Sfu {
         self.control.push(path, &self.scratch);
     }
 
+    fn owns(&self, key: usize, path: Path, now: Now) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.ice.owns(path, now.mono))
+    }
+
     pub(crate) fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
-        // An address speaks for whoever proved it last; keys keep peers apart in any case.
+        // Whoever had this path has not been heard there for long; keys keep peers apart in any case.
         if let Some(other) = self.paths.insert(path, key)
             && other != key
             && let Some(other) = self.peers.get_mut(other)
@@ -276,6 +286,7 @@ impl Sfu {
             (header.sequence_number, payload)
         };
         let nack = track.codecs[codec].feedback.nack;
+        let red = red_primary(track, codec, payload)?;
         let video_codec = track.video_codec(codec as u8);
         let (kind, clock_rate) = (track.kind, track.clock_rate());
         let layer = layer_of(&mut track.layers, header.ssrc, seq, repaired, now)?;
@@ -295,6 +306,7 @@ impl Sfu {
         if gap_too_large && kind == Kind::Video {
             layer.keyframes.want(now.mono);
         }
+        let skip = red.map_or(0, |primary| primary.offset as u16);
         let epoch = layer.epoch;
         let incoming = Incoming {
             seq,
@@ -305,6 +317,7 @@ impl Sfu {
             start,
             level: extensions.level,
             descriptor: extensions.descriptor,
+            skip,
             payload,
         };
         layer.ring.push(incoming, now.mono);
@@ -321,6 +334,17 @@ impl Sfu {
         }
         Ok(())
     }
+}
+
+/// Where the Opus of a RED packet lies. One whose blocks cannot be told apart is of no use to anybody.
+fn red_primary(track: &Track, codec: usize, payload: &[u8]) -> Result<Option<red::Primary>, Drop> {
+    if track.codecs[codec].name != CodecName::Red || payload.is_empty() {
+        return Ok(None);
+    }
+    let is_opus = |primary: &red::Primary| {
+        track.codecs.iter().any(|c| c.name == CodecName::Opus && c.payload_type == primary.payload_type)
+    };
+    red::primary(payload).filter(is_opus).map(Some).ok_or(Drop::RtpMalformed)
 }
 
 /// The layer that a packet belongs to; the first packet of a track makes it.

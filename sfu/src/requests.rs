@@ -5,14 +5,14 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use crate::ice::{Credentials, Generation, Ice};
-use crate::negotiation::{Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
-use crate::peer::{Budget, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
+use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::room::Room;
-use crate::sdp::{self, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
+use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
-    Description, Event, Kind, Now, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
     TrackLine, Unavailable, View, Wish, twcc,
 };
 
@@ -54,6 +54,10 @@ impl Sfu {
                     && track.publisher == key
                 {
                     track.muted = muted;
+                    let id = track.id;
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.negotiation.mute(id, muted);
+                    }
                 }
             }
             Request::Leave { .. } => self.remove_peer(key, now),
@@ -90,6 +94,7 @@ impl Sfu {
             arrivals: twcc::Recorder::new(),
             feedback_due: None,
             subscriptions: slab::Slab::new(),
+            left_out: std::collections::VecDeque::new(),
             pending_audio: Vec::new(),
             pending_video: Vec::new(),
             ready_audio: false,
@@ -272,9 +277,7 @@ impl Sfu {
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
     fn reset_transport(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        for path in peer.ice.paths() {
-            self.paths.remove(&path);
-        }
+        let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
         peer.dtls = None;
         peer.early_dtls.clear();
@@ -286,6 +289,10 @@ impl Sfu {
         peer.resends.clear();
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
+        }
+        for path in paths {
+            self.paths.remove(&path);
+            self.close_path(path);
         }
     }
 
@@ -323,8 +330,11 @@ impl Sfu {
         let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(subscription_key) = peer.subscription_of(track) else {
+            if wish.enabled == Some(false) {
+                return peer.left_out.retain(|left_out| *left_out != track);
+            }
             let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
-            if wish.enabled != Some(false) && same_room == self.peers.get(key).map(|p| p.room) {
+            if same_room == self.peers.get(key).map(|p| p.room) {
                 self.subscribe(key, track_key, now);
             }
             return;
@@ -356,13 +366,42 @@ impl Sfu {
             return;
         }
         if track.kind == Kind::Video && peer.video_subscriptions() >= VIDEO_SUBSCRIPTIONS_MAX {
-            let (peer, track) = (peer.id, track.id);
-            return self.event(Event::TrackUnavailable { peer, track, reason: Unavailable::Limit });
+            let track = track.id;
+            return self.leave_out(key, track);
         }
         let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
         track.subscribers.push(Subscriber { peer: key, subscription });
         peer.negotiation.wants_offer = true;
         self.arm(key, now.mono);
+    }
+
+    /// A peer has no place for a track: it is told so, and gets it when there is one.
+    fn leave_out(&mut self, key: usize, track: TrackId) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(subscription) = peer.subscription_of(track) {
+            let track_key = peer.subscriptions[subscription].track;
+            peer.drop_subscription(subscription);
+            if let Some(track) = self.tracks.get_mut(track_key) {
+                track.subscribers.retain(|s| s.peer != key);
+            }
+        }
+        if peer.left_out.len() < LEFT_OUT_MAX && !peer.left_out.contains(&track) {
+            peer.left_out.push_back(track);
+        }
+        let peer = peer.id;
+        self.event(Event::TrackUnavailable { peer, track, reason: Unavailable::Limit });
+    }
+
+    /// A track has ended: the first of those that found no place takes its.
+    fn fill_place(&mut self, key: usize, now: Now) {
+        while let Some(peer) = self.peers.get_mut(key)
+            && peer.video_subscriptions() < VIDEO_SUBSCRIPTIONS_MAX
+            && let Some(track) = peer.left_out.pop_front()
+        {
+            if let Some(track_key) = self.tracks_by_id.get(&track).copied() {
+                return self.subscribe(key, track_key, now);
+            }
+        }
     }
 
     fn unused_ssrc(&mut self, key: usize) -> u32 {
@@ -416,6 +455,7 @@ impl Sfu {
                 Some(existing) => *existing,
                 None => self.publish(key, line, inbound, now),
             };
+            self.rename(track_key, inbound);
             let (Some(track), Some(peer)) = (self.tracks.get_mut(track_key), self.peers.get_mut(key)) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
             if track.layers.is_empty() {
@@ -428,7 +468,25 @@ impl Sfu {
         }
     }
 
-    fn publish(&mut self, key: usize, line: &Line, inbound: &crate::negotiation::Inbound, now: Now) -> usize {
+    /// A later description may say of a track that it shows something else, or that it is muted.
+    fn rename(&mut self, track_key: usize, inbound: &Inbound) {
+        let Some(track) = self.tracks.get_mut(track_key) else { return };
+        if (track.source, track.muted) == (inbound.source, inbound.muted) {
+            return;
+        }
+        (track.source, track.muted) = (inbound.source, inbound.muted);
+        for subscriber in &track.subscribers {
+            let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
+            if let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription) {
+                subscription.source = inbound.source;
+            }
+        }
+        let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.muted };
+        let Some(peer) = self.peers.get(track.publisher).map(|peer| peer.id) else { return };
+        self.event(Event::TrackPublished { peer, info });
+    }
+
+    fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
         let track = Track {
@@ -477,7 +535,14 @@ impl Sfu {
             let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
             peer.drop_subscription(subscriber.subscription);
             peer.negotiation.retire(track.id);
+            self.fill_place(subscriber.peer, now);
             self.arm(subscriber.peer, now.mono);
+        }
+        let room = self.peers.get(track.publisher).and_then(|publisher| self.rooms.get(publisher.room));
+        for other in room.into_iter().flat_map(|room| &room.peers) {
+            if let Some(other) = self.peers.get_mut(*other).filter(|other| !other.left_out.is_empty()) {
+                other.left_out.retain(|left_out| *left_out != track.id);
+            }
         }
         if let Some(publisher) = self.peers.get_mut(track.publisher) {
             publisher.published.retain(|t| *t != track_key);
@@ -566,7 +631,7 @@ impl Sfu {
         let left_out = peer.negotiation.make_offer(&wanted, now.mono);
         peer.negotiation.wants_offer = later;
         for track in left_out {
-            self.tell_unavailable(key, track, Unavailable::Limit);
+            self.leave_out(key, track);
         }
         let (sdp, tracks) = self.describe(key, Setup::ActPass);
         let Some(peer) = self.peers.get(key) else { return };
@@ -623,6 +688,8 @@ impl Sfu {
                 direction,
                 codecs: line.codecs.clone(),
                 extensions: line.extensions.clone(),
+                mixed: line.mixed,
+                rids: line.inbound.as_ref().map(Inbound::layers).unwrap_or_default(),
                 send,
             });
         }
@@ -652,10 +719,14 @@ fn without_send(direction: Direction) -> Direction {
 fn outlet(line: &Line, track: &Track) -> Outlet {
     let payloads = track.codecs.iter().map(|codec| {
         let key = codec.key();
-        let theirs = line.codecs.iter().find(|c| c.key() == key)?;
-        Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx })
+        if let Some(theirs) = line.codecs.iter().find(|c| c.key() == key) {
+            return Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx, unwraps: false });
+        }
+        // Who does not take RED gets the Opus in it.
+        let opus = line.codecs.iter().find(|c| codec.name == CodecName::Red && c.name == CodecName::Opus)?;
+        Some(PayloadTypes { primary: opus.payload_type, rtx: opus.rtx, unwraps: true })
     });
-    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), payloads: payloads.collect() }
+    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: payloads.collect() }
 }
 
 fn parse(text: &str) -> Result<Sdp, Refused> {

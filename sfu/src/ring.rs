@@ -41,6 +41,8 @@ pub(crate) struct Packet {
     pub(crate) descriptor_len: u8,
     /// Payload bytes behind the descriptor; 0 for a packet of padding only.
     pub(crate) payload_len: u16,
+    /// Bytes of the payload before its primary block (RFC 2198); 0 for what is no RED.
+    pub(crate) skip: u16,
     /// Where descriptor and payload start, counted since the ring began.
     offset: u64,
 }
@@ -56,6 +58,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) start: bool,
     pub(crate) level: Option<u8>,
     pub(crate) descriptor: &'a [u8],
+    pub(crate) skip: u16,
     pub(crate) payload: &'a [u8],
 }
 
@@ -128,6 +131,7 @@ impl Ring {
             level: incoming.level,
             descriptor_len,
             payload_len,
+            skip: incoming.skip,
             offset: self.written,
         };
         let slot = self.slot(index);
@@ -193,6 +197,7 @@ impl Ring {
             level: None,
             descriptor_len: 0,
             payload_len: 0,
+            skip: 0,
             offset: 0,
         };
         larger.packets.resize(packets, filler);
@@ -224,6 +229,7 @@ mod tests {
             start: true,
             level: None,
             descriptor: &[1, 2],
+            skip: 0,
             payload,
         };
         ring.push(incoming, now)

@@ -78,6 +78,8 @@ impl ExtensionIds {
 pub(crate) struct PayloadTypes {
     pub(crate) primary: u8,
     pub(crate) rtx: Option<u8>,
+    /// Of RED only the primary block is sent.
+    pub(crate) unwraps: bool,
 }
 
 /// What the subscriber's answer agreed to.
@@ -85,6 +87,8 @@ pub(crate) struct PayloadTypes {
 pub(crate) struct Outlet {
     pub(crate) mid: Mid,
     pub(crate) ids: ExtensionIds,
+    /// It takes two-byte extension elements among others; else a descriptor too long for the one-byte form is left out.
+    pub(crate) mixed: bool,
     /// For each codec of the track what the subscriber calls it; `None` where it cannot decode it.
     pub(crate) payloads: Vec<Option<PayloadTypes>>,
 }
@@ -344,7 +348,8 @@ impl Subscription {
         let Some(outlet) = &self.outlet else { return Layout { two_byte: false, header_len: 12, plain_len: 12 } };
         let (ids, mid) = (&outlet.ids, outlet.mid.as_bytes().len());
         let descriptor = if ids.descriptor != 0 { usize::from(packet.descriptor_len) } else { 0 };
-        let two_byte = descriptor > 16;
+        let two_byte = descriptor > 16 && outlet.mixed;
+        let descriptor = if descriptor > 16 && !two_byte { 0 } else { descriptor };
         let element = if two_byte { 2 } else { 1 };
         let mut len = 0;
         for (id, body) in [
@@ -359,7 +364,17 @@ impl Subscription {
             }
         }
         let header_len = if len == 0 { 12 } else { 16 + len.next_multiple_of(4) };
-        Layout { two_byte, header_len, plain_len: header_len + prefix + usize::from(packet.payload_len) }
+        let payload = usize::from(packet.payload_len) - self.skip(packet);
+        Layout { two_byte, header_len, plain_len: header_len + prefix + payload }
+    }
+
+    /// Bytes of the payload that this subscriber does not get: all but the primary block of RED, if it takes none.
+    fn skip(&self, packet: &Packet) -> usize {
+        if packet.skip == 0 {
+            return 0;
+        }
+        let payloads = self.outlet.as_ref().and_then(|outlet| *outlet.payloads.get(usize::from(packet.codec))?);
+        if payloads.is_some_and(|payloads| payloads.unwraps) { usize::from(packet.skip) } else { 0 }
     }
 
     /// Writes and seals a prepared packet at the start of `out`, which has room for it and its tag; returns its length.
@@ -374,6 +389,7 @@ impl Subscription {
     ) -> usize {
         self.remember(prepared.out, prepared.index, ring);
         let (descriptor, payload) = ring.bytes(packet);
+        let payload = &payload[self.skip(packet)..];
         let header = Header {
             marker: packet.marker,
             payload_type: prepared.payload_types.primary,
@@ -403,6 +419,7 @@ impl Subscription {
         let payload_type = payload_types.rtx?;
         let offset = self.timestamp_offset(packet.epoch)?;
         let (descriptor, payload) = ring.bytes(packet);
+        let payload = &payload[self.skip(packet)..];
         let layout = self.layout(packet, 2);
         let index = self.next_rtx;
         self.next_rtx += 1;
@@ -449,7 +466,9 @@ impl Subscription {
         if let Some(level) = level {
             elements.put(ids.audio_level, &[level]);
         }
-        elements.put(ids.descriptor, descriptor);
+        if layout.two_byte || descriptor.len() <= 16 {
+            elements.put(ids.descriptor, descriptor);
+        }
         elements.pad();
     }
 

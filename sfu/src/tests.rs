@@ -66,8 +66,9 @@ fn call(peers: u64) -> (Sfu, Now) {
     for id in 1..peers {
         let key = sfu.by_id[&PeerId(id)];
         sfu.subscribe(key, track, now);
-        let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None })];
-        let outlet = Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), payloads };
+        let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None, unwraps: false })];
+        let outlet =
+            Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), mixed: true, payloads };
         for (_, subscription) in &mut sfu.peers[key].subscriptions {
             subscription.outlet = Some(outlet.clone());
         }
@@ -84,6 +85,7 @@ fn publish(sfu: &mut Sfu, seq: u64, now: Now) {
         timestamp: 960 * seq as u32,
         marker: false,
         codec: 0,
+        skip: 0,
         start: true,
         level: None,
         descriptor: &[],

@@ -38,6 +38,8 @@ codes! {
     Replaced = "session/replaced",
     /// The role or the session's rules do not allow it.
     Forbidden = "session/forbidden",
+    /// Nobody is in the session, so there is nothing to play.
+    NotLive = "session/not_live",
     /// Nobody in the session is called that, or cannot be reached now.
     UnknownTarget = "session/unknown_target",
     /// Only a new RTCPeerConnection can go on.
@@ -46,6 +48,10 @@ codes! {
     InvalidSdp = "media/invalid_sdp",
     /// This participant may not do that with media.
     NotPermitted = "media/not_permitted",
+    /// There is no such WHIP or WHEP resource, or it has ended.
+    UnknownResource = "media/unknown_resource",
+    /// The ETag of a PATCH is not that of the present ICE session.
+    StaleEtag = "media/stale_etag",
     /// Too many in too little time.
     RateLimited = "rate/limited",
     /// The event or its payload is not of the protocol.
@@ -70,9 +76,11 @@ impl From<Refusal> for ErrorCode {
 
 /// A refusal: the code, and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: String,
+pub struct Refused {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people: what to do.
+    pub message: String,
 }
 
 impl ErrorCode {

@@ -90,12 +90,19 @@ impl Lobby {
     /// Finds or makes the seat and puts the socket on it; the others are told.
     fn enter(&mut self, socket: SocketId, join: &Join) -> Result<(Place, Way), Refused> {
         let here = self.sockets.get(&socket).and_then(|s| s.place);
-        let claimed = self.claim(here, join)?;
+        let mut claimed = self.claim(here, join)?;
+        if let Some((held, _)) = claimed
+            && self.seat(held).is_some_and(|s| s.resource.is_some())
+        {
+            // A WHIP client's peer cannot go on in a browser.
+            self.leave(held, "replaced");
+            claimed = None;
+        }
         if let Some(left) = here.filter(|place| claimed.is_none_or(|(seat, _)| seat != *place)) {
             self.leave(left, "left");
         }
         let Some((place, way)) = claimed else {
-            let place = self.new_seat(socket, join);
+            let place = self.new_seat(Some(socket), join);
             self.tell_joined(place);
             return Ok((place, Way::New));
         };
@@ -113,7 +120,7 @@ impl Lobby {
     }
 
     /// The seat that the join continues, if any; refuses when there is none and none to be had.
-    fn claim(&self, here: Option<Place>, join: &Join) -> Result<Option<(Place, Way)>, Refused> {
+    pub(crate) fn claim(&self, here: Option<Place>, join: &Join) -> Result<Option<(Place, Way)>, Refused> {
         let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
             let full = self.rooms.len() >= ROOMS_MAX || self.seats >= SEATS_MAX;
             return if full { Err(overloaded()) } else { Ok(None) };
@@ -129,7 +136,7 @@ impl Lobby {
             return Ok(Some((place(*seat), Way::Resumed)));
         }
         if let Some(seat) = seats.last().filter(|_| room.settings.same_user != SameUser::Allow) {
-            let lives = room.seats.get(seat).is_some_and(|s| s.socket.is_some());
+            let lives = room.seats.get(seat).is_some_and(Seat::is_held);
             if lives && room.settings.same_user == SameUser::Reject {
                 let why = "You are in this session on another connection: leave there first.";
                 return Err(ErrorCode::Forbidden.because(why));
@@ -143,7 +150,7 @@ impl Lobby {
         if self.seats >= SEATS_MAX { Err(overloaded()) } else { Ok(None) }
     }
 
-    fn new_seat(&mut self, socket: SocketId, join: &Join) -> Place {
+    pub(crate) fn new_seat(&mut self, socket: Option<SocketId>, join: &Join) -> Place {
         let room = match self.sessions.get(&join.session) {
             Some(room) => *room,
             None => self.new_room(&join.session),
@@ -156,7 +163,8 @@ impl Lobby {
             instructor: join.instructor,
             auto_subscribe: join.auto_subscribe,
             resume_token: self.random_id("", 32).into(),
-            socket: Some(socket),
+            socket,
+            resource: None,
             grace_until: None,
             hand_raised: false,
             tracks: Default::default(),
@@ -168,7 +176,7 @@ impl Lobby {
             r.seats.insert(id, seat);
             self.seats += 1;
         }
-        if let Some(s) = self.sockets.get_mut(&socket) {
+        if let Some(s) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
             s.place = Some(place);
         }
         self.roster_changed(room);
@@ -238,6 +246,9 @@ impl Lobby {
             socket.place = None;
         }
         self.rearm(Timer::Grace(place), seat.grace_until, None);
+        if let Some(resource) = &seat.resource {
+            self.drop_resource(resource);
+        }
         if empty {
             self.end_room(place.room);
         } else {
@@ -246,6 +257,7 @@ impl Lobby {
     }
 
     fn end_room(&mut self, id: RoomId) {
+        self.end_viewers(id);
         let Some(room) = self.rooms.remove(&id) else {
             return;
         };
@@ -254,7 +266,7 @@ impl Lobby {
         self.rearm(Timer::Roster(id), room.clock.armed, None);
     }
 
-    fn tell_joined(&mut self, place: Place) {
+    pub(crate) fn tell_joined(&mut self, place: Place) {
         let Some(room) = self.rooms.get(&place.room) else {
             return;
         };
@@ -300,6 +312,6 @@ fn permissions(seat: &Seat) -> Value {
     })
 }
 
-fn overloaded() -> Refused {
+pub(crate) fn overloaded() -> Refused {
     ErrorCode::Overloaded.because("The server is full: try again later.")
 }

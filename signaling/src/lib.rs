@@ -5,6 +5,7 @@ mod api;
 mod chat;
 mod code;
 mod events;
+mod flow;
 mod join;
 pub mod limits;
 mod media;
@@ -13,6 +14,7 @@ mod room;
 mod roster;
 mod seat;
 mod socket;
+mod whip;
 mod wire;
 
 pub use api::*;
@@ -33,6 +35,7 @@ use sfu::{PeerId, RoomId};
 use room::Room;
 use seat::{Place, Seat};
 use socket::Socket;
+use whip::Resource;
 use wire::encode;
 
 /// All rooms as people see them.
@@ -48,6 +51,10 @@ pub struct Lobby {
     /// Rooms by the application's name.
     sessions: BTreeMap<Arc<str>, RoomId>,
     peers: BTreeMap<PeerId, Place>,
+    /// What WHIP and WHEP clients hold, by id.
+    resources: BTreeMap<Arc<str>, Resource>,
+    /// The same, by peer.
+    resource_peers: BTreeMap<PeerId, Arc<str>>,
     workers: Vec<Load>,
     seats: usize,
     /// The last number minted, of whatever kind.
@@ -113,6 +120,8 @@ impl Lobby {
             rooms: BTreeMap::new(),
             sessions: BTreeMap::new(),
             peers: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            resource_peers: BTreeMap::new(),
             seats: 0,
             minted: 0,
             timers: BTreeSet::new(),
@@ -142,7 +151,12 @@ impl Lobby {
                 }
             }
             Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
-            Input::Media { worker: _, event } => self.media_event(event, now),
+            Input::Ask { http, address, ask } => self.ask(http, address, ask),
+            Input::Media { worker: _, event } => {
+                if let Some(event) = self.resource_event(event) {
+                    self.media_event(event, now);
+                }
+            }
             Input::Tick => {}
         }
         self.tell_rosters(now);

@@ -48,7 +48,7 @@ impl<'a> Entry<'a> {
             is_instructor: seat.instructor,
             role: seat.role(),
             participant_id: &seat.participant,
-            state: if seat.socket.is_some() { "connected" } else { "reconnecting" },
+            state: if seat.is_held() { "connected" } else { "reconnecting" },
             hand_raised: seat.hand_raised,
             tracks: seat.tracks.values().map(track).collect(),
         }

@@ -56,7 +56,7 @@ failed=0
 namespace="unshare -n $here/run.sh --in-namespace"
 pytest="$cache/venv/bin/python -m pytest -p no:cacheprovider"
 if wants python; then $namespace $pytest test_python_socketio.py || failed=1; fi
-if wants aiortc; then $namespace $pytest test_aiortc.py || failed=1; fi
+if wants aiortc; then $namespace $pytest test_aiortc.py test_whip.py || failed=1; fi
 # Last, because the closing lines of `node --test` are what is counted.
 if wants js; then $namespace npm test --silent || failed=1; fi
 exit $failed

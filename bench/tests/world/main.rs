@@ -225,7 +225,7 @@ impl World {
             let request = match signal {
                 Signal::Offer { sdp, tracks } => {
                     let tracks =
-                        tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: false });
+                        tracks.into_iter().map(|(mid, kind)| TrackHint { mid, source: source(kind), muted: None });
                     Request::Offer { peer, sdp, tracks: tracks.collect(), saw_ours: true }
                 }
                 Signal::Answer { sdp } => Request::Answer { peer, sdp, tracks: Vec::new() },

@@ -3,7 +3,6 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sdp::CodecName;
 
 fn opus() -> Codec {
     Codec {
@@ -50,6 +49,7 @@ fn media(kind: MediaKind, mid: &str, direction: Direction) -> Media {
         setup: None,
         codecs: codecs(kind),
         extensions: vec![(4, Extension::Mid)],
+        mixed: false,
         msid: None,
         ssrcs: vec![],
         rtx_ssrcs: vec![],
@@ -137,6 +137,7 @@ fn answer_to(line: &Line, sends: bool) -> Media {
     media.rejected = line.rejected;
     media.codecs.clone_from(&line.codecs);
     media.extensions.clone_from(&line.extensions);
+    media.mixed = line.mixed;
     media
 }
 
@@ -167,11 +168,106 @@ fn a_first_offer_is_answered_with_no_more_than_it_asks() {
 fn hints_name_sources_and_mutes_and_hold_when_they_are_not_repeated() {
     let mut side = Side::new();
     let offer = description(vec![media(VIDEO, "0", Direction::SendOnly)]);
-    let hints = [TrackHint { mid: "0".into(), source: Source::Screen, muted: true }];
+    let hints = [TrackHint { mid: "0".into(), source: Source::Screen, muted: Some(true) }];
     side.negotiation.apply_offer(&offer, &hints, || TrackId(1)).unwrap();
     side.negotiation.apply_offer(&offer, &[], || TrackId(2)).unwrap();
     let inbound = side.line(0).inbound.as_ref().unwrap();
     assert_eq!((inbound.track, inbound.source, inbound.muted), (TrackId(1), Source::Screen, true));
+}
+
+#[test]
+fn what_is_said_of_muting_holds_until_something_else_is_said() {
+    let mut side = Side::new();
+    let offer = description(vec![media(VIDEO, "0", Direction::SendOnly)]);
+    let hints = |muted| [TrackHint { mid: "0".into(), source: Source::Screen, muted }];
+    let offered = |side: &mut Side, hints: &[TrackHint]| {
+        side.negotiation.apply_offer(&offer, hints, || TrackId(1)).unwrap();
+        side.line(0).inbound.as_ref().unwrap().muted
+    };
+    assert!(!offered(&mut side, &hints(None)));
+    side.negotiation.mute(TrackId(1), true);
+    assert!(offered(&mut side, &[]) && offered(&mut side, &hints(None)));
+    assert!(!offered(&mut side, &hints(Some(false))));
+    side.negotiation.mute(TrackId(2), true);
+    assert!(!offered(&mut side, &[]), "of another track");
+}
+
+fn simulcast(layers: &[&str]) -> Media {
+    let rid = |layer: &&str| Rid { id: layer.trim_start_matches('~').into(), paused: layer.starts_with('~') };
+    let mut media = media(VIDEO, "0", Direction::SendOnly);
+    media.rids = layers.iter().map(rid).collect();
+    media.extensions = vec![
+        (4, Extension::Mid),
+        (10, Extension::Rid),
+        (11, Extension::RepairedRid),
+        (12, Extension::DependencyDescriptor),
+        (13, Extension::VideoOrientation),
+        (15, Extension::TransportCc),
+    ];
+    media
+}
+
+fn taken(line: &Line) -> Vec<String> {
+    let layers = line.inbound.as_ref().unwrap().layers();
+    layers.iter().map(|rid| format!("{}{}", if rid.paused { "~" } else { "" }, rid.id)).collect()
+}
+
+#[test]
+fn simulcast_layers_are_taken_with_the_extensions_that_name_them() {
+    let mut side = Side::new();
+    side.offered(vec![simulcast(&["q", "~h", "f"])]).unwrap();
+    assert_eq!(taken(side.line(0)), ["q", "~h", "f"]);
+    use Extension::{DependencyDescriptor, Mid, RepairedRid, Rid};
+    let extensions = side.line(0).extensions.clone();
+    assert_eq!(extensions, [(4, Mid), (10, Rid), (11, RepairedRid), (12, DependencyDescriptor)], "no id above 14");
+    // Our own offer repeats all of it, or the browser would stop sending layers; what we send ourselves has no layers.
+    side.offer(&[(5, VIDEO)]);
+    let offered = side.negotiation.offered.clone().unwrap();
+    assert_eq!((taken(&offered[0]), offered[0].extensions.len()), (taken(side.line(0)), 4));
+    assert!(offered[1].inbound.is_none() && !offered[1].extensions.iter().any(|(_, e)| matches!(e, Rid | RepairedRid)));
+    let mut answer = side.willing();
+    answer[0] = simulcast(&["q", "h", "~f"]);
+    side.answered(answer).unwrap();
+    assert_eq!(taken(side.line(0)), ["q", "h", "~f"]);
+}
+
+#[test]
+fn simulcast_that_goes_or_grows_keeps_the_track() {
+    let mut side = Side::new();
+    side.offered(vec![simulcast(&["a", "b", "c", "d", "e", "f"])]).unwrap();
+    assert_eq!(taken(side.line(0)), ["a", "b", "c", "d"], "further ones are left out");
+    let track = side.line(0).inbound.as_ref().unwrap().track;
+    side.offered(vec![simulcast(&[])]).unwrap();
+    let inbound = side.line(0).inbound.as_ref().unwrap();
+    assert_eq!((inbound.track, inbound.rids.len(), inbound.sending), (track, 0, true));
+    assert!(!side.line(0).extensions.iter().any(|(_, e)| *e == Extension::Rid));
+    side.offered(vec![simulcast(&["x"])]).unwrap();
+    assert_eq!((taken(side.line(0)), side.line(0).inbound.as_ref().unwrap().track), (vec!["x".to_owned()], track));
+    let mut silent = simulcast(&["x"]);
+    silent.direction = Direction::Inactive;
+    side.offered(vec![silent]).unwrap();
+    assert_eq!(taken(side.line(0)), [""; 0], "what does not send has no layers");
+    let mut audio = simulcast(&["x", "y"]);
+    audio.kind = AUDIO;
+    audio.mid = Mid::new("1").unwrap();
+    audio.codecs = codecs(AUDIO);
+    side.offered(vec![simulcast(&["x"]), audio]).unwrap();
+    assert_eq!(taken(side.line(1)), [""; 0], "audio has one encoding");
+}
+
+#[test]
+fn mixed_extension_elements_need_both_sides() {
+    let mut side = Side::new();
+    let mut mixed = media(VIDEO, "0", Direction::RecvOnly);
+    mixed.mixed = true;
+    side.offered(vec![mixed, media(VIDEO, "1", Direction::RecvOnly)]).unwrap();
+    assert_eq!((side.line(0).mixed, side.line(1).mixed), (true, false));
+    side.offer(&[(5, VIDEO), (6, VIDEO)]);
+    let mut answer = side.willing();
+    assert_eq!(answer.iter().map(|media| media.mixed).collect::<Vec<_>>(), [true, false, true, true]);
+    answer[3].mixed = false;
+    side.answered(answer).unwrap();
+    assert_eq!((side.line(2).mixed, side.line(3).mixed), (true, false));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum CodecName {
     /// RFC 7587.
     Opus,
-    /// RFC 2198; known, not forwarded.
+    /// RFC 2198, over Opus.
     Red,
     /// RFC 7741.
     Vp8,
@@ -232,12 +232,13 @@ impl H264Profile {
     }
 }
 
-/// Whether we forward a codec: Opus in 48,000/2, VP8, VP9 profiles 0 and 2, H.264 with packetization-mode 1, AV1
+/// Whether we forward a codec: Opus and RED in 48,000/2, VP8, VP9 profiles 0 and 2, H.264 with packetization-mode 1, AV1
 /// profile 0.
 pub fn supported(codec: &Codec) -> bool {
-    let clock_rate = if codec.name == CodecName::Opus { 48_000 } else { 90_000 };
+    let is_audio = matches!(codec.name, CodecName::Opus | CodecName::Red);
+    let clock_rate = if is_audio { 48_000 } else { 90_000 };
     let forwardable = match (codec.name, codec.key().variant) {
-        (CodecName::Opus, _) => codec.channels == 2,
+        (CodecName::Opus | CodecName::Red, _) => codec.channels == 2,
         (CodecName::Vp8, _) => true,
         (CodecName::Vp9, Variant::Profile(profile)) => matches!(profile, Some(0 | 2)),
         (CodecName::Av1, Variant::Profile(profile)) => profile == Some(0),
@@ -306,6 +307,7 @@ mod tests {
     fn what_is_forwarded() {
         let yes = [
             codec(CodecName::Opus, ""),
+            Codec { channels: 2, clock_rate: 48_000, ..codec(CodecName::Red, "111/111") },
             codec(CodecName::Vp8, ""),
             codec(CodecName::Vp9, ""),
             codec(CodecName::Vp9, "profile-id=2"),
@@ -315,6 +317,7 @@ mod tests {
         ];
         let no = [
             codec(CodecName::Red, ""),
+            Codec { channels: 1, clock_rate: 48_000, ..codec(CodecName::Red, "111/111") },
             codec(CodecName::Vp9, "profile-id=1"),
             codec(CodecName::Vp9, "profile-id=x"),
             codec(CodecName::Av1, "profile=1"),

@@ -15,6 +15,7 @@ pub use parse::{InvalidSdp, parse};
 pub use write::{Local, LocalMedia, LocalSend};
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest description accepted, in bytes; a longer one is refused unread.
 pub const SDP_BYTES_MAX: usize = 256 * 1024;
@@ -33,6 +34,8 @@ pub const CODECS_MAX: usize = 64;
 pub const SSRCS_MAX: usize = 16;
 /// Most RIDs of one m-line; one with more is refused.
 pub const RIDS_MAX: usize = 8;
+/// Most simulcast layers that an answer takes; further ones are left out of it, so that they are not sent.
+pub const SIMULCAST_MAX: usize = 4;
 /// Longest RID, in bytes (as for the mid); a longer one is refused.
 pub const RID_BYTES_MAX: usize = 16;
 /// Longest user name and longest session id of `o=`, in bytes each; longer ones are refused.
@@ -216,7 +219,8 @@ extensions! {
     PlayoutDelay = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
 }
 
-/// What we want on an m-line of a kind when we offer it, and the most that we accept of the like.
+/// What we want on an m-line of a kind when we offer it. The orientation is not among them, nor accepted: senders then rotate
+/// their pictures themselves, and every receiver sees them upright.
 pub fn default_extensions(kind: MediaKind) -> &'static [Extension] {
     match kind {
         MediaKind::Audio => &[Extension::Mid, Extension::AbsSendTime, Extension::TransportCc, Extension::AudioLevel],
@@ -225,6 +229,22 @@ pub fn default_extensions(kind: MediaKind) -> &'static [Extension] {
         }
         MediaKind::Application => &[],
     }
+}
+
+/// The most that we accept of an offered m-line's extensions: what we would offer, and on one that brings simulcast the
+/// names of its layers.
+pub fn accepts_extension(kind: MediaKind, simulcast: bool, extension: Extension) -> bool {
+    let names_layer = matches!(extension, Extension::Rid | Extension::RepairedRid);
+    default_extensions(kind).contains(&extension) || (kind == MediaKind::Video && simulcast && names_layer)
+}
+
+/// A simulcast layer of an m-line (RFC 8851, RFC 8853).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rid {
+    /// 1 to [`RID_BYTES_MAX`] letters, digits, `-` and `_`.
+    pub id: Arc<str>,
+    /// Its sender does not send it for now (`~`).
+    pub paused: bool,
 }
 
 /// A client's description, parsed.
@@ -265,14 +285,18 @@ pub struct Media {
     pub codecs: Vec<Codec>,
     /// The header extensions that we know, each once, each id once.
     pub extensions: Vec<(u8, Extension)>,
+    /// `a=extmap-allow-mixed`, of the session or its own (RFC 8285 §6): packets with two-byte extension elements may come
+    /// among others.
+    pub mixed: bool,
     /// Stream and track of the first `a=msid`; the track may be empty.
     pub msid: Option<(String, String)>,
     /// The SSRCs of media, SIM groups first, without RTX and FEC. Firefox gives one even where it only receives.
     pub ssrcs: Vec<u32>,
     /// FID groups: SSRC of media, SSRC of its RTX.
     pub rtx_ssrcs: Vec<(u32, u32)>,
-    /// The RIDs that the client would send, in order of `a=simulcast` if there is one.
-    pub rids: Vec<String>,
+    /// The layers that the client would send, in order of `a=simulcast`; of alternatives the first that has an `a=rid`. Without
+    /// `a=simulcast` there are none: the m-line has one encoding. At most [`RIDS_MAX`].
+    pub rids: Vec<Rid>,
     /// RTP and RTCP on one port (RFC 5761); always so for audio and video unless rejected.
     pub rtcp_mux: bool,
     /// `a=sctp-port` (RFC 8841).

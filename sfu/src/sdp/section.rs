@@ -4,7 +4,7 @@ use super::codec::{Codec, CodecName, Feedback};
 use super::parse::{Result, refused, unexpected};
 use super::{
     CODECS_MAX, Direction, Extension, FMTP_BYTES_MAX, ICE_BYTES_MAX, MSID_BYTES_MAX, Media, MediaKind, Mid,
-    RID_BYTES_MAX, RIDS_MAX, SSRCS_MAX, Setup,
+    RID_BYTES_MAX, RIDS_MAX, Rid, SSRCS_MAX, Setup,
 };
 
 /// The attributes that an m-line may have from the session or, if bundled, from the first m-line of its group.
@@ -16,6 +16,7 @@ pub(super) struct Shared<'a> {
     setup: Option<Setup>,
     direction: Option<Direction>,
     rtcp_mux: bool,
+    mixed: bool,
 }
 
 impl<'a> Shared<'a> {
@@ -38,6 +39,7 @@ impl<'a> Shared<'a> {
             "recvonly" => self.direction = Some(Direction::RecvOnly),
             "inactive" => self.direction = Some(Direction::Inactive),
             "rtcp-mux" => self.rtcp_mux = true,
+            "extmap-allow-mixed" => self.mixed = true,
             _ => {}
         }
         Ok(())
@@ -140,6 +142,7 @@ pub(super) struct Section<'a> {
     ssrcs: Vec<u32>,
     groups: Vec<(&'a str, Vec<u32>)>,
     rids: Vec<&'a str>,
+    /// Each with its alternatives, as they were written.
     simulcast: Vec<&'a str>,
     sctp_port: Option<u16>,
 }
@@ -311,7 +314,7 @@ impl<'a> Section<'a> {
             return unexpected("a RID and a direction", value);
         };
         let is_rid_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if rid.len() > RID_BYTES_MAX || !rid.bytes().all(is_rid_byte) {
+        if rid.is_empty() || rid.len() > RID_BYTES_MAX || !rid.bytes().all(is_rid_byte) {
             return unexpected("a RID of 1 to 16 letters and digits", value);
         }
         if direction == "send" && !self.rids.contains(&rid) {
@@ -323,13 +326,12 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
-    /// `send <layers> [recv <layers>]` (RFC 8853 §5.1): layers divided by `;`, alternatives by `,`, `~` for paused.
+    /// `send <layers> [recv <layers>]` (RFC 8853 §5.1), layers divided by `;`.
     fn simulcast(&mut self, value: &'a str) {
         let mut words = value.split_ascii_whitespace();
         while let (Some(direction), Some(layers)) = (words.next(), words.next()) {
             if direction == "send" {
-                let first_choices = layers.split(';').filter_map(|choices| choices.split(',').next());
-                self.simulcast = first_choices.map(|rid| rid.trim_start_matches('~')).take(RIDS_MAX).collect();
+                self.simulcast = layers.split(';').take(RIDS_MAX).collect();
             }
         }
     }
@@ -338,16 +340,19 @@ impl<'a> Section<'a> {
         self.port_zero && !self.bundle_only
     }
 
-    /// The RIDs in order of `a=simulcast`; without one, in the order in which they came.
-    fn send_rids(&self) -> Vec<String> {
-        let mut rids: Vec<&str> = Vec::new();
-        for rid in &self.simulcast {
-            if self.rids.contains(rid) && !rids.contains(rid) {
-                rids.push(rid);
+    /// The layers of `a=simulcast` that have an `a=rid`, alternatives divided by `,`, `~` for paused.
+    fn send_rids(&self) -> Vec<Rid> {
+        let mut rids: Vec<Rid> = Vec::new();
+        for choices in &self.simulcast {
+            let choices = choices.split(',').map(|choice| (choice.trim_start_matches('~'), choice.starts_with('~')));
+            let mut known = choices.filter(|(id, _)| self.rids.contains(id));
+            if let Some((id, paused)) = known.next()
+                && !rids.iter().any(|rid| &*rid.id == id)
+            {
+                rids.push(Rid { id: id.into(), paused });
             }
         }
-        let rids = if rids.is_empty() { &self.rids } else { &rids };
-        rids.iter().map(|&rid| rid.into()).collect()
+        rids
     }
 
     /// The SSRCs of media, and each with its RTX.
@@ -404,6 +409,7 @@ impl<'a> Section<'a> {
                 .filter_map(|format| format.codec(&self.formats, self.feedback_of_all))
                 .collect(),
             extensions: self.extensions.clone(),
+            mixed: own.mixed || session.mixed,
             msid: self.msid.map(|(stream, track)| (stream.into(), track.into())),
             ssrcs,
             rtx_ssrcs,

@@ -54,6 +54,11 @@ fn payload_types(media: &Media) -> Vec<(u8, CodecName, Option<u8>)> {
     media.codecs.iter().map(|codec| (codec.payload_type, codec.name, codec.rtx)).collect()
 }
 
+/// Paused layers behind a tilde.
+fn rids(media: &Media) -> Vec<String> {
+    media.rids.iter().map(|rid| format!("{}{}", if rid.paused { "~" } else { "" }, rid.id)).collect()
+}
+
 fn kinds(description: &Description) -> Vec<(MediaKind, Direction, bool)> {
     description.media.iter().map(|media| (media.kind, media.direction, media.rejected)).collect()
 }
@@ -190,12 +195,77 @@ fn stopped_m_lines_are_rejected() {
 fn simulcast_offers_name_their_layers() {
     for name in ["chromium_simulcast_offer", "firefox_simulcast_offer"] {
         let offer = fixture(name);
-        assert_eq!(offer.media[1].rids, ["q", "h", "f"], "{name}");
+        assert_eq!(rids(&offer.media[1]), ["q", "h", "f"], "{name}");
+        assert!(offer.media.iter().all(|media| media.mixed), "{name}: of the session or of each m-line");
         assert!(offer.media[1].extensions.iter().any(|(_, extension)| *extension == Extension::RepairedRid), "{name}");
         assert!(offer.media[0].rids.is_empty(), "{name}");
     }
     assert_eq!(fixture("firefox_simulcast_offer").media[1].ssrcs, [3_104_651_057, 3_045_404_458, 730_438_484]);
     assert!(fixture("chromium_simulcast_offer").media[1].ssrcs.is_empty());
+}
+
+#[test]
+fn simulcast_is_what_both_attributes_say() {
+    let rid_lines = "a=rid:a send pt=111;max-width=320\na=rid:b send\na=rid:c recv\na=rid:d send\n";
+    let layers = |simulcast: &str| {
+        let parsed = parse(&format!("{MINIMAL}{rid_lines}{simulcast}\n")).expect("simulcast");
+        rids(&parsed.media[0])
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(layers("a=simulcast:send d;a;b"), ["d", "a", "b"], "in the order of a=simulcast");
+    assert_eq!(layers("a=simulcast:recv c send ~b,x;~a;b;c"), ["~b", "~a"], "each once, and what has an a=rid to send");
+    assert_eq!(layers("a=simulcast:send x,~a,b;y;d"), ["~a", "d"], "of alternatives the first that is there");
+    assert_eq!(layers("a=simulcast:send a;~~b;;~;,"), ["a", "~b"]);
+    assert_eq!(layers("a=simulcast:recv a;b"), none, "not what it would receive");
+    assert_eq!(layers(""), none, "an a=rid alone restricts the one encoding");
+    assert_eq!(layers("a=simulcast:send"), none);
+    let many: String = (0..RIDS_MAX).map(|index| format!("a=rid:r{index} send\n")).collect();
+    let all = vec!["r0"; 100].join(";") + ";r1";
+    let parsed = parse(&format!("{MINIMAL}{many}a=simulcast:send {all}\n")).expect("simulcast");
+    assert_eq!(rids(&parsed.media[0]), ["r0"], "what is behind the limit is not looked at");
+    for bad in ["a=rid: send", "a=rid:a", "a=rid:a;b send", "a=rid:~a send", "a=rid:a\u{1}b send", "a=rid:\u{e9} send"]
+    {
+        assert!(parse(&format!("{MINIMAL}{bad}\n")).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn the_layers_that_we_receive_are_written() {
+    let layer = |id: &str, paused| Rid { id: id.into(), paused };
+    let media = |rids: Vec<Rid>| {
+        let Description { mut media, .. } = fixture("chromium_simulcast_offer");
+        let video = media.swap_remove(1);
+        LocalMedia {
+            kind: video.kind,
+            mid: video.mid,
+            rejected: false,
+            direction: Direction::RecvOnly,
+            codecs: video.codecs,
+            extensions: video.extensions,
+            mixed: video.mixed,
+            rids,
+            send: None,
+        }
+    };
+    let written = |media: LocalMedia| {
+        let local = Local {
+            session_id: 1,
+            version: 1,
+            ice_ufrag: "ufrag".into(),
+            ice_pwd: "passwordpasswordpassword".into(),
+            fingerprint: [1; 32],
+            setup: Setup::Passive,
+            udp_candidates: Vec::new(),
+            tcp_candidates: Vec::new(),
+            media: vec![media],
+        };
+        let sdp = local.write();
+        let lines = sdp.lines().filter(|line| line.starts_with("a=rid:") || line.starts_with("a=simulcast:"));
+        lines.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let three = media(vec![layer("q", false), layer("h", true), layer("f", false)]);
+    assert_eq!(written(three), ["a=rid:q recv", "a=rid:h recv", "a=rid:f recv", "a=simulcast:recv q;~h;f"]);
+    assert_eq!(written(media(Vec::new())), Vec::<String>::new());
 }
 
 #[test]
@@ -324,8 +394,6 @@ fn quirks_that_are_taken() {
     assert_eq!(parse(&MINIMAL.replace("s=-\nt=0 0\n", "\n\n")), parse(MINIMAL), "blank lines, no s= and t=");
     let rejected = parse(&format!("{MINIMAL}m=video 0 RTP/AVP 0\n")).expect("a rejected m-line may be bare");
     assert_eq!((rejected.media[1].mid, rejected.media[1].rejected), (mid("rejected-1"), true));
-    let simulcast = "a=rid:a send pt=111\na=rid:b send\na=rid:c recv\na=simulcast:recv c send ~b,x;a;b;c\n";
-    assert_eq!(parse(&format!("{MINIMAL}{simulcast}")).expect("simulcast").media[0].rids, ["b", "a"]);
     let sim = "a=ssrc:3 cname:x\na=ssrc:6 cname:x\na=ssrc-group:SIM 1 2 3\na=ssrc-group:FID 1 4\na=ssrc-group:FID 2 5\na=ssrc-group:FEC-FR 1 6\n";
     let sim = parse(&format!("{MINIMAL}{sim}")).expect("SSRC simulcast");
     assert_eq!((&sim.media[0].ssrcs[..], &sim.media[0].rtx_ssrcs[..]), (&[1, 2, 3][..], &[(1, 4), (2, 5)][..]));
@@ -376,6 +444,7 @@ fn as_parsed(local: &Local) -> Description {
                 _ => media.codecs.clone(),
             },
             extensions: if rejected || data { Vec::new() } else { media.extensions.clone() },
+            mixed: !rejected && media.mixed,
             msid: send.map(|send| (send.stream_id.to_string(), send.track_id.clone())),
             ssrcs: send.map(|send| send.ssrc).into_iter().collect(),
             rtx_ssrcs: send.and_then(|send| Some((send.ssrc, send.rtx_ssrc?))).into_iter().collect(),
@@ -442,10 +511,11 @@ fn any_media(id: &'static str) -> impl Strategy<Value = LocalMedia> {
     let direction = select(vec![Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive]);
     let extensions = proptest::sample::subsequence(Extension::ALL.to_vec(), 0..=Extension::ALL.len());
     let rejected = proptest::bool::weighted(0.3);
-    (kind, rejected, direction, any_codecs(), extensions, proptest::option::of(any_send(id))).prop_map(
-        |(kind, rejected, direction, codecs, extensions, send)| {
+    (kind, rejected, direction, any_codecs(), extensions, any::<bool>(), proptest::option::of(any_send(id))).prop_map(
+        |(kind, rejected, direction, codecs, extensions, mixed, send)| {
             let extensions = extensions.into_iter().enumerate().map(|(index, extension)| (index as u8 + 1, extension));
-            LocalMedia { kind, mid: mid("0"), rejected, direction, codecs, extensions: extensions.collect(), send }
+            let extensions = extensions.collect();
+            LocalMedia { kind, mid: mid("0"), rejected, direction, codecs, extensions, mixed, rids: Vec::new(), send }
         },
     )
 }
@@ -566,6 +636,8 @@ fn a_written_offer() {
         direction: Direction::SendOnly,
         codecs,
         extensions: vec![(1, Extension::Mid)],
+        mixed: true,
+        rids: Vec::new(),
         send: None,
     };
     let send =
@@ -585,7 +657,7 @@ fn a_written_offer() {
             LocalMedia { send: Some(send), ..media("1", MediaKind::Video, vec![vp8]) },
             media("2", MediaKind::Application, Vec::new()),
             media("3", MediaKind::Video, Vec::new()),
-            media("4", MediaKind::Audio, vec![opus]),
+            LocalMedia { mixed: false, ..media("4", MediaKind::Audio, vec![opus]) },
         ],
     };
     let transport = format!(
@@ -597,10 +669,10 @@ fn a_written_offer() {
         a=candidate:3 1 tcp 1520435199 192.0.2.1 444 typ host tcptype passive\na=end-of-candidates";
     let expected = format!(
         "v=0\no=- 9223372036854775807 3 IN IP4 127.0.0.1\ns=-\nt=0 0\na=ice-lite\na=ice-options:ice2 trickle\n\
-         a=group:BUNDLE 1 2 4\na=extmap-allow-mixed\na=msid-semantic:WMS *\n\
+         a=group:BUNDLE 1 2 4\na=msid-semantic:WMS *\n\
          m=audio 0 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=inactive\na=mid:0\na=rtpmap:111 opus/48000/2\n\
          m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n{candidates}\n\
-         a=mid:1\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\
+         a=mid:1\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap-allow-mixed\n\
          a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n\
          a=msid:ann t1\na=ssrc-group:FID 7 8\na=ssrc:7 cname:ann\na=ssrc:7 msid:ann t1\na=ssrc:8 cname:ann\na=ssrc:8 msid:ann t1\n\
          m=application 9 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\n{transport}\n{candidates}\n\

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::data;
 
-use super::{Codec, Direction, Extension, MediaKind, Mid, Setup, is_token_byte};
+use super::{Codec, Direction, Extension, MediaKind, Mid, Rid, Setup, is_token_byte};
 
 /// Type preference of UDP host candidates (RFC 8445 §5.1.2.2).
 const UDP_PREFERENCE: u32 = 126;
@@ -53,6 +53,11 @@ pub struct LocalMedia {
     pub codecs: Vec<Codec>,
     /// Header extensions with their ids.
     pub extensions: Vec<(u8, Extension)>,
+    /// Two-byte extension elements may come among others. An answer may say so only where the offer did (RFC 8285 §6).
+    pub mixed: bool,
+    /// The layers that we receive (RFC 8853). A browser stops sending all but one layer where a description of ours names
+    /// none, and takes over which of them are paused.
+    pub rids: Vec<Rid>,
     /// What we send on it.
     pub send: Option<LocalSend>,
 }
@@ -128,7 +133,7 @@ impl fmt::Display for Local {
             self.bundled().try_for_each(|media| write!(f, " {}", media.mid))?;
             f.write_str("\r\n")?;
         }
-        f.write_str("a=extmap-allow-mixed\r\na=msid-semantic:WMS *\r\n")?;
+        f.write_str("a=msid-semantic:WMS *\r\n")?;
         for media in &self.media {
             if media.is_rejected() {
                 media.write_rejected(f)?;
@@ -174,6 +179,16 @@ impl LocalMedia {
         f.write_str("\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=rtcp-rsize\r\n")
     }
 
+    fn write_simulcast(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rids.iter().try_for_each(|rid| write!(f, "a=rid:{} recv\r\n", Text::token(&rid.id)))?;
+        for (index, rid) in self.rids.iter().enumerate() {
+            let (before, pause) =
+                (if index == 0 { "a=simulcast:recv " } else { ";" }, if rid.paused { "~" } else { "" });
+            write!(f, "{before}{pause}{}", Text::token(&rid.id))?;
+        }
+        f.write_str(if self.rids.is_empty() { "" } else { "\r\n" })
+    }
+
     fn write_attributes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.kind == MediaKind::Application {
             let (port, size) = (data::PORT, data::MESSAGE_BYTES_MAX);
@@ -183,7 +198,9 @@ impl LocalMedia {
         for (id, extension) in &self.extensions {
             write!(f, "a=extmap:{id} {}\r\n", extension.uri())?;
         }
+        f.write_str(if self.mixed { "a=extmap-allow-mixed\r\n" } else { "" })?;
         self.codecs.iter().try_for_each(|codec| codec.write(f))?;
+        self.write_simulcast(f)?;
         self.send.as_ref().map_or(Ok(()), |send| send.write(f))
     }
 }

@@ -48,8 +48,8 @@ fn track(kind: Kind) -> Track {
 
 fn outlet() -> Outlet {
     // The second codec cannot be decoded.
-    let payloads = vec![Some(PayloadTypes { primary: 100, rtx: Some(101) }), None];
-    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, payloads }
+    let payloads = vec![Some(PayloadTypes { primary: 100, rtx: Some(101), unwraps: false }), None];
+    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, mixed: true, payloads }
 }
 
 /// One subscription, its ring, and its receiver.
@@ -280,6 +280,7 @@ fn store(
         start: *start,
         level: (seq % 2 == 0).then_some(*seq as u8),
         descriptor,
+        skip: 0,
         payload,
     });
 }
@@ -448,7 +449,8 @@ fn what_is_remembered_for_retransmission_is_bounded() {
 #[test]
 fn a_subscriber_without_rtx_gets_no_retransmission() {
     let mut bench = Bench::new(Kind::Audio, draw());
-    bench.subscription.outlet.as_mut().unwrap().payloads[0] = Some(PayloadTypes { primary: 100, rtx: None });
+    bench.subscription.outlet.as_mut().unwrap().payloads[0] =
+        Some(PayloadTypes { primary: 100, rtx: None, unwraps: false });
     let mut publisher = Publisher { seq: 70_000, epoch: 0, timestamp: 0, sent: 0 };
     plain(&mut bench, &mut publisher, false, true);
     assert!(!bench.nack(0x3fff));

@@ -2,8 +2,11 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod audio;
 mod data;
 mod media;
+mod negotiation;
+mod paths;
 mod reports;
 mod sctp;
 mod tab;

@@ -2,9 +2,11 @@
 #![allow(clippy::disallowed_methods)]
 
 mod chaos;
+mod flow;
 mod joining;
 mod limits;
 mod media;
 mod seats;
 mod talking;
+mod whip;
 mod world;

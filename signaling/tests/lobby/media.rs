@@ -59,7 +59,7 @@ fn the_first_offer_to_sfu_makes_a_peer() {
         panic!("{requests:?}")
     };
     assert_eq!((peer, sdp.as_str()), (same, "v=0"));
-    assert_eq!(*tracks, [TrackHint { mid: "1".into(), source: Source::Screen, muted: true }]);
+    assert_eq!(*tracks, [TrackHint { mid: "1".into(), source: Source::Screen, muted: Some(true) }]);
     // A plain string is taken as well.
     w.granted(ann, "offer", json!({ "targetUserId": "sfu", "offer": "v=1" }));
     assert!(matches!(&w.requests()[..], [Request::Offer { sdp, .. }] if sdp == "v=1"));
@@ -225,7 +225,7 @@ fn tracks_are_in_the_roster_and_their_owner_mutes_them() {
     w.granted(bob, "subscription", subscription);
     let requests = w.requests();
     assert!(
-        matches!(requests[..], [Request::Subscription { peer: p, wish: sfu::Wish { enabled: Some(false), .. }, .. }] if p == bobs),
+        matches!(requests[..], [Request::Subscription { peer: p, wish: sfu::Wish { enabled: Some(false), size: Some((320, 181)), priority: Some(1) }, .. }] if p == bobs),
         "{requests:?}"
     );
     assert_eq!(w.refused(ann, "subscription", json!({ "trackId": id })), "request/invalid");

@@ -20,6 +20,8 @@ pub(crate) struct World {
     mail: BTreeMap<SocketId, Vec<(&'static str, Value)>>,
     pub(crate) closed: BTreeSet<SocketId>,
     requests: Vec<(WorkerId, Request)>,
+    /// Every reply to an HTTP request, and how often.
+    replies: BTreeMap<HttpId, Vec<Result<Granted, Refused>>>,
 }
 
 pub(crate) fn world() -> World {
@@ -32,6 +34,7 @@ pub(crate) fn world() -> World {
         mail: BTreeMap::new(),
         closed: BTreeSet::new(),
         requests: Vec::new(),
+        replies: BTreeMap::new(),
     }
 }
 
@@ -57,6 +60,7 @@ impl World {
                     assert!(self.closed.insert(socket), "disconnected once")
                 }
                 Output::Media { worker, request } => self.requests.push((worker, request)),
+                Output::Reply { http, reply } => self.replies.entry(http).or_default().push(reply),
             }
         }
     }
@@ -101,6 +105,26 @@ impl World {
     /// Sends an event without ack.
     pub(crate) fn say(&mut self, socket: SocketId, name: &str, payload: Value) {
         self.handle(Input::Event { socket, name: name.into(), payload, ack: None });
+    }
+
+    /// A WHIP or WHEP client asks; the number of its request.
+    pub(crate) fn ask(&mut self, ask: Ask) -> HttpId {
+        self.next += 1;
+        let http = HttpId(self.next as u64);
+        self.handle(Input::Ask { http, address: [10, 0, 0, 9].into(), ask });
+        http
+    }
+
+    /// The one reply to an HTTP request, if it came.
+    pub(crate) fn reply(&self, http: HttpId) -> Option<Result<Granted, Refused>> {
+        let replies = self.replies.get(&http)?;
+        assert_eq!(replies.len(), 1, "answered exactly once");
+        Some(replies[0].clone())
+    }
+
+    /// The code of a refused HTTP request.
+    pub(crate) fn refusal(&self, http: HttpId) -> &'static str {
+        self.reply(http).expect("a reply").expect_err("a refusal").code.as_str()
     }
 
     pub(crate) fn ack(&self, ack: i64) -> Option<Value> {

@@ -1,0 +1,298 @@
+//! WHIP and WHEP (RFC 9725, draft-ietf-wish-whep): seats and viewers that speak HTTP once, and media from then on.
+//!
+//! A publisher has a seat like anybody else, held by its resource instead of a socket. A viewer has a peer and no seat:
+//! it is in no roster. Both live as long as ICE consent does, or until they are deleted.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::json;
+use sfu::{Event, PeerId, Request, Rights, RoomId, View};
+
+use crate::Lobby;
+use crate::api::{Ask, Granted, HttpId, Output};
+use crate::code::{ErrorCode, Refused};
+use crate::join::overloaded;
+use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
+use crate::room::SeatId;
+use crate::seat::Place;
+use crate::wire::Join;
+
+/// What a WHIP or WHEP client holds.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    peer: PeerId,
+    room: RoomId,
+    /// `None` for a viewer.
+    seat: Option<SeatId>,
+    address: IpAddr,
+    /// The client's offer, which a restart of ICE varies.
+    offer: String,
+    /// Counts ICE sessions.
+    etag: u64,
+    /// The request that the SFU's next answer answers. One at a time: a second is told to wait.
+    waiting: Option<HttpId>,
+}
+
+impl Lobby {
+    pub(crate) fn ask(&mut self, http: HttpId, address: IpAddr, ask: Ask) {
+        let asked = match ask {
+            Ask::Publish { session, user, name, instructor, sdp } => {
+                let join = json!({ "sessionId": session, "userId": user, "userName": name, "isInstructor": instructor, "autoSubscribe": false });
+                Join::parse(&join).and_then(|join| self.publish(http, address, &join, sdp))
+            }
+            Ask::Play { session, participant, sdp } => self.play(http, address, &session, participant, sdp),
+            Ask::Patch { resource, etag, credentials } => self.patch(http, &resource, etag, credentials),
+            Ask::End { resource } => self.end_resource(http, &resource),
+        };
+        if let Err(why) = asked {
+            self.reply_http(http, Err(why));
+        }
+    }
+
+    fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
+        self.out.push_back(Output::Reply { http, reply });
+    }
+
+    fn check_room_for(&self, address: IpAddr) -> Result<(), Refused> {
+        if self.resources.len() >= RESOURCES_MAX {
+            return Err(overloaded());
+        }
+        if self.resources.values().filter(|r| r.address == address).count() >= RESOURCES_PER_ADDRESS_MAX {
+            let why = "Too many WHIP and WHEP clients from your address: end some and try again.";
+            return Err(ErrorCode::RateLimited.because(why));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, http: HttpId, address: IpAddr, join: &Join, sdp: String) -> Result<(), Refused> {
+        self.check_room_for(address)?;
+        if let Some((held, _)) = self.claim(None, join)? {
+            // Whoever held the seat has another transport: nothing of it can go on.
+            if let Some(socket) = self.seat(held).and_then(|s| s.socket) {
+                let why = "You joined this session over WHIP, which took this connection's place.";
+                self.close(socket, ErrorCode::Replaced.because(why), "join-session");
+            }
+            self.leave(held, "replaced");
+        }
+        let place = self.new_seat(None, join);
+        let id: Arc<str> = self.random_id("", 32).into();
+        if let Some(seat) = self.seat_mut(place) {
+            seat.resource = Some(id.clone());
+        }
+        self.tell_joined(place);
+        self.start_peer(place, false);
+        let Some((_, peer)) = self.peer_mut(place) else {
+            return Err(ErrorCode::Internal.because("The seat was lost: try again."));
+        };
+        peer.asked = 1;
+        let peer = peer.id;
+        self.hold_resource(
+            id,
+            Resource {
+                peer,
+                room: place.room,
+                seat: Some(place.seat),
+                address,
+                offer: sdp,
+                etag: 1,
+                waiting: Some(http),
+            },
+        );
+        Ok(())
+    }
+
+    fn play(
+        &mut self,
+        http: HttpId,
+        address: IpAddr,
+        session: &str,
+        participant: Option<String>,
+        sdp: String,
+    ) -> Result<(), Refused> {
+        self.check_room_for(address)?;
+        let room = self.sessions.get(session.trim()).copied();
+        let found = room.and_then(|id| Some((id, self.rooms.get(&id)?)));
+        let Some((room, live)) = found else {
+            return Err(ErrorCode::NotLive.because("Nobody is in this session: try again when it has begun."));
+        };
+        let participant: Option<Arc<str>> = participant.map(Into::into);
+        if let Some(wanted) = &participant
+            && !live.seats.values().any(|seat| seat.participant == *wanted)
+        {
+            return Err(ErrorCode::UnknownTarget.because("participantId is nobody in this session."));
+        }
+        let worker = live.worker;
+        let peer = PeerId(self.mint());
+        let id: Arc<str> = self.random_id("", 32).into();
+        let join = Request::Join {
+            peer,
+            room,
+            participant: self.random_id("v_", 16).into(),
+            auto_subscribe: false,
+            offer_first: false,
+            rights: Rights { instructor: false, data: false },
+            view: View::Program { participant },
+        };
+        self.workers[worker.0].peers += 1;
+        self.request(worker, join);
+        self.hold_resource(id, Resource { peer, room, seat: None, address, offer: sdp, etag: 1, waiting: Some(http) });
+        Ok(())
+    }
+
+    /// Keeps a resource and hands its offer to the SFU.
+    fn hold_resource(&mut self, id: Arc<str>, resource: Resource) {
+        self.resource_peers.insert(resource.peer, id.clone());
+        self.resources.insert(id.clone(), resource);
+        self.offer_resource(&id);
+    }
+
+    fn offer_resource(&mut self, id: &str) {
+        let Some(resource) = self.resources.get(id) else { return };
+        let Some(worker) = self.rooms.get(&resource.room).map(|room| room.worker) else { return };
+        let request =
+            Request::Offer { peer: resource.peer, sdp: resource.offer.clone(), tracks: Vec::new(), saw_ours: false };
+        self.request(worker, request);
+    }
+
+    fn patch(
+        &mut self,
+        http: HttpId,
+        id: &str,
+        etag: Option<u64>,
+        credentials: Option<(String, String)>,
+    ) -> Result<(), Refused> {
+        let resource = self.resources.get_mut(id).ok_or_else(unknown)?;
+        if etag.is_some_and(|etag| etag != resource.etag) {
+            return Err(
+                ErrorCode::StaleEtag.because("This ICE session is over: use the ETag of the last answer, or \"*\".")
+            );
+        }
+        let Some((ufrag, pwd)) = credentials else {
+            self.reply_http(http, Ok(Granted::Done));
+            return Ok(());
+        };
+        let offer = with_credentials(&resource.offer, &ufrag, &pwd);
+        if offer == resource.offer {
+            // Candidates of the present ICE session: an ICE-lite server waits for the checks (RFC 8840 has both in each fragment).
+            self.reply_http(http, Ok(Granted::Done));
+            return Ok(());
+        }
+        if resource.waiting.is_some() {
+            return Err(ErrorCode::RateLimited.because("An earlier request is not answered yet: wait for it."));
+        }
+        resource.offer = offer;
+        resource.etag += 1;
+        resource.waiting = Some(http);
+        self.offer_resource(id);
+        Ok(())
+    }
+
+    fn end_resource(&mut self, http: HttpId, id: &str) -> Result<(), Refused> {
+        if !self.resources.contains_key(id) {
+            return Err(unknown());
+        }
+        self.lose_resource(id, "left");
+        self.reply_http(http, Ok(Granted::Done));
+        Ok(())
+    }
+
+    /// Ends what a client holds: its seat, or its peer alone.
+    fn lose_resource(&mut self, id: &str, reason: &'static str) {
+        let Some(resource) = self.resources.get(id) else { return };
+        match resource.seat {
+            Some(seat) => self.leave(Place { room: resource.room, seat }, reason),
+            None => {
+                let (peer, room) = (resource.peer, resource.room);
+                self.drop_resource(id);
+                if let Some(worker) = self.rooms.get(&room).map(|room| room.worker) {
+                    self.workers[worker.0].peers -= 1;
+                    self.request(worker, Request::Leave { peer });
+                }
+            }
+        }
+    }
+
+    /// Forgets a resource whose seat or peer is gone.
+    pub(crate) fn drop_resource(&mut self, id: &str) {
+        let Some(resource) = self.resources.remove(id) else { return };
+        self.resource_peers.remove(&resource.peer);
+        if let Some(http) = resource.waiting {
+            self.reply_http(http, Err(ErrorCode::Ended.because("The session or your part in it has ended.")));
+        }
+    }
+
+    /// The last seat of a room is gone: there is nothing more to see.
+    pub(crate) fn end_viewers(&mut self, room: RoomId) {
+        let viewers = self.resources.iter().filter(|(_, r)| r.room == room && r.seat.is_none());
+        let ids: Vec<Arc<str>> = viewers.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.lose_resource(&id, "left");
+        }
+    }
+
+    /// Takes what the SFU says of a resource's peer; gives back what is treated as any seat's.
+    pub(crate) fn resource_event(&mut self, event: Event) -> Option<Event> {
+        let peer = match &event {
+            Event::Answer { peer, .. }
+            | Event::Offer { peer, .. }
+            | Event::Refused { peer, .. }
+            | Event::ConsentLost { peer }
+            | Event::Closed { peer, .. } => *peer,
+            _ => return Some(event),
+        };
+        let Some(id) = self.resource_peers.get(&peer).cloned() else { return Some(event) };
+        match event {
+            Event::Answer { sdp, .. } => self.answer_resource(&id, sdp),
+            Event::Refused { refusal, message, .. } => {
+                let waiting = self.resources.get_mut(&id).and_then(|r| Some((r.waiting.take()?, r.etag)));
+                let Some((http, etag)) = waiting else { return None };
+                let code: ErrorCode = refusal.into();
+                self.reply_http(http, Err(code.because(message)));
+                // A refused restart leaves the session as it was; a refused beginning leaves nothing.
+                if etag == 1 {
+                    self.lose_resource(&id, "left");
+                }
+            }
+            Event::ConsentLost { .. } => self.lose_resource(&id, "disconnected"),
+            Event::Closed { .. } => {
+                if let Some(place) = self.peers.get(&peer).copied() {
+                    self.forget_peer(place, false);
+                }
+                self.lose_resource(&id, "disconnected");
+            }
+            // Nobody could hear it.
+            _ => {}
+        }
+        None
+    }
+
+    fn answer_resource(&mut self, id: &Arc<str>, sdp: String) {
+        let Some(resource) = self.resources.get_mut(id) else { return };
+        let Some(http) = resource.waiting.take() else { return };
+        let etag = resource.etag;
+        let granted = match etag {
+            1 => Granted::Created { resource: id.clone(), etag, sdp, ice_servers: self.config.ice_servers.clone() },
+            _ => Granted::Restarted { etag, sdp },
+        };
+        self.reply_http(http, Ok(granted));
+    }
+}
+
+fn unknown() -> Refused {
+    ErrorCode::UnknownResource.because("There is no such resource, or it has ended: begin anew with POST.")
+}
+
+/// The offer with another ICE ufrag and password, in every section.
+fn with_credentials(offer: &str, ufrag: &str, pwd: &str) -> String {
+    let line = |line: &str| {
+        if line.starts_with("a=ice-ufrag:") {
+            format!("a=ice-ufrag:{ufrag}\r\n")
+        } else if line.starts_with("a=ice-pwd:") {
+            format!("a=ice-pwd:{pwd}\r\n")
+        } else {
+            format!("{line}\r\n")
+        }
+    };
+    offer.lines().map(line).collect()
+}
