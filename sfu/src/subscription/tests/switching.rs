@@ -273,7 +273,8 @@ impl Stage {
 
     fn check_pair(&self, (a_out, a): (u64, &Taken), (b_out, b): (u64, &Taken)) {
         let ahead = b.timestamp.wrapping_sub(a.timestamp) as i32;
-        let turned = a.made.layer != b.made.layer || self.paused_before.iter().any(|at| (a_out + 1..=b_out).contains(at));
+        let turned =
+            a.made.layer != b.made.layer || self.paused_before.iter().any(|at| (a_out + 1..=b_out).contains(at));
         if !turned && a.made.frame == b.made.frame {
             assert_eq!((ahead, a.ids), (0, b.ids), "one timestamp and one number a frame");
             return;
