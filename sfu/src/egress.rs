@@ -215,7 +215,9 @@ fn fill_run(
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
     }
-    (batch.datagrams > 0).then_some(Built { path, len: batch.len, segment: batch.segment })
+    let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
+    peer.quality.note_out(len, datagrams);
+    (datagrams > 0).then_some(Built { path, len, segment })
 }
 
 fn forget_pending(peer: &mut Peer, kind: Kind) {
@@ -253,6 +255,7 @@ fn fill_media(
                 if subscription.cursor < layer.ring.oldest() {
                     counters.drops[Drop::Overrun as usize] += layer.ring.oldest() - subscription.cursor;
                     subscription.cursor = layer.ring.oldest();
+                    peer.quality.note_overrun(now);
                     subscription.waits_for_start = true;
                     if kind == Kind::Video {
                         layer.keyframes.want(now);

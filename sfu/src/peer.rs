@@ -9,6 +9,7 @@ use slab::Slab;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
+use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
@@ -113,6 +114,7 @@ pub(crate) struct Peer {
     pub(crate) stamps: Stamps,
 
     pub(crate) report_due: Instant,
+    pub(crate) quality: Quality,
     /// When its timer is set for.
     pub(crate) due: Option<Instant>,
 }

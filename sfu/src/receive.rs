@@ -214,6 +214,7 @@ impl Sfu {
             .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
             .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
+        peer.quality.note_in(len);
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
             peer.arrivals.record(seq, now.mono);
@@ -289,7 +290,9 @@ impl Sfu {
         let Arrival::New { seq, gap_too_large } = layer.reception.arrive(seq, nack, now.mono) else {
             return Err(Drop::Duplicate);
         };
-        if !repaired {
+        if repaired {
+            layer.reception.note_repair();
+        } else {
             layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
         }
         let start = match video_codec {

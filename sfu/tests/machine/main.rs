@@ -6,6 +6,7 @@ mod audio;
 mod media;
 mod negotiation;
 mod paths;
+mod quality;
 mod reports;
 mod tab;
 mod transport;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, TrackHint, TrackId,
+    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sample, Sfu, TrackHint, TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -17,8 +17,12 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// Tab *i* is `PeerId(i)`.
     pub(crate) tabs: Vec<Tab>,
-    /// Events that are no descriptions.
+    /// Events that are no descriptions, samples or verdicts.
     pub(crate) events: Vec<Event>,
+    /// Samples, by tab.
+    pub(crate) samples: Vec<(usize, Sample)>,
+    /// Verdicts on connections, by tab.
+    pub(crate) verdicts: Vec<(usize, u8, Option<Cause>)>,
     /// Offers and answers, as (peer, is an offer, SDP).
     pub(crate) descriptions: Vec<(usize, bool, String)>,
     /// Tabs that leave the server's offers unanswered.
@@ -37,6 +41,8 @@ impl World {
             now,
             tabs: Vec::new(),
             events: Vec::new(),
+            samples: Vec::new(),
+            verdicts: Vec::new(),
             descriptions: Vec::new(),
             silent: Vec::new(),
             closed: Vec::new(),
@@ -174,6 +180,10 @@ impl World {
                         let sdp = self.tabs[index].answer(&sdp, self.now.mono);
                         self.request(Request::Answer { peer, sdp, tracks: vec![] });
                     }
+                }
+                Output::Event(Event::Sample { peer, sample }) => self.samples.push((peer.0 as usize, *sample)),
+                Output::Event(Event::Quality { peer, score, cause }) => {
+                    self.verdicts.push((peer.0 as usize, score, cause));
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(path) => self.closed.push(path),
