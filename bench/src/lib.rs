@@ -12,6 +12,7 @@ pub mod hall;
 pub mod idle;
 pub mod media;
 pub mod metrics;
+pub mod network;
 pub mod peer;
 pub mod report;
 pub mod socketio;

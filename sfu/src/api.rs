@@ -600,6 +600,12 @@ pub struct Counters {
     pub dtls_connected: u64,
     /// Handshakes failed.
     pub dtls_failed: u64,
+    /// Messages that came on data channels and were for somebody.
+    pub data_messages_in: u64,
+    /// Messages relayed on data channels, each receiver's counted.
+    pub data_messages_out: u64,
+    /// Data associations ended because the peer did not keep up or broke the rules.
+    pub data_peers_dropped: u64,
     /// Peers ended by a panic of their own.
     pub peer_panics: u64,
     /// Datagrams and packets dropped, by reason; the order of [`Drop::ALL`].
@@ -655,6 +661,12 @@ drops! {
     Duplicate = "duplicate",
     /// A subscriber fell behind the slab and lost packets.
     Overrun = "overrun",
+    /// No SCTP, or a message that says nobody can tell to whom.
+    DataMalformed = "data_malformed",
+    /// A message of a lossy channel beyond its sender's rate.
+    DataRate = "data_rate",
+    /// A message of a lossy channel to a peer that does not keep up.
+    DataOverrun = "data_overrun",
     /// A padding-only packet (nothing to forward).
     Padding = "padding",
 }

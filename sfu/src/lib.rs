@@ -9,6 +9,9 @@
 #[allow(dead_code)]
 mod allocator;
 mod api;
+#[allow(dead_code)]
+mod congestion;
+pub mod data;
 mod dtls;
 mod egress;
 mod feedback;
@@ -288,14 +291,16 @@ impl Sfu {
             }
         }
         self.tick_dtls(key, now);
+        self.tick_data(key, now);
         self.offer_if_due(key, now);
         self.send_feedback(key, now);
         self.judge(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
         // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
+        let data = peer.data.as_ref().and_then(|channels| channels.deadline(now.mono));
         let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
-        let sends = [dtls, judged, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
+        let sends = [dtls, data, judged, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
         let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
         if let Some(at) = next.into_iter().flatten().min() {

@@ -176,7 +176,11 @@ impl Sfu {
         let dtls = peer.dtls.get_or_insert_with(|| Dtls::new(identity, expected, datagram, now.mono));
         let control = &mut self.control;
         let progress = dtls.handle(datagram, now.mono, |record| control.push(path, record));
+        let data = dtls.take_data();
         self.dtls_progress(key, progress, now);
+        if !data.is_empty() {
+            self.on_data(key, &data, now);
+        }
         Ok(())
     }
 

@@ -87,6 +87,7 @@ impl Sfu {
             early_dtls: Vec::new(),
             remote_fingerprint: None,
             srtp: None,
+            data: None,
             negotiation: Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono),
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
@@ -284,6 +285,7 @@ impl Sfu {
         peer.early_dtls.clear();
         peer.remote_fingerprint = None;
         peer.srtp = None;
+        peer.data = None;
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();

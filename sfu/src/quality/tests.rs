@@ -121,7 +121,11 @@ fn a_round_trip_is_what_passed_less_what_the_receiver_kept() {
     assert_eq!(heard.round_trip(&report(8, 32_768), now + SECOND + ms(620)), Some(ms(120)));
     assert_eq!(heard.round_trip(&report(7, 0), now + SECOND + ms(200)), Some(ms(1_200)), "the one before");
     assert_eq!(heard.round_trip(&report(6, 0), now + SECOND), None, "too long ago");
-    assert_eq!(heard.round_trip(&report(8, 65_536), now + SECOND + ms(10)), None, "nobody keeps it for longer than that");
+    assert_eq!(
+        heard.round_trip(&report(8, 65_536), now + SECOND + ms(10)),
+        None,
+        "nobody keeps it for longer than that"
+    );
     assert_eq!(heard.round_trip(&report(8, u32::MAX), now + SECOND), None);
     assert_eq!(Heard::default().round_trip(&report(0, 0), now), None, "nothing was told yet");
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sample, Sfu, TrackHint, TrackId,
+    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sample, Sfu,
+    TrackHint, TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
