@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::payload;
+use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
@@ -163,6 +164,8 @@ pub(crate) struct Subscription {
     pub(crate) told_unavailable: bool,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
+    /// What the subscriber was told of it and reports.
+    pub(crate) heard: Heard,
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
@@ -200,6 +203,7 @@ impl Subscription {
             told_unavailable: false,
             packets: 0,
             octets: 0,
+            heard: Heard::default(),
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
@@ -281,6 +285,7 @@ impl Subscription {
         self.flowing = false;
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
+        self.heard = Heard::default();
         self.packets = 0;
         self.octets = 0;
     }

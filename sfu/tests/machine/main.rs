@@ -8,6 +8,7 @@ mod layers;
 mod media;
 mod negotiation;
 mod paths;
+mod quality;
 mod reports;
 mod sctp;
 mod tab;
