@@ -1,0 +1,1 @@
+//! Several encodings, one stream.
