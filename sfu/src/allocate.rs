@@ -23,7 +23,7 @@ const UNKNOWN_BPS: u64 = 50_000_000;
 /// What a subscriber's part in this remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Allocation {
-    /// When its downlink is divided next; `None` while it has no video.
+    /// When its downlink is divided next; `None` while no video comes that it wants.
     pub(crate) due: Option<Instant>,
     last: Option<Instant>,
     pace: Pace,
@@ -54,6 +54,8 @@ pub(crate) struct Scratch {
     steps: Vec<Step>,
     /// The subscriptions in the table.
     rows: Vec<usize>,
+    /// Something comes of some of them.
+    lively: bool,
     /// Videos that nothing flows of because their subscriber asked for it.
     unseen: Vec<usize>,
 }
@@ -109,7 +111,7 @@ impl Sfu {
         self.collect(key, scratch, now);
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.allocation.last = Some(now);
-        peer.allocation.due = (!scratch.rows.is_empty()).then(|| now + INTERVAL);
+        peer.allocation.due = scratch.lively.then(|| now + INTERVAL);
         let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now) };
         scratch.table.allocate(budget, &mut peer.allocation.pace, now);
         for subscription in &scratch.unseen {
@@ -125,7 +127,8 @@ impl Sfu {
 
     /// What the peer wants of which video.
     fn collect(&self, key: usize, scratch: &mut Scratch, now: Instant) {
-        let Scratch { table, steps, rows, unseen } = scratch;
+        let Scratch { table, steps, rows, unseen, lively } = scratch;
+        *lively = false;
         table.clear();
         rows.clear();
         unseen.clear();
@@ -140,6 +143,7 @@ impl Sfu {
             }
             steps.clear();
             steps.extend(track.steps(now));
+            *lively |= !track.muted && steps.iter().any(|step| step.active);
             table.push(&Demand {
                 class: self.class(track),
                 priority: subscription.priority,

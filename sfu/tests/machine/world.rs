@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, TrackHint, TrackId,
+    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sfu, TrackHint,
+    TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -70,6 +71,11 @@ impl World {
 
     /// Lets a tab in that has not offered anything yet.
     pub(crate) fn enter(&mut self, room: u64, offer_first: bool) -> usize {
+        self.enter_as(room, offer_first, false)
+    }
+
+    /// The same, of somebody who teaches or not.
+    pub(crate) fn enter_as(&mut self, room: u64, offer_first: bool, instructor: bool) -> usize {
         let index = self.tabs.len();
         self.tabs.push(Tab::new(index, self.now.mono));
         let participant: Arc<str> = format!("pa_{index}").into();
@@ -80,7 +86,7 @@ impl World {
             participant,
             auto_subscribe: true,
             offer_first,
-            rights: Default::default(),
+            rights: Rights { instructor, ..Rights::default() },
             view: Default::default(),
         });
         index
