@@ -3,6 +3,7 @@
 //! One row is one scene: publishers that behave as browsers do, receivers that are as strict as browsers are, and a link with
 //! its accidents between the SFU and the subject. Losses strike both ways, so NACKs and feedback are lost, too.
 
+pub mod feedback;
 pub mod link;
 pub mod measure;
 pub mod publisher;
