@@ -20,8 +20,21 @@ impl Sfu {
         let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
         for packet in rtcp::parse(plain) {
             match packet {
-                Packet::SenderReport { ssrc, ntp, rtp_timestamp, .. } => {
+                Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
+                    self.on_reports(key, reports, now.mono);
+                }
+                Packet::ReceiverReport { reports, .. } => self.on_reports(key, reports, now.mono),
+                Packet::TransportFeedback(feedback) => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_feedback(&feedback, now.mono);
+                        self.arm_downlink(key);
+                    }
+                }
+                Packet::Remb { bitrate, .. } => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_remb(bitrate, now.mono);
+                    }
                 }
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
@@ -31,8 +44,7 @@ impl Sfu {
                     }
                 }
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
-                // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
-                // signaling does not say better, and may name another's stream.
+                // A BYE says nothing that signaling does not say better, and may name another's stream.
                 _ => {}
             }
         }
@@ -46,6 +58,17 @@ impl Sfu {
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         if let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == ssrc) {
             layer.clock = Some(SenderClock { ntp, timestamp, arrival: now });
+        }
+    }
+
+    /// Only about the streams that we send it, and of several the one that lost most.
+    fn on_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Peer { subscriptions, downlink, .. } = peer;
+        let ours = reports.filter(|block| subscriptions.iter().any(|(_, s)| s.ssrc == block.ssrc));
+        let lost = ours.inspect(|block| downlink.on_round_trip(block, now)).map(|block| block.fraction_lost).max();
+        if let Some(lost) = lost {
+            peer.downlink.on_lost(f64::from(lost) / 256.0, now);
         }
     }
 
@@ -68,7 +91,7 @@ impl Sfu {
             }
         }
         if queued {
-            self.queue_resends(key);
+            self.queue_video(key);
         }
     }
 
@@ -130,7 +153,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&peer.subscriptions, &mut peer.downlink, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -192,6 +215,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
     subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    downlink: &mut crate::downlink::Downlink,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -205,6 +229,7 @@ fn send_sender_reports(
         if subscription.packets == 0 {
             continue;
         }
+        downlink.reported(ntp, now);
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
         rtcp::write_sender_report(
