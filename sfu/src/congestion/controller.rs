@@ -312,7 +312,7 @@ impl Controller {
 
     fn empty_queue(&mut self, now: Micros) {
         let recent = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
-        let over = (self.delay.queue_ms() - QUEUE_MS) / QUEUE_MORE_MS;
+        let over = (self.delay.queue_ms().unwrap_or(0.0) - QUEUE_MS) / QUEUE_MORE_MS;
         self.emptying = if recent { 1.0 - over.clamp(0.0, 0.5) } else { 1.0 };
     }
 
@@ -387,7 +387,7 @@ impl Controller {
             && calm
             && seen.usage == Usage::Normal
             && !seen.hold
-            && self.delay.queue_ms() < QUEUE_MS
+            && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_MS)
             && throughput > self.rate.bps()
         {
             self.rate.set(throughput, now);
@@ -438,7 +438,8 @@ impl Controller {
     pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
         let now = self.micros(now);
         self.heard.filter(|_| self.pads)?;
-        if self.outage.is_none() && self.delay.queue_ms() < PROBE_QUEUE_MS && self.delay.usage() != Usage::Over {
+        let short = self.delay.queue_ms().is_some_and(|queue| queue < PROBE_QUEUE_MS);
+        if self.outage.is_none() && short && self.delay.usage() != Usage::Over {
             let wish = self.wish();
             self.prober.begin(wish, now);
         } else {

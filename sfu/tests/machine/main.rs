@@ -3,6 +3,7 @@
 
 mod abuse;
 mod audio;
+mod downlink;
 mod media;
 mod negotiation;
 mod reports;
