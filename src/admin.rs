@@ -105,12 +105,19 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("egress_runs_total", "GSO runs that carried RTP.", sum(|c| c.runs)),
         ("dtls_connected_total", "DTLS handshakes completed.", sum(|c| c.dtls_connected)),
         ("dtls_failed_total", "DTLS handshakes failed.", sum(|c| c.dtls_failed)),
+        ("data_messages_in_total", "Messages that came on data channels.", sum(|c| c.data_messages_in)),
+        ("data_messages_out_total", "Messages relayed on data channels, by receiver.", sum(|c| c.data_messages_out)),
+        ("data_peers_dropped_total", "Data associations ended by us.", sum(|c| c.data_peers_dropped)),
         ("peer_panics_total", "Peers ended by a broken assumption.", sum(|c| c.peer_panics)),
         ("receives_total", "Calls that received a batch of datagrams.", sockets(|s| s.receives)),
         ("full_flushes_total", "Turns that ended with something left to send.", sockets(|s| s.full_flushes)),
         ("sends_blocked_total", "Runs cut short by a full socket buffer.", sockets(|s| s.blocked)),
         ("sends_refused_total", "Runs that the kernel refused.", sockets(|s| s.refused)),
         ("receive_errors_total", "Receives that failed.", sockets(|s| s.receive_errors)),
+        ("tcp_connections_total", "ICE-TCP connections accepted.", sockets(|s| s.tcp.accepted)),
+        ("tcp_refused_total", "TCP connections closed as they came: too many.", sockets(|s| s.tcp.refused)),
+        ("tcp_unproven_total", "TCP connections closed without a valid STUN check.", sockets(|s| s.tcp.unproven)),
+        ("tcp_dropped_total", "Datagrams that a full or slow TCP connection lost.", sockets(|s| s.tcp.dropped)),
     ] {
         page.counter(name, help, value)?;
     }
@@ -132,6 +139,7 @@ fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error
     page.gauge("media_rooms", "Rooms that have media.", sum(|r| r.gauges.rooms))?;
     page.gauge("peers", "Peers.", sum(|r| r.gauges.peers))?;
     page.gauge("peers_connected", "Peers whose ICE and DTLS are up.", sum(|r| r.gauges.peers_connected))?;
+    page.gauge("tcp_connections", "ICE-TCP connections.", sum(|r| r.sockets.tcp.open as usize))?;
     page.gauge("tracks", "Published tracks.", sum(|r| r.gauges.tracks))?;
     page.gauge("subscriptions", "Subscriptions.", sum(|r| r.gauges.subscriptions))
 }

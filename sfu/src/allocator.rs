@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::payload::TEMPORAL_MAX;
 use crate::target::{Step, Target};
 
 /// What is newly chosen leaves so much of the estimate free, in percent of what it takes. Raising it wastes more of the
@@ -48,7 +49,7 @@ pub(crate) struct Demand<'a> {
     pub(crate) priority: u8,
     /// Pixels at which it is shown; `None` where the subscriber did not say.
     pub(crate) size: Option<(u16, u16)>,
-    /// What it can be had in, ascending; none while nothing is known of it.
+    /// What it can be had in, by quality, ascending; none while nothing is known of it.
     pub(crate) steps: &'a [Step],
     /// What was last chosen ([`Choice::wanted`]); `None` if it is paused or new.
     pub(crate) current: Option<Target>,
@@ -61,9 +62,10 @@ pub(crate) struct Demand<'a> {
 /// What a video gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
-    /// What its publisher should send for this subscriber.
+    /// What its publisher should send for this subscriber; with the highest temporal layer that can be where it may be had
+    /// at its full frame rate, which is not the same all the time.
     pub(crate) wanted: Target,
-    /// What to send now: the best that comes, up to what is wanted; what is wanted where nothing so low comes yet.
+    /// What to send now: the best that comes, up to what is wanted; where nothing so low comes, the lowest that does.
     pub(crate) send: Target,
 }
 
@@ -132,9 +134,12 @@ type Rank = (bool, Class, u8);
 #[derive(Clone, Copy, Debug)]
 struct Rung {
     choice: Choice,
+    /// Which of the steps it is, and what that would cost, bits a second.
+    step: usize,
+    price: u32,
     /// Bits a second that must be there for it.
     needs: u64,
-    /// Bits a second that it takes: less while its publisher does not send it.
+    /// Bits a second that it takes: those of what is sent instead while its publisher does not send it.
     takes: u64,
 }
 
@@ -173,30 +178,40 @@ impl Table {
     pub(crate) fn push(&mut self, demand: &Demand<'_>) {
         let start = self.rungs.len();
         let shown = shown(demand.steps, demand.size);
+        let lowest = demand.steps.iter().find(|step| step.active);
         let sharp = demand.class == Class::Screen;
-        let least = if sharp { legible(shown) } else { shown.first().map(|step| encoding(step.target)) };
-        for (index, step) in shown.iter().enumerate() {
-            let of = encoding(step.target);
-            let best = shown.iter().filter(|s| encoding(s.target) == of).map(|s| s.target.temporal).max();
-            let jerky = !sharp && Some(of) != least && best.is_some_and(|best| step.target.temporal + 1 < best);
-            if jerky || Some(of) < least {
+        let least = if sharp { legible(shown) } else { 0 };
+        for (index, step) in shown.iter().enumerate().skip(least) {
+            let same = || shown.iter().filter(|other| encoding(other.target) == encoding(step.target));
+            let fastest = same().map(|step| step.target.temporal).max().unwrap_or(0);
+            let smallest = encoding(shown[0].target) == encoding(step.target);
+            if !sharp && !smallest && step.target.temporal + 1 < fastest {
                 continue;
             }
-            let sent = shown[..=index].iter().rev().find(|step| step.active).unwrap_or(step);
-            let needs = u64::from(step.bps.max(sent.bps));
-            while self.rungs.len() > start && self.rungs.last().is_some_and(|lower| lower.needs >= needs) {
+            let sent = shown[..=index].iter().rev().find(|step| step.active).or(lowest);
+            while self.rungs.len() > start && self.rungs.last().is_some_and(|lower| lower.price >= step.bps) {
                 self.rungs.pop();
             }
-            let choice = Choice { wanted: step.target, send: sent.target };
-            self.rungs.push(Rung { choice, needs, takes: u64::from(sent.bps) });
+            let full = step.target.temporal == fastest;
+            let temporal = if full { TEMPORAL_MAX - 1 } else { step.target.temporal };
+            let wanted = Target { temporal, ..step.target };
+            let (send, takes) = sent.map_or((step.target, 0), |sent| (sent.target, sent.bps));
+            self.rungs.push(Rung {
+                choice: Choice { wanted, send },
+                step: index,
+                price: step.bps,
+                needs: step.bps.max(takes).into(),
+                takes: takes.into(),
+            });
         }
         if self.rungs.len() == start {
             // Nothing is known of it yet: whatever comes first is let through.
-            self.rungs.push(Rung { choice: Choice::default(), needs: 0, takes: 0 });
+            self.rungs.push(Rung { choice: Choice::default(), step: 0, price: 0, needs: 0, takes: 0 });
         }
         let rungs = start..self.rungs.len();
         let current = demand.current.map_or(0, |current| {
-            self.rungs[rungs.clone()].iter().filter(|rung| rung.choice.wanted <= current).count().max(1)
+            let step = place(demand.steps, current);
+            self.rungs[rungs.clone()].iter().filter(|rung| rung.step <= step).count().max(1)
         });
         let rank = (demand.priority == 0, demand.class, u8::MAX - demand.priority);
         self.rows.push(Row { rank, rungs, eager: demand.eager, muted: demand.muted, current, level: 0 });
@@ -225,6 +240,13 @@ impl Table {
         let row = self.rows.get(row)?;
         let level = if row.muted { 1 } else { row.level };
         Some(self.rungs[row.rungs.clone()].get(level.checked_sub(1)?)?.choice)
+    }
+
+    /// What a paused video would need first: an encoding that its publisher does not send, while it sends dearer ones.
+    pub(crate) fn missing(&self, row: usize) -> Option<Target> {
+        let row = self.rows.get(row).filter(|row| row.level == 0)?;
+        let lowest = self.rungs[row.rungs.clone()].first()?.choice;
+        (encoding(lowest.send) != encoding(lowest.wanted)).then_some(lowest.wanted)
     }
 
     /// Bits a second that all would take if there were no limit: what the link is worth probing for.
@@ -308,13 +330,22 @@ fn shown(steps: &[Step], size: Option<(u16, u16)>) -> &[Step] {
     let fills = |has: u16, wants: u16| u32::from(has) * (100 + ENLARGED_PERCENT) >= u32::from(wants) * 100;
     let enough = |step: &&Step| step.width > 0 && (fills(step.width, width) || fills(step.height, height));
     let Some(enough) = steps.iter().find(enough).map(|step| encoding(step.target)) else { return steps };
-    &steps[..steps.partition_point(|step| encoding(step.target) <= enough)]
+    let last = steps.iter().rposition(|step| encoding(step.target) == enough);
+    &steps[..last.map_or(steps.len(), |last| last + 1)]
 }
 
-/// The smallest encoding in which text can be read, or the largest there is.
-fn legible(steps: &[Step]) -> Option<(u8, u8)> {
-    let legible = steps.iter().find(|step| step.width.min(step.height) >= LEGIBLE_LINES);
-    legible.or(steps.last()).map(|step| encoding(step.target))
+/// Where the smallest encoding begins in which text can be read, or the largest there is.
+fn legible(steps: &[Step]) -> usize {
+    let Some(largest) = steps.last().map(|step| encoding(step.target)) else { return 0 };
+    let legible = steps.iter().position(|step| step.width.min(step.height) >= LEGIBLE_LINES);
+    legible.or(steps.iter().position(|step| encoding(step.target) == largest)).unwrap_or(0)
+}
+
+/// Which step is what was chosen when there may have been others; the first if there is none of its encoding.
+fn place(steps: &[Step], chosen: Target) -> usize {
+    let same = |step: &Step| encoding(step.target) == encoding(chosen);
+    let slower = |step: &Step| same(step) && step.target.temporal <= chosen.temporal;
+    steps.iter().rposition(slower).or(steps.iter().position(same)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -624,6 +624,8 @@ drops! {
     StunUnknownUfrag = "stun_unknown_ufrag",
     /// STUN whose MESSAGE-INTEGRITY does not verify.
     StunIntegrity = "stun_integrity",
+    /// STUN from a path by which another peer is heard.
+    ContestedPath = "contested_path",
     /// RTP or RTCP before DTLS is done.
     BeforeDtls = "before_dtls",
     /// Malformed RTP.

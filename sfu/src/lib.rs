@@ -17,6 +17,7 @@ mod egress;
 mod feedback;
 mod ice;
 pub mod keyframe;
+mod layers;
 mod negotiation;
 pub mod payload;
 mod peer;
@@ -75,7 +76,7 @@ pub struct Config {
     pub certificate: Arc<Certificate>,
     /// The addresses and port of this worker that go into SDP as UDP host candidates, best first.
     pub udp_candidates: Vec<SocketAddr>,
-    /// The same for passive TCP candidates (none yet).
+    /// The same for passive TCP candidates (RFC 6544).
     pub tcp_candidates: Vec<SocketAddr>,
 }
 
@@ -189,6 +190,12 @@ impl Sfu {
         &self.counters
     }
 
+    /// Whether somebody proved this path by a valid check and it has not been given up since. The shell closes connections
+    /// that nobody proves.
+    pub fn knows(&self, path: &Path) -> bool {
+        self.paths.contains_key(path)
+    }
+
     /// Point-in-time counts.
     pub fn gauges(&self) -> Gauges {
         Gauges {
@@ -279,6 +286,7 @@ impl Sfu {
         self.tick_dtls(key, now);
         self.tick_data(key, now);
         self.offer_if_due(key, now);
+        self.survey(key, now);
         self.send_feedback(key, now);
         self.tick_downlink(key, now);
         let Some(peer) = self.peers.get(key) else { return };
@@ -289,7 +297,8 @@ impl Sfu {
         let feedback = peer.feedback_deadline(&self.tracks);
         let sends = [dtls, data, feedback, peer.downlink.deadline(), paced].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
-        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
+        let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();
+        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));

@@ -85,6 +85,7 @@ async function startLyceum(logName) {
   return {
     url: `http://localhost:${http}`,
     admin: `http://127.0.0.1:${admin}`,
+    /** Media port of the first worker; the others follow. */
     media,
     get ended() { return ended; },
     start,

@@ -76,7 +76,8 @@ fn first(videos: &[Video], estimate: u64) -> Vec<Option<Target>> {
 
 fn cost(videos: &[Video], sent: &[Option<Target>]) -> u64 {
     let one = |(video, sent): (&Video, &Option<Target>)| {
-        let step = video.steps.iter().find(|step| Some(step.target) == *sent && !video.muted);
+        let comes = !video.muted && video.steps.iter().any(|step| step.active);
+        let step = video.steps.iter().find(|step| Some(step.target) == *sent && comes);
         step.map_or(0, |step| u64::from(step.bps))
     };
     videos.iter().zip(sent).map(one).sum()
@@ -164,7 +165,7 @@ fn what_nobody_sends_yet_is_wanted_while_the_best_that_comes_is_sent() {
     let mut subscriber = Subscriber::default();
     let one = std::slice::from_ref(&camera);
     let choice = subscriber.allocate(one, 2_000_000, 0, Instant::now())[0];
-    assert_eq!(choice, Some(Choice { wanted: target(2, 2), send: target(0, 2) }));
+    assert_eq!(choice, Some(Choice { wanted: target(2, TEMPORAL_MAX - 1), send: target(0, 2) }));
     assert_eq!(subscriber.table.wished(), 1_500_000);
     let two = [camera.clone(), video(Class::Other)];
     assert_eq!(first(&two, 2_000_000), [Some(target(0, 2)), Some(target(2, 2))], "what does not flow costs nothing");
@@ -172,7 +173,11 @@ fn what_nobody_sends_yet_is_wanted_while_the_best_that_comes_is_sent() {
         step.active = step.target.layer == 2;
     }
     let tiny = [Video { size: Some((160, 90)), ..camera }];
-    assert_eq!(first(&tiny, 2_000_000), [Some(target(0, 2))], "it is asked for, rather than more than can be seen");
+    let choice = subscriber.allocate(&tiny, 2_000_000, 0, Instant::now())[0];
+    let instead = Choice { wanted: target(0, TEMPORAL_MAX - 1), send: target(2, 0) };
+    assert_eq!(choice, Some(instead), "what comes is better than nothing");
+    let choice = subscriber.allocate(&tiny, 500_000, 0, Instant::now())[0];
+    assert_eq!((choice, subscriber.table.missing(0)), (None, Some(target(0, 0))));
 }
 
 #[test]
@@ -182,6 +187,31 @@ fn what_is_muted_or_unknown_costs_nothing_and_is_not_paused() {
     videos[1].steps.clear();
     assert_eq!(first(&videos, 70_000), [Some(target(2, 0)), Some(Target::default()), Some(target(0, 0))]);
     assert_eq!(first(&videos, 0), [Some(target(2, 0)), Some(Target::default()), None]);
+}
+
+/// A publisher describes its encodings in whatever order, and sends frame rates as its encoder likes.
+#[test]
+fn order_is_that_of_the_steps_and_full_frame_rate_stays_full() {
+    let start = Instant::now();
+    let mut camera = video(Class::Other);
+    for step in &mut camera.steps {
+        step.target.layer = 2 - step.target.layer;
+    }
+    let mut subscriber = Subscriber::default();
+    let mut at = |camera: &Video, ms, kbps: u64| {
+        let choices =
+            subscriber.allocate(std::slice::from_ref(camera), kbps * 1_000, 0, start + Duration::from_millis(ms));
+        choices.sent()[0]
+    };
+    assert_eq!(at(&camera, 0, 700), Some(target(1, 2)));
+    let slow = Video {
+        steps: camera.steps.iter().filter(|step| step.target.temporal < 2).copied().collect(),
+        ..camera.clone()
+    };
+    assert_eq!(at(&slow, 1_000, 700), Some(target(1, 1)));
+    assert_eq!(at(&camera, 1_001, 700), Some(target(1, 2)), "as before, without waiting");
+    let tiny = Video { size: Some((160, 90)), ..camera };
+    assert_eq!(at(&tiny, 1_002, 700), Some(target(2, 2)));
 }
 
 #[test]

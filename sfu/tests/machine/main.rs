@@ -3,10 +3,14 @@
 
 mod abuse;
 mod audio;
+mod data;
 mod downlink;
+mod layers;
 mod media;
 mod negotiation;
+mod paths;
 mod reports;
+mod sctp;
 mod tab;
 mod transport;
 mod world;
