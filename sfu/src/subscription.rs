@@ -33,6 +33,9 @@ const REWIND_MAX: u64 = 64;
 /// First sequence numbers lie below 2^15, so that a receiver cannot mistake an early reordering for a wrap (RFC 3711 §3.3.1).
 const FIRST_SEQ_MASK: u16 = 0x3fff;
 
+/// Padding of a packet that carries nothing else: the most that its last byte can say, in whole words.
+const PADDING_BYTES: usize = 252;
+
 /// The ids under which one m-line carries header extensions; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExtensionIds {
@@ -181,6 +184,8 @@ pub(crate) struct Subscription {
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
+    /// The timestamp that padding carries: that of the last packet.
+    padding_time: u32,
     sent: Vec<Sent>,
     began: Instant,
 }
@@ -225,6 +230,7 @@ impl Subscription {
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
+            padding_time: 0,
             sent: Vec::new(),
             began: now,
         }
@@ -505,6 +511,7 @@ impl Subscription {
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
         write_payload(packet, &place, payload, &mut out[layout.header_len..layout.plain_len]);
+        self.padding_time = header.timestamp;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add((layout.plain_len - layout.header_len) as u32);
         sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.ssrc, place.out)
@@ -608,6 +615,44 @@ impl Subscription {
         }
         let place = self.place(out);
         self.sent[place] = Sent { out: (out as u32).wrapping_add(1), resent_ms: 0, index };
+    }
+
+    /// What its retransmissions are called, if it takes any.
+    pub(crate) fn rtx_payload_type(&self) -> Option<u8> {
+        self.outlet.as_ref()?.payloads.iter().flatten().find_map(|types| types.rtx)
+    }
+
+    /// Bytes of a packet of padding, before the SRTP tag.
+    pub(crate) fn padding_len(&self) -> usize {
+        self.padding_header_len() + PADDING_BYTES
+    }
+
+    fn padding_header_len(&self) -> usize {
+        let Some(Outlet { ids, mid, .. }) = &self.outlet else { return 12 };
+        let elements = [(ids.mid, mid.as_bytes().len()), (ids.abs_send_time, 3), (ids.transport_cc, 2)];
+        let len: usize = elements.iter().filter(|(id, _)| *id != 0).map(|(_, body)| 1 + body).sum();
+        if len == 0 { 12 } else { 16 + len.next_multiple_of(4) }
+    }
+
+    /// Writes and seals a packet of nothing but padding (RFC 3550 §5.1) on the RTX stream.
+    pub(crate) fn write_padding(&mut self, stamps: &mut Stamps, sealer: &Sealer, out: &mut [u8]) -> Option<usize> {
+        let payload_type = self.rtx_payload_type()?;
+        let header_len = self.padding_header_len();
+        let layout = Layout { two_byte: false, header_len, plain_len: header_len + PADDING_BYTES };
+        let index = self.next_rtx;
+        self.next_rtx += 1;
+        let header = Header {
+            marker: false,
+            payload_type,
+            seq: index as u16,
+            timestamp: self.padding_time,
+            ssrc: self.rtx_ssrc,
+        };
+        self.write_header(&header, layout, None, &[], stamps, out);
+        out[0] |= 0x20;
+        out[layout.header_len..layout.plain_len].fill(0);
+        out[layout.plain_len - 1] = PADDING_BYTES as u8;
+        Some(sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.rtx_ssrc, index))
     }
 
     /// Whether a packet that was sent may still be asked for; of another layer than this ring's it is taken to be.
