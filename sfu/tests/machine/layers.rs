@@ -83,14 +83,14 @@ impl Call {
     /// One frame of one packet of each encoding that sends: keyframes of those named. `lost` of them do not arrive.
     fn frame(&mut self, keys: &[usize], lost: &[usize]) {
         self.frame += 1;
-        for place in 0..RIDS.len() {
+        for (place, rid) in RIDS.iter().enumerate() {
             self.encodings[place].timestamp = self.encodings[place].timestamp.wrapping_add(FRAME);
             if !self.encodings[place].sends {
                 continue;
             }
             self.encodings[place].index += 1;
             let payload = payload(place, keys.contains(&place), self.frame, 60 << place);
-            let packet = self.seal(place, &[(MID_ID, b"0"), (RID_ID, RIDS[place].as_bytes())], &payload);
+            let packet = self.seal(place, &[(MID_ID, b"0"), (RID_ID, rid.as_bytes())], &payload);
             if !lost.contains(&place) {
                 self.world.send(0, packet);
             }
@@ -126,7 +126,7 @@ impl Call {
 
     /// The publisher's sender reports.
     fn report(&mut self) {
-        let ntp = ((u128::from(self.frame) * u128::from(FRAME) << 32) / 90_000) as u64;
+        let ntp = (((u128::from(self.frame) * u128::from(FRAME)) << 32) / 90_000) as u64;
         for encoding in self.encodings {
             let mut report = Vec::new();
             rtcp::write_sender_report(encoding.ssrc, ntp, encoding.timestamp, 1, 40, &[], &mut report);
@@ -153,7 +153,7 @@ impl Call {
             assert_eq!(pair[1].ssrc, pair[0].ssrc);
             assert_eq!(pair[1].seq, pair[0].seq.wrapping_add(1));
             let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
-            assert!((1..=40 * FRAME).contains(&ahead), "{ahead} ticks");
+            assert!((1..=130 * FRAME).contains(&ahead), "{ahead} ticks");
         }
     }
 
