@@ -489,3 +489,74 @@ fn another_track_goes_on_in_the_same_stream() {
     assert!(ahead.abs_diff(FRAME) <= 3, "a frame's time passed: {ahead}");
     assert_eq!(first.1.ids.picture_id.unwrap(), last.ids.picture_id.unwrap() + 1);
 }
+
+/// One picture of three spatial layers, a packet each; a keyframe, or one that refers to the last.
+fn svc_picture(bench: &mut Bench, seq: &mut u64, key: bool) {
+    let timestamp = (*seq as u32).wrapping_mul(1_000);
+    bench.now += Duration::from_micros(FRAME_US);
+    for spatial in 0..3u8 {
+        *seq += 1;
+        let mut present = Targets::default();
+        (spatial..4).for_each(|s| (0..4).for_each(|t| present.insert(s, t)));
+        let mut own = Targets::default();
+        (0..4).for_each(|t| own.insert(spatial, t));
+        let starts_keyframe = key && spatial == 0;
+        let says = Description {
+            starts_keyframe,
+            starts_frame: true,
+            ends_frame: true,
+            spatial,
+            present,
+            decodable: if key { Targets::ALL } else { present },
+            switch: if starts_keyframe { Targets::ALL } else { own },
+            ..Description::default()
+        };
+        let incoming = Incoming {
+            seq: *seq,
+            epoch: 0,
+            timestamp,
+            marker: spatial == 2,
+            codec: 0,
+            video: Some(VideoCodec::Vp9),
+            description: says,
+            level: None,
+            descriptor: &[],
+            skip: 0,
+            payload: &[spatial, *seq as u8],
+        };
+        bench.push(incoming);
+    }
+}
+
+/// The spatial layers and markers of what goes out, which is without gaps.
+fn svc_taken(bench: &mut Bench) -> Vec<(u8, bool)> {
+    let Bench { layers, subscription, .. } = bench;
+    let mut taken = Vec::new();
+    while let Some((packet, _)) = subscription.next(layers) {
+        let next = subscription.numbering.as_ref().map(Numbering::next_out);
+        let Some(prepared) = subscription.prepare(packet) else { continue };
+        assert_eq!(Some(prepared.place.out), next, "no gap is left");
+        taken.push((packet.spatial, prepared.place.marker));
+    }
+    taken
+}
+
+#[test]
+fn spatial_layers_go_down_at_once_and_up_at_a_keyframe_and_the_highest_has_the_marker() {
+    let mut bench = Bench::new(Kind::Video, draw());
+    let mut seq = 70_000;
+    let target = |spatial| Some(Target { layer: 0, spatial, temporal: 0 });
+    bench.subscription.aim(target(2), &bench.layers);
+    svc_picture(&mut bench, &mut seq, true);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, false), (2, true)]);
+    assert!(!bench.subscription.aim(target(1), &bench.layers), "down without a keyframe");
+    svc_picture(&mut bench, &mut seq, false);
+    svc_picture(&mut bench, &mut seq, false);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, true), (0, false), (1, true)]);
+    assert!(bench.subscription.aim(target(2), &bench.layers) && bench.subscription.awaits_keyframe());
+    svc_picture(&mut bench, &mut seq, false);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, true)], "not before the keyframe");
+    svc_picture(&mut bench, &mut seq, true);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, false), (2, true)]);
+    assert!(!bench.subscription.awaits_keyframe());
+}
