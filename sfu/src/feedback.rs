@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
-use crate::track::{Layer, SenderClock, Track};
-use crate::{Drop, Kind, Now, Sfu};
+use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
+use crate::{Drop, Now, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
@@ -46,8 +46,12 @@ impl Sfu {
         let Some(peer) = self.peers.get(key) else { return };
         let Some(stream) = peer.streams.iter().find(|s| s.ssrc == ssrc) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
-        if let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == ssrc) {
-            layer.clock = Some(SenderClock { ntp, timestamp, arrival: now });
+        let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == Some(ssrc)) else { return };
+        let first = layer.clock.replace(SenderClock { ntp, timestamp, arrival: now }).is_none();
+        if first && track.layers.len() > 1 {
+            // Whoever waits to go over to it had to wait for this, and may have let a keyframe pass.
+            track.survey_due = Some(now);
+            self.arm(key, now);
         }
     }
 
@@ -68,14 +72,14 @@ impl Sfu {
         else {
             return;
         };
-        let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
         let mut queued = false;
         for seq in lost {
             self.counters.nack_in += 1;
             if peer.resends.len() >= RESENDS_MAX {
                 break;
             }
-            if let Some(resend) = subscription.resendable(seq, &layer.ring, now) {
+            if let Some(resend) = subscription.resendable(seq, &track.layers, now) {
                 peer.resends.push_back((subscription_key, resend));
                 queued = true;
             }
@@ -89,23 +93,14 @@ impl Sfu {
         self.counters.keyframe_requests_in += 1;
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
-        let track = subscription.track;
         // Before its first packet there is no picture that could freeze.
         if subscription.packets > 0 {
             peer.quality.note_freeze(now);
         }
-        self.want_keyframe(track, now);
-    }
-
-    /// Asks the publisher of a track for a keyframe as soon as its window allows.
-    pub(crate) fn want_keyframe(&mut self, track: usize, now: Instant) {
-        let Some(track) = self.tracks.get_mut(track).filter(|track| track.kind == Kind::Video) else { return };
-        let publisher = track.publisher;
-        let Some(layer) = track.layers.first_mut() else { return };
-        layer.keyframes.want(now);
-        if let Some(due) = layer.keyframes.due() {
-            self.arm(publisher, due);
-        }
+        // Whoever waits for another layer is helped by that one's.
+        let Some(target) = subscription.wanted() else { return };
+        let track = subscription.track;
+        self.want_keyframe(track, target.layer.into(), now);
     }
 
     /// Sends what is due to a peer: transport feedback, NACKs, keyframe requests, reports.
@@ -125,21 +120,24 @@ impl Sfu {
         }
         for track in &peer.published {
             let Some(track) = self.tracks.get_mut(*track) else { continue };
-            let unwatched = track.subscribers.is_empty();
-            let Some(layer) = track.layers.first_mut() else { continue };
-            self.sequences.clear();
-            layer.reception.take_nacks(now.mono, &mut self.sequences);
-            if !self.sequences.is_empty() {
-                self.counters.nack_out += self.sequences.len() as u64;
-                let lost = self.sequences.iter().copied();
-                compounds.send(|out| rtcp::write_nack(OWN_SSRC, layer.ssrc, lost, out));
-            }
-            if unwatched {
-                layer.keyframes.arrived();
-            }
-            if layer.keyframes.take(now.mono) {
-                self.counters.keyframe_requests_out += 1;
-                compounds.send(|out| rtcp::write_pli(OWN_SSRC, layer.ssrc, out));
+            for place in 0..track.layers.len() {
+                let watched = track.is_watched(place);
+                let layer = &mut track.layers[place];
+                let Some(ssrc) = layer.ssrc else { continue };
+                if !watched {
+                    layer.keyframes.arrived();
+                }
+                self.sequences.clear();
+                layer.reception.take_nacks(now.mono, &mut self.sequences);
+                if !self.sequences.is_empty() {
+                    self.counters.nack_out += self.sequences.len() as u64;
+                    let lost = self.sequences.iter().copied();
+                    compounds.send(|out| rtcp::write_nack(OWN_SSRC, ssrc, lost, out));
+                }
+                if layer.keyframes.take(now.mono) {
+                    self.counters.keyframe_requests_out += 1;
+                    compounds.send(|out| rtcp::write_pli(OWN_SSRC, ssrc, out));
+                }
             }
         }
         if peer.report_due <= now.mono {
@@ -186,15 +184,16 @@ impl Compounds<'_> {
 
 fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Instant) -> Vec<ReportBlock> {
     let mut blocks = Vec::new();
-    for key in published {
-        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.first_mut()) else { continue };
+    for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
+        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
+        let Some(ssrc) = layer.ssrc else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
             let delay = now.saturating_duration_since(clock.arrival);
             ((clock.ntp >> 16) as u32, (delay.as_micros() * 65_536 / 1_000_000) as u32)
         });
         blocks.push(ReportBlock {
-            ssrc: layer.ssrc,
+            ssrc,
             fraction_lost: fraction,
             cumulative_lost: lost,
             extended_highest_sequence: highest,
@@ -217,9 +216,8 @@ fn send_sender_reports(
     compounds.scratch.clear();
     for (_, subscription) in subscriptions {
         let Some(track) = tracks.get(subscription.track) else { continue };
-        let Some(layer) = track.layers.first() else { continue };
-        let Some((ntp, timestamp)) = sender_time(layer, track.clock_rate(), now) else { continue };
-        let Some(offset) = subscription.timestamp_offset(layer.epoch) else { continue };
+        let Some((place, offset)) = subscription.timestamp_offset(&track.layers) else { continue };
+        let Some((ntp, timestamp)) = sender_time(&track.layers[place], track.clock_rate(), now) else { continue };
         if subscription.packets == 0 {
             continue;
         }
@@ -256,7 +254,8 @@ impl Peer {
     /// When [`Sfu::send_feedback`] has something to do.
     pub(crate) fn feedback_deadline(&self, tracks: &slab::Slab<Track>) -> Option<Instant> {
         self.srtp.as_ref()?;
-        let layers = self.published.iter().filter_map(|t| tracks.get(*t)?.layers.first());
+        let layers = self.published.iter().filter_map(|t| tracks.get(*t)).flat_map(|track| &track.layers);
+        let layers = layers.filter(|layer| layer.ssrc.is_some());
         let media = layers.flat_map(|l| [l.reception.nack_due(), l.keyframes.due()]).flatten().min();
         [Some(self.report_due), self.feedback_due, media].into_iter().flatten().min()
     }

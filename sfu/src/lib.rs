@@ -17,6 +17,7 @@ mod egress;
 mod feedback;
 mod ice;
 pub mod keyframe;
+mod layers;
 mod negotiation;
 pub mod payload;
 mod peer;
@@ -293,6 +294,7 @@ impl Sfu {
         self.tick_dtls(key, now);
         self.tick_data(key, now);
         self.offer_if_due(key, now);
+        self.survey(key, now);
         self.send_feedback(key, now);
         self.judge(key, now);
         let Some(peer) = self.peers.get(key) else { return };
@@ -302,7 +304,8 @@ impl Sfu {
         let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
         let sends = [dtls, data, judged, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
-        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
+        let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();
+        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));

@@ -42,7 +42,7 @@ impl Sfu {
             for track_key in &peer.published {
                 let Some(track) = self.tracks.get_mut(*track_key).filter(|t| t.kind == Kind::Audio) else { continue };
                 heard = true;
-                let last = track.layers.first().map(|l| l.last_packet(now.mono));
+                let last = track.layers.first().map(|l| l.last_packet());
                 if last.is_none_or(|last| now.mono.saturating_duration_since(last) > SPEAKERS_INTERVAL) {
                     // Nothing comes in silence (DTX): fade out.
                     track.loudness /= 2;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sample, Sfu,
-    TrackHint, TrackId,
+    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sample,
+    Sfu, TrackHint, TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -77,6 +77,10 @@ impl World {
 
     /// Lets a tab in that has not offered anything yet.
     pub(crate) fn enter(&mut self, room: u64, offer_first: bool) -> usize {
+        self.enter_as(room, offer_first, Rights::default())
+    }
+
+    pub(crate) fn enter_as(&mut self, room: u64, offer_first: bool, rights: Rights) -> usize {
         let index = self.tabs.len();
         self.tabs.push(Tab::new(index, self.now.mono));
         let participant: Arc<str> = format!("pa_{index}").into();
@@ -87,7 +91,7 @@ impl World {
             participant,
             auto_subscribe: true,
             offer_first,
-            rights: Default::default(),
+            rights,
             view: Default::default(),
         });
         index
@@ -156,6 +160,7 @@ impl World {
         while let Some(run) = self.sfu.next_run(self.now) {
             moved = true;
             assert!(run.segment > 0 && run.bytes.len() <= 60_016, "a run of {} bytes", run.bytes.len());
+            assert!(run.bytes[0] >= 64 || run.segment <= 1_200, "a DTLS datagram of {} bytes", run.segment);
             let datagrams: Vec<Vec<u8>> = run.datagrams().map(<[u8]>::to_vec).collect();
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.path == run.path) else { continue };
             for mut datagram in datagrams {
