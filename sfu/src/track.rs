@@ -321,7 +321,7 @@ pub(crate) struct Layer {
     pub(crate) alive: bool,
     /// Since when, and when the last one came.
     since: Instant,
-    last: Instant,
+    pub(crate) last: Instant,
     /// When somebody last watched it or wanted to.
     pub(crate) watched_at: Instant,
 }
