@@ -34,6 +34,7 @@ impl Sfu {
                         self.on_keyframe_request(key, media, now.mono);
                     }
                 }
+                Packet::Remb { bitrate, .. } => self.on_estimate(key, bitrate, now.mono),
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
                 // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
                 // signaling does not say better, and may name another's stream.
@@ -95,13 +96,13 @@ impl Sfu {
         self.counters.keyframe_requests_in += 1;
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
+        // Whoever waits for another layer is helped by that one's.
+        let (track, wanted, packets) = (subscription.track, subscription.wanted(), subscription.packets);
         // Before its first packet there is no picture that could freeze.
-        if subscription.packets > 0 {
+        if packets > 0 {
             peer.quality.note_freeze(now);
         }
-        // Whoever waits for another layer is helped by that one's.
-        let Some(target) = subscription.wanted() else { return };
-        let track = subscription.track;
+        let Some(target) = wanted else { return };
         self.want_keyframe(track, target.layer.into(), now);
     }
 
