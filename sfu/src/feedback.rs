@@ -9,6 +9,8 @@ use crate::{Drop, Now, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
+/// A stream of which nothing came for so long is reported no more: whoever is muted costs nothing (RFC 3550 §6.4).
+const REPORTED_FOR: Duration = Duration::from_secs(10);
 /// The SSRC under which we send reports and feedback.
 const OWN_SSRC: u32 = 1;
 
@@ -206,7 +208,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
     let mut blocks = Vec::new();
     for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
         let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
-        let Some(ssrc) = layer.ssrc else { continue };
+        let Some(ssrc) = layer.ssrc.filter(|_| !is_silent(layer, now)) else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
             let delay = now.saturating_duration_since(clock.arrival);
@@ -225,6 +227,10 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
     blocks
 }
 
+fn is_silent(layer: &Layer, now: Instant) -> bool {
+    now.saturating_duration_since(layer.last) >= REPORTED_FOR
+}
+
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
@@ -239,7 +245,7 @@ fn send_sender_reports(
         let Some(track) = tracks.get(subscription.track) else { continue };
         let Some((place, offset)) = subscription.timestamp_offset(&track.layers) else { continue };
         let Some((ntp, timestamp)) = sender_time(&track.layers[place], track.clock_rate(), now) else { continue };
-        if subscription.packets == 0 {
+        if subscription.packets == 0 || is_silent(&track.layers[place], now) {
             continue;
         }
         downlink.reported(ntp, now);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::rtcp::ReportBlock;
 use crate::track::Reception;
-use crate::{Cause, Event, Flow, Now, Path, PathKind, SAMPLE_INTERVAL, Sample, Sfu};
+use crate::{Cause, Event, Flow, Now, Path, PathKind, Pause, SAMPLE_INTERVAL, Sample, Sfu};
 
 /// How often the connection is judged, together with the reports that go out.
 pub(crate) const JUDGE_INTERVAL: Duration = crate::peer::REPORT_INTERVAL;
@@ -338,7 +338,7 @@ impl Sfu {
             silence: peer.ice.silence(now.mono),
             rtt: peer.downlink.rtt(),
             estimate_bps: peer.downlink.is_informed().then(|| peer.downlink.estimate() as u64),
-            paused: peer.subscriptions.iter().filter(|(_, s)| s.paused == Some(crate::Pause::Bandwidth)).count() as u32,
+            paused: peer.subscriptions.iter().filter(|(_, s)| s.paused == Some(Pause::Bandwidth)).count() as u32,
         };
         if self.outputs.len() >= OUTPUTS_WAIT_MAX {
             peer.quality.due = now.mono + JUDGE_INTERVAL;

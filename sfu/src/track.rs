@@ -321,7 +321,7 @@ pub(crate) struct Layer {
     pub(crate) alive: bool,
     /// Since when, and when the last one came.
     since: Instant,
-    last: Instant,
+    pub(crate) last: Instant,
     /// The timestamp of its last picture, when that began to come, and how long after the one before.
     picture: (u32, Instant),
     interval: Duration,
