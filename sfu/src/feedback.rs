@@ -20,9 +20,11 @@ impl Sfu {
         let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
         for packet in rtcp::parse(plain) {
             match packet {
-                Packet::SenderReport { ssrc, ntp, rtp_timestamp, .. } => {
+                Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
+                    self.note_reports(key, reports, now.mono);
                 }
+                Packet::ReceiverReport { reports, .. } => self.note_reports(key, reports, now.mono),
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
                 Packet::Fir { entries, .. } => {
@@ -54,6 +56,17 @@ impl Sfu {
         }
     }
 
+    /// What a subscriber says of our streams; blocks about others find nothing.
+    fn note_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        for block in reports {
+            if let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) {
+                let clock_rate = subscription.kind.clock_rate();
+                peer.quality.note_report(&mut subscription.heard, &block, clock_rate, now);
+            }
+        }
+    }
+
     fn on_nack(&mut self, key: usize, media: u32, lost: rtcp::Nacks<'_>, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((subscription_key, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == media)
@@ -79,11 +92,16 @@ impl Sfu {
 
     fn on_keyframe_request(&mut self, key: usize, media: u32, now: Instant) {
         self.counters.keyframe_requests_in += 1;
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
         // Whoever waits for another layer is helped by that one's.
-        let Some(target) = subscription.wanted() else { return };
-        self.want_keyframe(subscription.track, target.layer.into(), now);
+        let (track, wanted, packets) = (subscription.track, subscription.wanted(), subscription.packets);
+        // Before its first packet there is no picture that could freeze.
+        if packets > 0 {
+            peer.quality.note_freeze(now);
+        }
+        let Some(target) = wanted else { return };
+        self.want_keyframe(track, target.layer.into(), now);
     }
 
     /// Sends what is due to a peer: transport feedback, NACKs, keyframe requests, reports.
@@ -129,7 +147,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&mut peer.subscriptions, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -191,7 +209,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
-    subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    subscriptions: &mut slab::Slab<crate::subscription::Subscription>,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -215,6 +233,7 @@ fn send_sender_reports(
             &[],
             out,
         );
+        subscription.heard.note_told(ntp, now);
         rtcp::write_sdes_cname(subscription.ssrc, &subscription.participant, out);
         if out.len() > COMPOUND_BYTES_MAX {
             compounds.finish();

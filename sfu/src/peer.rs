@@ -11,6 +11,7 @@ use crate::data::Channels;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
+use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
@@ -126,6 +127,7 @@ pub(crate) struct Peer {
     pub(crate) estimate_bps: Option<u64>,
 
     pub(crate) report_due: Instant,
+    pub(crate) quality: Quality,
     /// When its timer is set for.
     pub(crate) due: Option<Instant>,
 }

@@ -7,6 +7,7 @@ use rand::RngExt;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
 use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
@@ -105,6 +106,7 @@ impl Sfu {
             resend_budget: Budget::new(now.mono),
             stamps: Stamps { transport_seq: 0, abs_send_time: 0 },
             report_due: now.mono + REPORT_INTERVAL,
+            quality: Quality::new(now.mono),
             due: None,
             allocation: Default::default(),
             estimate_bps: None,

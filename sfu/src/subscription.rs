@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::allocator::PRIORITY_DEFAULT;
 use crate::payload;
+use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
@@ -175,6 +176,8 @@ pub(crate) struct Subscription {
     pub(crate) told_unavailable: bool,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
+    /// What the subscriber was told of it and reports.
+    pub(crate) heard: Heard,
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
@@ -218,6 +221,7 @@ impl Subscription {
             told_unavailable: false,
             packets: 0,
             octets: 0,
+            heard: Heard::default(),
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
@@ -299,6 +303,7 @@ impl Subscription {
         self.flowing = false;
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
+        self.heard = Heard::default();
         self.packets = 0;
         self.octets = 0;
     }

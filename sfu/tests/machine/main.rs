@@ -4,10 +4,14 @@
 mod abuse;
 mod allocation;
 mod audio;
+mod data;
+mod layers;
 mod media;
 mod negotiation;
 mod paths;
+mod quality;
 mod reports;
+mod sctp;
 mod tab;
 mod transport;
 mod world;
