@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sfu::{Event, Kind, Pause, PeerId, Request, Rights, Source, TrackHint, TrackId, Wish, rtcp};
+use sfu::{Event, Kind, Pause, PeerId, Request, Source, TrackHint, TrackId, Wish, rtcp};
 
 use crate::tab::{MID_ID, Source as Stream, VP8, plain_rtp, vp8};
 use crate::world::World;
@@ -26,7 +26,7 @@ struct Camera {
 impl Camera {
     /// Lets a tab in and has it publish.
     fn join(world: &mut World, source: Source, instructor: bool) -> Camera {
-        let tab = world.enter_as(1, false, Rights { instructor, ..Rights::default() });
+        let tab = world.enter_as(1, false, sfu::Rights { instructor, ..Default::default() });
         let first = world.tabs[tab].add(Kind::Video);
         let line = &mut world.tabs[tab].lines[0];
         line.sources.clear();

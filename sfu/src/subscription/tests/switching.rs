@@ -45,6 +45,7 @@ struct Encoder {
 #[derive(Clone, Debug)]
 struct Taken {
     made: Made,
+    arrival: Instant,
     timestamp: u32,
     marker: bool,
     /// Without payload: it only fills its number.
@@ -178,7 +179,7 @@ impl Stage {
     fn store(&mut self, made: &Made) {
         let says = payload::describe(VideoCodec::Vp8, &made.payload, &[], &mut DescriptorState::default());
         let layer = &mut self.bench.layers[made.layer];
-        layer.heard(self.bench.now);
+        layer.heard(made.timestamp, self.bench.now);
         let incoming = Incoming {
             seq: made.seq,
             epoch: 0,
@@ -218,7 +219,8 @@ impl Stage {
             let says = payload::describe(VideoCodec::Vp8, &payload, &[], &mut DescriptorState::default());
             let empty = payload.is_empty();
             assert!(empty || payload[6..] == made.payload[6..], "only the numbers differ");
-            let taken = Taken { made, timestamp: header.timestamp, marker: header.marker, empty, ids: says.ids };
+            let (arrival, timestamp, marker) = (packet.arrival, header.timestamp, header.marker);
+            let taken = Taken { made, arrival, timestamp, marker, empty, ids: says.ids };
             assert!(self.taken.insert(index, taken).is_none(), "two packets under one number");
             self.payloads.insert(index, payload);
         }
@@ -280,7 +282,10 @@ impl Stage {
             return;
         }
         assert!(ahead > 0, "time goes on: {a:?} {b:?}");
-        let passed = b.made.frame.saturating_sub(a.made.frame) as i32 * FRAME as i32;
+        // By the publisher's clock, or where that is not known by ours.
+        let frames = (b.arrival.saturating_duration_since(a.arrival).as_micros() as u64 / FRAME_US)
+            .max(b.made.frame.saturating_sub(a.made.frame));
+        let passed = frames as i32 * FRAME as i32;
         assert!(ahead <= passed + 4 * FRAME as i32, "no more than passed: {ahead} of {passed}");
         if a.made.layer != b.made.layer {
             assert!(b.made.key && b.made.part == 0, "goes over at a keyframe: {a:?} {b:?}");
