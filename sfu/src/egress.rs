@@ -243,7 +243,12 @@ fn fill_run(
         }
     }
     peer.downlink.end_run(batch.len, now);
-    (batch.datagrams > 0).then_some(Built { path, len: batch.len, segment: batch.segment })
+    if kind == Kind::Audio {
+        peer.allocation.audio_bytes += batch.len as u64;
+    }
+    let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
+    peer.quality.note_out(len, datagrams);
+    (datagrams > 0).then_some(Built { path, len, segment })
 }
 
 fn forget_pending(peer: &mut Peer, kind: Kind) {
@@ -282,6 +287,7 @@ fn fill_media(
                 let lost = subscription.overrun(&track.layers);
                 if lost > 0 {
                     counters.drops[Drop::Overrun as usize] += lost;
+                    peer.quality.note_overrun(now);
                     let wanted = subscription.wanted().map_or(0, |wanted| usize::from(wanted.layer));
                     if let Some(layer) = track.layers.get_mut(wanted).filter(|_| kind == Kind::Video) {
                         layer.keyframes.want(now);

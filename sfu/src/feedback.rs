@@ -22,25 +22,26 @@ impl Sfu {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
-                    self.on_reports(key, reports, now.mono);
+                    self.note_reports(key, reports, now.mono);
                 }
-                Packet::ReceiverReport { reports, .. } => self.on_reports(key, reports, now.mono),
                 Packet::TransportFeedback(feedback) => {
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.downlink.on_feedback(&feedback, now.mono);
-                        self.arm_downlink(key);
+                        self.follow_downlink(key, now.mono);
                     }
                 }
-                Packet::Remb { bitrate, .. } => {
-                    if let Some(peer) = self.peers.get_mut(key) {
-                        peer.downlink.on_remb(bitrate, now.mono);
-                    }
-                }
+                Packet::ReceiverReport { reports, .. } => self.note_reports(key, reports, now.mono),
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
                 Packet::Fir { entries, .. } => {
                     for (media, _) in entries {
                         self.on_keyframe_request(key, media, now.mono);
+                    }
+                }
+                Packet::Remb { bitrate, .. } => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_remb(bitrate, now.mono);
+                        self.follow_downlink(key, now.mono);
                     }
                 }
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
@@ -65,14 +66,20 @@ impl Sfu {
         }
     }
 
-    /// Only about the streams that we send it, and of several the one that lost most.
-    fn on_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+    /// What a subscriber says of our streams; blocks about others find nothing.
+    fn note_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Peer { subscriptions, downlink, .. } = peer;
-        let ours = reports.filter(|block| subscriptions.iter().any(|(_, s)| s.ssrc == block.ssrc));
-        let lost = ours.inspect(|block| downlink.on_round_trip(block, now)).map(|block| block.fraction_lost).max();
+        let mut lost = None;
+        for block in reports {
+            if let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) {
+                let clock_rate = subscription.kind.clock_rate();
+                peer.quality.note_report(&mut subscription.heard, &block, clock_rate, now);
+                lost = lost.max(Some(block.fraction_lost));
+            }
+        }
         if let Some(lost) = lost {
-            peer.downlink.on_lost(f64::from(lost) / 256.0, now);
+            peer.downlink.on_reports(lost, peer.quality.rtt(), now);
+            self.follow_downlink(key, now);
         }
     }
 
@@ -101,11 +108,16 @@ impl Sfu {
 
     fn on_keyframe_request(&mut self, key: usize, media: u32, now: Instant) {
         self.counters.keyframe_requests_in += 1;
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
         // Whoever waits for another layer is helped by that one's.
-        let Some(target) = subscription.wanted() else { return };
-        self.want_keyframe(subscription.track, target.layer.into(), now);
+        let (track, wanted, packets) = (subscription.track, subscription.wanted(), subscription.packets);
+        // Before its first packet there is no picture that could freeze.
+        if packets > 0 {
+            peer.quality.note_freeze(now);
+        }
+        let Some(target) = wanted else { return };
+        self.want_keyframe(track, target.layer.into(), now);
     }
 
     /// Sends what is due to a peer: transport feedback, NACKs, keyframe requests, reports.
@@ -151,7 +163,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&peer.subscriptions, &mut peer.downlink, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&mut peer.subscriptions, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -213,8 +225,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
-    subscriptions: &slab::Slab<crate::subscription::Subscription>,
-    downlink: &mut crate::downlink::Downlink,
+    subscriptions: &mut slab::Slab<crate::subscription::Subscription>,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -227,7 +238,6 @@ fn send_sender_reports(
         if subscription.packets == 0 {
             continue;
         }
-        downlink.reported(ntp, now);
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
         rtcp::write_sender_report(
@@ -239,6 +249,7 @@ fn send_sender_reports(
             &[],
             out,
         );
+        subscription.heard.note_told(ntp, now);
         rtcp::write_sdes_cname(subscription.ssrc, &subscription.participant, out);
         if out.len() > COMPOUND_BYTES_MAX {
             compounds.finish();

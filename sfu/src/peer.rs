@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::allocate::Allocation;
 use crate::data::Channels;
 use crate::downlink::Downlink;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
+use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
@@ -91,7 +93,12 @@ pub(crate) struct Peer {
     pub(crate) downlink: Downlink,
     pub(crate) stamps: Stamps,
 
+    pub(crate) allocation: Allocation,
+    /// What its receiver says that the way to it carries (REMB), bits a second.
+    pub(crate) estimate_bps: Option<u64>,
+
     pub(crate) report_due: Instant,
+    pub(crate) quality: Quality,
     /// When its timer is set for.
     pub(crate) due: Option<Instant>,
 }

@@ -220,6 +220,7 @@ impl Sfu {
             .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
             .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
+        peer.quality.note_in(len);
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
             peer.arrivals.record(seq, now.mono);
@@ -308,7 +309,9 @@ impl Sfu {
         let (kind, clock_rate) = (track.kind, track.clock_rate());
         let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
         let (seq, gap_too_large) = arrive(layer, header, seq, repaired, recover, now)?;
-        if !repaired {
+        if repaired {
+            layer.reception.note_repair();
+        } else {
             layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
         }
         let description = match video {

@@ -62,6 +62,7 @@ impl Sfu {
             room.speakers = speakers;
             let room = room.id;
             self.event(Event::Speakers { room, speakers: loud, audio: Vec::new() });
+            self.allocate_room(room_key, now.mono);
         }
         if heard {
             self.watch_speakers(room_key, now);

@@ -10,13 +10,15 @@ mod numbering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::allocator::PRIORITY_DEFAULT;
 use crate::payload;
+use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
 use crate::target::Target;
 use crate::track::{Layer, Track};
-use crate::{Kind, Source, TrackId};
+use crate::{Kind, Pause, Source, TrackId};
 
 use numbering::{Numbering, Place, climb};
 
@@ -146,6 +148,17 @@ pub(crate) struct Subscription {
     pub(crate) participant: Arc<str>,
     /// The subscriber wants it.
     pub(crate) enabled: bool,
+    /// Pixels at which the subscriber shows it, and how much it wants it.
+    pub(crate) size: Option<(u16, u16)>,
+    pub(crate) priority: u8,
+    /// What was chosen for it, whether that comes yet or not; `None` while it is paused.
+    pub(crate) chosen: Option<Target>,
+    /// It is new, or its wishes are: what is chosen may rise at once.
+    pub(crate) eager: bool,
+    /// The layer that its publisher should send for it.
+    pub(crate) awaited: Option<u8>,
+    /// Why nothing flows, as the subscriber was told.
+    pub(crate) paused: Option<Pause>,
     /// Agreed with the subscriber.
     pub(crate) outlet: Option<Outlet>,
     /// It has an outlet but has not started.
@@ -166,6 +179,8 @@ pub(crate) struct Subscription {
     pub(crate) told_unavailable: bool,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
+    /// What the subscriber was told of it and reports.
+    pub(crate) heard: Heard,
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
@@ -193,6 +208,12 @@ impl Subscription {
             source: of.source,
             participant: of.participant.clone(),
             enabled: true,
+            size: None,
+            priority: PRIORITY_DEFAULT,
+            chosen: None,
+            eager: true,
+            awaited: None,
+            paused: None,
             outlet: None,
             fresh_outlet: false,
             pending: false,
@@ -205,6 +226,7 @@ impl Subscription {
             told_unavailable: false,
             packets: 0,
             octets: 0,
+            heard: Heard::default(),
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
@@ -287,6 +309,7 @@ impl Subscription {
         self.flowing = false;
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
+        self.heard = Heard::default();
         self.packets = 0;
         self.octets = 0;
     }

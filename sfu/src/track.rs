@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::keyframe::VideoCodec;
 use crate::payload::DescriptorState;
+use crate::quality::FREEZE;
 use crate::ring::Ring;
 use crate::rtp;
 use crate::sdp::{Codec, Mid};
@@ -62,9 +63,27 @@ pub(crate) struct Reception {
     /// For the fraction lost of the next report.
     reported: (u64, u64),
     jitter: f64,
+    /// Packets that came as retransmissions.
+    repaired: u64,
+    /// A gap was not repaired in time.
+    froze: bool,
+    /// For the next [`Reception::progress`]: packets expected and lost before repair.
+    told: (u64, u64),
     transit: Option<(Instant, u32)>,
     /// The number that would follow one too old to tell: if it comes, the stream began anew (RFC 3550 appendix A.1).
     suspect: Option<u16>,
+}
+
+/// What has come of a stream in a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) expected: u64,
+    /// Before repair.
+    pub(crate) lost: u64,
+    /// In timestamp units.
+    pub(crate) jitter: f64,
+    /// A gap was not repaired in time; only of streams whose losses are asked for.
+    pub(crate) froze: bool,
 }
 
 /// What to make of an arriving sequence number.
@@ -90,6 +109,9 @@ impl Reception {
             received: 0,
             reported: (0, 0),
             jitter: 0.0,
+            repaired: 0,
+            froze: false,
+            told: (0, 0),
             transit: None,
             suspect: None,
         }
@@ -169,6 +191,24 @@ impl Reception {
         self.transit = Some((now, timestamp));
     }
 
+    /// The packet that has just arrived was a retransmission.
+    pub(crate) fn note_repair(&mut self) {
+        self.repaired += 1;
+    }
+
+    /// What has come since the last call.
+    pub(crate) fn progress(&mut self) -> Progress {
+        let expected = self.highest + 1 - self.first;
+        let lost = expected.saturating_sub(self.received - self.repaired);
+        let before = std::mem::replace(&mut self.told, (expected, lost));
+        Progress {
+            expected: expected.saturating_sub(before.0),
+            lost: lost.saturating_sub(before.1),
+            jitter: self.jitter,
+            froze: std::mem::take(&mut self.froze),
+        }
+    }
+
     /// When something missing is to be asked for.
     pub(crate) fn nack_due(&self) -> Option<Instant> {
         self.missing.iter().map(|m| m.due).min()
@@ -181,6 +221,8 @@ impl Reception {
                 out.push(missing.seq as u16);
                 missing.asked += 1;
                 missing.due = now + NACK_REPEAT;
+                // Asked so often, it has been missing for too long for any picture.
+                self.froze |= NACK_DELAY + NACK_REPEAT * u32::from(missing.asked - 1) >= FREEZE;
             }
         }
         self.missing.retain(|m| m.asked < NACKS_MAX);
@@ -506,10 +548,7 @@ impl Track {
 
     /// The RTP clock rate, Hz.
     pub(crate) fn clock_rate(&self) -> u32 {
-        match self.kind {
-            Kind::Audio => 48_000,
-            Kind::Video => 90_000,
-        }
+        self.kind.clock_rate()
     }
 }
 

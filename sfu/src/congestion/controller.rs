@@ -44,8 +44,6 @@ const PROBE_WAIT: Micros = 1_000_000;
 const PROBE_QUEUE_MS: f64 = 100.0;
 /// Then it is looked at again after this.
 const PROBE_RETRY: Micros = 200_000;
-/// A change of the estimate by this part is worth telling.
-const WORTH_TELLING: f64 = 0.05;
 
 /// See the module.
 #[derive(Debug)]
@@ -78,14 +76,11 @@ pub(crate) struct Controller {
     outage: Option<(f64, Micros)>,
     /// A part of the rate that is sent while a queue empties.
     emptying: f64,
-    told: f64,
-    worth_telling: bool,
 }
 
 impl Controller {
     /// A controller that knows nothing.
     pub(crate) fn new(now: Instant) -> Self {
-        let rate = Rate::new();
         Controller {
             began: now,
             clock: 0,
@@ -93,8 +88,7 @@ impl Controller {
             acked: Acked::default(),
             delay: Delay::new(),
             loss: Loss::default(),
-            told: rate.bps(),
-            rate,
+            rate: Rate::new(),
             prober: Prober::new(),
             fallback: Fallback::default(),
             wanted: 0.0,
@@ -108,7 +102,6 @@ impl Controller {
             sent_bps: 0.0,
             outage: None,
             emptying: 1.0,
-            worth_telling: false,
         }
     }
 
@@ -134,19 +127,6 @@ impl Controller {
     /// The part of packets lost lately, 0 to 1.
     pub(crate) fn lost(&self) -> f64 {
         self.loss.recent()
-    }
-
-    /// The round trip, if it is known.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt
-    }
-
-    /// Whether the estimate changed so much since this was last asked that others should know.
-    pub(crate) fn take_change(&mut self) -> bool {
-        if self.worth_telling {
-            self.told = self.estimate();
-        }
-        std::mem::take(&mut self.worth_telling)
     }
 
     /// What everything that the subscriber wishes for would need, in bits a second: probes look for no more.
@@ -225,7 +205,6 @@ impl Controller {
         if arrived {
             self.conclude(now);
         }
-        self.note_change();
     }
 
     /// Packets between the last feedback and this one, of which a lost one told: they count as carried, or the
@@ -282,7 +261,6 @@ impl Controller {
         };
         if self.rate.on_feedback(&seen, now) {
             self.prober.wait_until(now + PROBE_WAIT);
-            self.worth_telling = true;
         }
         self.believe_throughput(&seen, now);
         let wish = self.wish();
@@ -296,8 +274,7 @@ impl Controller {
                 Verdict::Nothing => {}
                 Verdict::Lower(bps) => {
                     self.rate.set(bps, now);
-                    self.worth_telling = true;
-                }
+                        }
                 Verdict::Restore(bps) => self.rate.set(bps.max(self.rate.bps()), now),
             }
         }
@@ -352,7 +329,6 @@ impl Controller {
         self.measure_sent(now);
         let bps = self.fallback.on_remb(bps, self.rate.bps(), self.sent_bps, self.wanted, now);
         self.rate.set(bps, now);
-        self.note_change();
     }
 
     /// Takes in what a receiver report says was lost, 0 to 1; of no effect where there is something better.
@@ -364,11 +340,6 @@ impl Controller {
         if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.wanted, now) {
             self.rate.set(bps, now);
         }
-        self.note_change();
-    }
-
-    fn note_change(&mut self) {
-        self.worth_telling |= (self.estimate() - self.told).abs() > WORTH_TELLING * self.told;
     }
 
     /// When [`Controller::tick`] or [`Controller::padding`] has something to do; `None` for a quiet or silent subscriber.
@@ -405,9 +376,7 @@ impl Controller {
             let before = self.outage.map_or(self.rate.bps(), |(before, _)| before);
             self.outage = Some((before, now));
             self.rate.set(self.rate.bps() / 2.0, now);
-            self.worth_telling = true;
         }
-        self.note_change();
     }
 
     /// When the first packet was sent that nothing was heard of.

@@ -444,7 +444,7 @@ fn as_parsed(local: &Local) -> Description {
                 _ => media.codecs.clone(),
             },
             extensions: if rejected || data { Vec::new() } else { media.extensions.clone() },
-            mixed: !rejected && media.mixed,
+            mixed: !rejected && !data && media.mixed,
             msid: send.map(|send| (send.stream_id.to_string(), send.track_id.clone())),
             ssrcs: send.map(|send| send.ssrc).into_iter().collect(),
             rtx_ssrcs: send.and_then(|send| Some((send.ssrc, send.rtx_ssrc?))).into_iter().collect(),

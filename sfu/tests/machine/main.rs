@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod allocation;
 mod audio;
 mod data;
 mod downlink;
@@ -9,6 +10,7 @@ mod layers;
 mod media;
 mod negotiation;
 mod paths;
+mod quality;
 mod reports;
 mod sctp;
 mod tab;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sfu, TrackHint,
-    TrackId,
+    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sample,
+    Sfu, TrackHint, TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -18,8 +18,12 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// Tab *i* is `PeerId(i)`.
     pub(crate) tabs: Vec<Tab>,
-    /// Events that are no descriptions.
+    /// Events that are no descriptions, samples or verdicts.
     pub(crate) events: Vec<Event>,
+    /// Samples, by tab.
+    pub(crate) samples: Vec<(usize, Sample)>,
+    /// Verdicts on connections, by tab.
+    pub(crate) verdicts: Vec<(usize, u8, Option<Cause>)>,
     /// Offers and answers, as (peer, is an offer, SDP).
     pub(crate) descriptions: Vec<(usize, bool, String)>,
     /// Tabs that leave the server's offers unanswered.
@@ -38,6 +42,8 @@ impl World {
             now,
             tabs: Vec::new(),
             events: Vec::new(),
+            samples: Vec::new(),
+            verdicts: Vec::new(),
             descriptions: Vec::new(),
             silent: Vec::new(),
             closed: Vec::new(),
@@ -180,6 +186,10 @@ impl World {
                         let sdp = self.tabs[index].answer(&sdp, self.now.mono);
                         self.request(Request::Answer { peer, sdp, tracks: vec![] });
                     }
+                }
+                Output::Event(Event::Sample { peer, sample }) => self.samples.push((peer.0 as usize, *sample)),
+                Output::Event(Event::Quality { peer, score, cause }) => {
+                    self.verdicts.push((peer.0 as usize, score, cause));
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(path) => self.closed.push(path),
