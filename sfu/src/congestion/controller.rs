@@ -337,7 +337,8 @@ impl Controller {
             return;
         }
         let now = self.micros(now);
-        if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.wanted, now) {
+        self.measure_sent(now);
+        if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.sent_bps, self.wanted, now) {
             self.rate.set(bps, now);
         }
     }

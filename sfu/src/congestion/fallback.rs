@@ -40,8 +40,9 @@ impl Fallback {
         remb.max(grown(bps, elapsed, wanted))
     }
 
-    /// The new rate after a receiver report with this part lost, the worst of its blocks. A REMB is better.
-    pub(super) fn on_report(&mut self, lost: f64, bps: f64, wanted: f64, now: Micros) -> Option<f64> {
+    /// The new rate after a receiver report with this part lost, the worst of its blocks; what is sent without loss is
+    /// carried. A REMB is better.
+    pub(super) fn on_report(&mut self, lost: f64, bps: f64, sent_bps: f64, wanted: f64, now: Micros) -> Option<f64> {
         if self.remb.is_some() || self.changed.is_some_and(|at| now.saturating_sub(at) < REPORT_WINDOW) {
             return None;
         }
@@ -49,7 +50,7 @@ impl Fallback {
         if lost > LOSS_HIGH {
             Some((bps * (1.0 - 0.5 * lost)).max(MIN_BPS))
         } else if lost < LOSS_LOW {
-            Some(grown(bps, elapsed, wanted))
+            Some(grown(bps, elapsed, wanted).max(sent_bps))
         } else {
             None
         }

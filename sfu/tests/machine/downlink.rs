@@ -179,5 +179,12 @@ fn receivers_estimates_and_reports_of_any_value_are_survived() {
         call.ms = 0;
         call.run(49);
     }
+    let mut out = Vec::new();
+    rtcp::write_remb(1, 10_000_000, &[], &mut out);
+    call.world.rtcp(1, out);
+    for _ in 0..100 {
+        (call.flying, call.ms) = (Vec::new(), 0);
+        call.run(49);
+    }
     call.world.assert_media(0, 1);
 }
