@@ -46,7 +46,7 @@ impl Downlink {
     #[inline]
     pub(crate) fn begin_run(&mut self, kind: Kind, now: Instant) -> usize {
         self.controller.set_clock(now);
-        if kind == Kind::Audio || !self.controller.is_informed() { usize::MAX } else { self.pacer.left(now) }
+        if kind == Kind::Audio || !self.controller.is_heard() { usize::MAX } else { self.pacer.left(now) }
     }
 
     /// Notes a packet that went into the run. `next_seq` is the number that the one behind it will have: it is the same as
@@ -151,9 +151,10 @@ impl Sfu {
 }
 
 impl Subscription {
-    /// Whether padding can go out beside it: video that flows, to a client that takes retransmissions.
+    /// Whether padding can go out beside it: video, be it paused, to a client that takes retransmissions and tells of
+    /// arrivals.
     pub(crate) fn can_pad(&self) -> bool {
         let told_of = self.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0);
-        self.kind == Kind::Video && self.packets > 0 && told_of && self.rtx_payload_type().is_some()
+        self.kind == Kind::Video && told_of && self.rtx_payload_type().is_some()
     }
 }

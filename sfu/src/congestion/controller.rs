@@ -38,6 +38,8 @@ const QUEUE_MORE_MS: f64 = 400.0;
 const EMPTYING: Micros = 3_000_000;
 /// After this without overuse, what gets through is believed.
 const CALM: Micros = 3_000_000;
+/// Time for the first probes, before an estimate that only began counts as one.
+const FIRST_PROBES: Micros = 1_500_000;
 /// No probe for this long after the queue had grown.
 const PROBE_WAIT: Micros = 1_000_000;
 /// Nor into a queue of this length.
@@ -63,6 +65,9 @@ pub(crate) struct Controller {
     pads: bool,
     /// When feedback came last.
     heard: Option<Micros>,
+    /// When feedback came first.
+    first_heard: Option<Micros>,
+    informed: bool,
     /// The highest number that feedback told of.
     heard_of: u64,
     /// The last reference time, its wraps counted, and the receiver's clock against ours then.
@@ -94,6 +99,8 @@ impl Controller {
             wanted: 0.0,
             pads: true,
             heard: None,
+            first_heard: None,
+            informed: false,
             heard_of: 0,
             reference: None,
             rtt: None,
@@ -119,8 +126,14 @@ impl Controller {
         self.estimate() * (1.0 - self.loss.recent().min(0.5))
     }
 
-    /// Whether the client ever told anything that an estimate can be made of.
+    /// Whether the client told enough to make an estimate of: the link was too small for what was sent, or the first
+    /// probes have had their time.
     pub(crate) fn is_informed(&self) -> bool {
+        self.informed || self.fallback.is_informed()
+    }
+
+    /// Whether the client tells anything, so that it can be paced.
+    pub(crate) fn is_heard(&self) -> bool {
         self.heard.is_some() || self.fallback.is_informed()
     }
 
@@ -279,6 +292,9 @@ impl Controller {
             }
         }
         self.empty_queue(now);
+        let first_heard = *self.first_heard.get_or_insert(now);
+        let short = self.rate.decreased().is_some() || self.loss.holds();
+        self.informed |= short || now.saturating_sub(first_heard) > FIRST_PROBES;
     }
 
     /// The acknowledged rate, in bits a second; of a shorter time if it fell.
@@ -376,6 +392,7 @@ impl Controller {
         if due && self.rate.bps() > MIN_BPS {
             let before = self.outage.map_or(self.rate.bps(), |(before, _)| before);
             self.outage = Some((before, now));
+            self.informed = true;
             self.rate.set(self.rate.bps() / 2.0, now);
         }
     }
