@@ -94,6 +94,8 @@ pub(crate) struct Peer {
     pub(crate) stamps: Stamps,
 
     pub(crate) allocation: Allocation,
+    /// What its downlink was last said to carry, bits a second; `None` before anything is known.
+    pub(crate) estimate_bps: Option<u64>,
 
     pub(crate) report_due: Instant,
     pub(crate) quality: Quality,

@@ -36,9 +36,6 @@ pub(crate) const MIN_BPS: f64 = 30_000.0;
 /// The most that is ever estimated: 25 videos of 2 Mbit/s. More is neither probed for nor believed.
 pub(crate) const MAX_BPS: f64 = 50_000_000.0;
 
-/// What is probed for until somebody says what is wanted: a large picture and some small ones.
-pub(crate) const WANTED_START_BPS: f64 = 2_500_000.0;
-
 /// What a packet is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {

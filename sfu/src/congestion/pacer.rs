@@ -71,12 +71,6 @@ impl Pacer {
         self.0.set_rate(PACE * estimate);
     }
 
-    /// Whether video may leave now.
-    #[cfg(test)]
-    pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        self.0.has_some(now)
-    }
-
     /// Bytes of video that may leave now; the last packet may go beyond.
     #[inline]
     pub(crate) fn left(&self, now: Instant) -> usize {

@@ -189,7 +189,7 @@ impl Flow {
         }
         let at = start + Duration::from_micros(now);
         self.pacer.set_estimate(self.controller.estimate());
-        while self.pacer.is_ready(at) {
+        while self.pacer.left(at) > 0 {
             let Some(bytes) = self.queue.pop_front() else { break };
             self.send(bytes, Purpose::Media, link, start, now);
         }
@@ -246,6 +246,7 @@ pub(super) struct World {
 
 /// What one flow did in a stretch of time.
 #[derive(Debug)]
+#[allow(dead_code)]
 pub(super) struct Stretch {
     /// Bits a second that entered the link.
     pub(super) sent: f64,

@@ -106,7 +106,6 @@ fn a_path_that_falls_silent_is_used_less_and_less_and_a_quiet_one_sleeps() {
         assert!(wakes < 20);
     }
     assert_eq!(controller.estimate(), MIN_BPS);
-    assert!(controller.take_change() && !controller.take_change());
 }
 
 #[test]
@@ -188,10 +187,10 @@ fn a_frame_within_its_share_leaves_at_once_and_a_keyframe_is_spread() {
         let mut pacer = Pacer::new(1e6, start);
         let mut now = start;
         for _ in 0..bytes / 1_000 {
-            if !pacer.is_ready(now) {
+            if pacer.left(now) == 0 {
                 assert!(pacer.ready_at() > now);
                 now = pacer.ready_at();
-                assert!(pacer.is_ready(now));
+                assert!(pacer.left(now) > 0);
             }
             pacer.spend(1_000, now);
         }
