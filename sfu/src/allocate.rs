@@ -17,6 +17,8 @@ const SPACING: Duration = Duration::from_millis(100);
 const CHANGE_PERCENT: u64 = 5;
 /// Audio is measured over at least this.
 const AUDIO_WINDOW: Duration = Duration::from_millis(400);
+/// The downlink is probed for this much more than what is wished for takes: the allocator leaves some free.
+const WANTED: f64 = 1.2;
 /// What a downlink is taken to carry about which nothing is known.
 const UNKNOWN_BPS: u64 = 50_000_000;
 
@@ -113,6 +115,7 @@ impl Sfu {
         peer.allocation.last = Some(now);
         peer.allocation.due = scratch.lively.then(|| now + INTERVAL);
         let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now) };
+        peer.downlink.set_wanted(WANTED * (scratch.table.wished() + budget.audio) as f64);
         scratch.table.allocate(budget, &mut peer.allocation.pace, now);
         for subscription in &scratch.unseen {
             self.give(key, *subscription, None, Pause::Unsubscribed, now);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::rtcp::ReportBlock;
 use crate::track::Reception;
-use crate::{Cause, Event, Flow, Now, Path, PathKind, SAMPLE_INTERVAL, Sample, Sfu};
+use crate::{Cause, Event, Flow, Now, Path, PathKind, Pause, SAMPLE_INTERVAL, Sample, Sfu};
 
 /// How often the connection is judged, together with the reports that go out.
 pub(crate) const JUDGE_INTERVAL: Duration = crate::peer::REPORT_INTERVAL;
@@ -362,9 +362,8 @@ impl Sfu {
         let link = Link {
             path: peer.ice.selected(),
             silence: peer.ice.silence(now.mono),
-            // Both come with congestion control.
-            estimate_bps: None,
-            paused: 0,
+            estimate_bps: peer.estimate_bps,
+            paused: peer.subscriptions.iter().filter(|(_, s)| s.paused == Some(Pause::Bandwidth)).count() as u32,
         };
         if self.outputs.len() >= OUTPUTS_WAIT_MAX {
             peer.quality.due = now.mono + JUDGE_INTERVAL;
