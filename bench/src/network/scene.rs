@@ -140,7 +140,8 @@ impl Scene {
     /// coarse, so that even the best choice leaves some of a link free. Those who share it get the same.
     pub fn best_fit(&self, rate_bps: u64) -> f64 {
         let audio = 400.0 * ((1 + self.redundancy) as f64 * OPUS_BYTES as f64 + OVERHEAD_BYTES);
-        let temporal = |bps: u32| [0.4, 0.6, 1.0].map(|share| share * VIDEO_OVERHEAD * f64::from(bps));
+        // A larger picture at 15 a second is worth having, one at 7.5 is not.
+        let temporal = |bps: u32| [0.6, 1.0].map(|share| share * VIDEO_OVERHEAD * f64::from(bps));
         let steps: Vec<f64> = [0.0].into_iter().chain(LAYERS.iter().flat_map(|(.., bps)| temporal(*bps))).collect();
         let room = FULL * rate_bps as f64 / self.sharers as f64 - audio * self.publishers as f64;
         let mut sums = vec![0.0];
