@@ -293,7 +293,7 @@ impl Controller {
         }
         self.empty_queue(now);
         let first_heard = *self.first_heard.get_or_insert(now);
-        let short = self.rate.decreased().is_some() || self.loss.holds();
+        let short = self.rate.decreased().is_some() || self.loss.tries();
         self.informed |= short || now.saturating_sub(first_heard) > FIRST_PROBES;
     }
 
@@ -374,7 +374,7 @@ impl Controller {
         if let Some(throughput) = seen.throughput
             && calm
             && seen.usage == Usage::Normal
-            && !seen.hold
+            && !self.loss.tries()
             && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_MS)
             && throughput > self.rate.bps()
         {
