@@ -242,11 +242,11 @@ fn fill_run(
             fill_padding(peer, &mut batch, now);
         }
     }
-    peer.downlink.end_run(batch.len, now);
     if kind == Kind::Audio {
         peer.allocation.audio_bytes += batch.len as u64;
     }
     let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
+    peer.downlink.end_run(len, now);
     peer.quality.note_out(len, datagrams);
     (datagrams > 0).then_some(Built { path, len, segment })
 }

@@ -298,15 +298,15 @@ impl Sfu {
         self.survey(key, now);
         self.allocate_if_due(key, now);
         self.send_feedback(key, now);
-        self.tick_downlink(key, now);
         self.judge(key, now);
+        self.tick_downlink(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
         // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
         let data = peer.data.as_ref().and_then(|channels| channels.deadline(now.mono));
-        let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
         let paced = peer.has_video().then(|| peer.downlink.ready_at());
         let feedback = peer.feedback_deadline(&self.tracks);
+        let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
         let sends = [dtls, data, judged, feedback, peer.downlink.deadline(), paced].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
         let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();

@@ -94,8 +94,6 @@ pub(crate) struct Peer {
     pub(crate) stamps: Stamps,
 
     pub(crate) allocation: Allocation,
-    /// What its receiver says that the way to it carries (REMB), bits a second.
-    pub(crate) estimate_bps: Option<u64>,
 
     pub(crate) report_due: Instant,
     pub(crate) quality: Quality,
@@ -112,19 +110,7 @@ impl Peer {
     /// Notes that an SSRC carries a layer, which then has no other of this kind that was bound before. `false` if the peer
     /// has too many streams.
     pub(crate) fn bind_stream(&mut self, new: Stream) -> bool {
-        let same = |s: &Stream| (s.track, s.layer, s.repairs) == (new.track, new.layer, new.repairs);
-        if new.bound {
-            self.streams.retain(|s| s.ssrc == new.ssrc || !s.bound || !same(s));
-        }
-        if let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc == new.ssrc) {
-            *stream = new;
-            return true;
-        }
-        let free = self.streams.len() < STREAMS_MAX;
-        if free {
-            self.streams.push(new);
-        }
-        free
+        bind(&mut self.streams, new)
     }
 
     /// The subscription of a track.
@@ -158,5 +144,45 @@ impl Peer {
     /// How many videos it is subscribed to.
     pub(crate) fn video_subscriptions(&self) -> usize {
         self.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video).count()
+    }
+}
+
+fn bind(streams: &mut Vec<Stream>, new: Stream) -> bool {
+    let same = |s: &Stream| (s.track, s.layer, s.repairs) == (new.track, new.layer, new.repairs);
+    if new.bound {
+        streams.retain(|s| s.ssrc == new.ssrc || !s.bound || !same(s));
+    }
+    if let Some(stream) = streams.iter_mut().find(|s| s.ssrc == new.ssrc) {
+        *stream = new;
+        return true;
+    }
+    let free = streams.len() < STREAMS_MAX;
+    if free {
+        streams.push(new);
+    }
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer that comes again and again under new SSRCs fills no list; what a description names waits for its packets.
+    #[test]
+    fn a_layer_has_one_stream_of_a_kind() {
+        let mut streams = Vec::new();
+        let stream = |ssrc, layer, repairs, bound| Stream { ssrc, track: 0, layer, repairs, bound };
+        assert!(bind(&mut streams, stream(1, 0, false, false)) && bind(&mut streams, stream(2, 1, false, false)));
+        for ssrc in 10..1_000 {
+            assert!(bind(&mut streams, stream(ssrc, (ssrc % 3) as u8, ssrc % 2 == 0, true)));
+        }
+        assert_eq!(streams.len(), 2 + 6);
+        assert!(bind(&mut streams, stream(1, 0, false, true)));
+        assert_eq!(streams.len(), 2 + 5, "and takes the place of what came before");
+        for ssrc in 2_000..3_000 {
+            bind(&mut streams, stream(ssrc, 0, false, false));
+        }
+        assert_eq!(streams.len(), STREAMS_MAX);
+        assert!(!bind(&mut streams, stream(5_000, 3, false, true)));
     }
 }

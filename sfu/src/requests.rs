@@ -111,7 +111,6 @@ impl Sfu {
             quality: Quality::new(now.mono),
             due: None,
             allocation: Default::default(),
-            estimate_bps: None,
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
@@ -296,7 +295,6 @@ impl Sfu {
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
         peer.downlink = Downlink::new(now.mono);
-        peer.estimate_bps = None;
         peer.stamps.transport_seq = 0;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();

@@ -27,9 +27,10 @@ const SENT_MAX: usize = 2_048;
 const SENT_MIN: usize = 32;
 /// The same packet is resent at most once in this time: a second NACK for it crossed the resend.
 const RESEND_WINDOW: Duration = Duration::from_millis(20);
-/// Packets before the first of a stream that are looked at again: more than a frame's worth of reordering. What overtook
-/// it by more is lost to the subscriber, who asks for another keyframe.
-const REWIND_MAX: u64 = 64;
+/// A keyframe's first packet that was overtaken by packets so far ahead begins nothing: there will be another.
+const OVERTAKEN_MAX: u64 = 64;
+/// Packets among which what overtook it is looked for: stragglers lie between.
+const REWIND_MAX: u64 = 2 * OVERTAKEN_MAX;
 /// First sequence numbers lie below 2^15, so that a receiver cannot mistake an early reordering for a wrap (RFC 3711 §3.3.1).
 const FIRST_SEQ_MASK: u16 = 0x3fff;
 
@@ -347,9 +348,11 @@ impl Subscription {
                 if self.is_amid_picture(layers) {
                     return;
                 }
-                if self.begin(packet, wanted, layers) {
+                if let Some(cursor) = rewound(self.seek, packet, &layer.ring)
+                    && self.begin(packet, wanted, layers)
+                {
                     self.flowing = true;
-                    self.cursor = self.rewound(self.seek, packet, &layer.ring);
+                    self.cursor = cursor;
                     return;
                 }
             }
@@ -390,15 +393,6 @@ impl Subscription {
         let to = layers.get(usize::from(wanted.layer)).and_then(|layer| layer.clock);
         let relation = from.zip(to).map(|(from, to)| from.relation(&to, clock_rate));
         numbering.begin(packet, target, relation, clock_rate)
-    }
-
-    /// Where to go on when a stream begins with the packet at `start`: at what overtook it, if anything did.
-    fn rewound(&self, start: Index, first: &Packet, ring: &Ring) -> Index {
-        let from = start.saturating_sub(REWIND_MAX).max(ring.oldest());
-        let overtook = (from..start).find(|index| {
-            ring.packet(*index).is_some_and(|packet| packet.epoch == first.epoch && packet.seq > first.seq)
-        });
-        overtook.unwrap_or(start)
     }
 
     /// Waits for a keyframe, from a packet of the layer that flows on.
@@ -641,8 +635,13 @@ impl Subscription {
         let layout = Layout { two_byte: false, header_len, plain_len: header_len + PADDING_BYTES };
         let index = self.next_rtx;
         self.next_rtx += 1;
-        let header =
-            Header { marker: false, payload_type, seq: index as u16, timestamp: self.padding_time, ssrc: self.rtx_ssrc };
+        let header = Header {
+            marker: false,
+            payload_type,
+            seq: index as u16,
+            timestamp: self.padding_time,
+            ssrc: self.rtx_ssrc,
+        };
         self.write_header(&header, layout, None, &[], stamps, out);
         out[0] |= 0x20;
         out[layout.header_len..layout.plain_len].fill(0);
@@ -685,6 +684,22 @@ pub(crate) struct Resend {
     index: Index,
     /// The extended sequence number under which it was first sent.
     out: u64,
+}
+
+/// Where to go on when a stream begins with the packet at `start`: at what overtook it, if anything did. `None` if it came
+/// too late to begin with.
+fn rewound(start: Index, first: &Packet, ring: &Ring) -> Option<Index> {
+    let mut cursor = start;
+    for index in (start.saturating_sub(REWIND_MAX).max(ring.oldest())..start).rev() {
+        let overtook = ring.packet(index).filter(|packet| packet.epoch == first.epoch && packet.seq > first.seq);
+        if let Some(packet) = overtook {
+            if packet.seq > first.seq + OVERTAKEN_MAX {
+                return None;
+            }
+            cursor = index;
+        }
+    }
+    Some(cursor)
 }
 
 fn end(layers: &[Layer], wanted: Target) -> Index {
