@@ -30,7 +30,7 @@ impl Call {
         let world = World::call(2, &BOTH);
         let attributes = world.tabs[1].lines.iter().flat_map(|line| &line.attributes);
         let numbered = attributes.filter_map(|line| line.strip_prefix("a=extmap:")?.split_once(' '));
-        let (id, _) = numbered.filter(|(_, uri)| uri.contains("transport-wide-cc")).last().unwrap();
+        let (id, _) = numbered.filter(|(_, uri)| uri.contains("transport-wide-cc")).next_back().unwrap();
         Call {
             bps,
             busy_until: world.now.mono,
