@@ -310,13 +310,16 @@ impl Sfu {
         };
         layer.ring.push(incoming, now.mono);
         let due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
-        if let Some(level) = extensions.level {
-            track.note_level(level);
-        }
+        let onset = kind == Kind::Audio && !repaired && track.voice.note(extensions.level, now.mono);
+        let onset = extensions.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
+        let forwarded = track.forwarded;
         if !std::mem::replace(&mut track.fresh, true) {
             self.fresh.push(track_key);
         }
         self.counters.rtp_in += 1;
+        if !forwarded {
+            self.passed_over(track_key, onset, now);
+        }
         if let Some(due) = due {
             self.arm(key, due);
         }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
 use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
+use crate::shared::{NOBODY, audio_codecs};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
@@ -74,6 +76,8 @@ impl Sfu {
         let room = *self.rooms_by_id.entry(room_id).or_insert_with(|| self.rooms.insert(Room::new(room_id)));
         let local = Credentials::random(&mut self.rng);
         let ufrag = local.ufrag.clone();
+        let mut negotiation = Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono);
+        negotiation.only_answers = view != View::Tracks;
         let peer = Peer {
             id,
             room,
@@ -86,7 +90,7 @@ impl Sfu {
             early_dtls: Vec::new(),
             remote_fingerprint: None,
             srtp: None,
-            negotiation: Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono),
+            negotiation,
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
             published: Vec::new(),
@@ -94,6 +98,8 @@ impl Sfu {
             feedback_due: None,
             subscriptions: slab::Slab::new(),
             left_out: std::collections::VecDeque::new(),
+            slots: Vec::new(),
+            slots_live: false,
             pending_audio: Vec::new(),
             pending_video: Vec::new(),
             ready_audio: false,
@@ -115,9 +121,13 @@ impl Sfu {
                 .filter_map(|p| self.peers.get(*p))
                 .flat_map(|p| p.published.clone())
                 .collect();
+            let shared = self.rooms[room].floor.mode == Mode::Shared;
             for track in tracks {
-                self.subscribe(key, track, now);
+                if !shared || self.tracks.get(track).is_some_and(|track| track.kind == Kind::Video) {
+                    self.subscribe(key, track, now);
+                }
             }
+            self.give_audio_lines(key, now);
         }
         self.arm(key, now.mono);
     }
@@ -267,7 +277,9 @@ impl Sfu {
         }
         self.ufrags.insert(local.ufrag.clone(), key);
         peer.ice = Ice::new(local, now.mono);
+        let only_answers = peer.negotiation.only_answers;
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
+        peer.negotiation.only_answers = only_answers;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.told_unavailable = false;
         }
@@ -375,6 +387,9 @@ impl Sfu {
     fn leave_out(&mut self, key: usize, track: TrackId) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(subscription) = peer.subscription_of(track) {
+            if peer.subscriptions[subscription].shared {
+                return self.tell_unavailable(key, track, Unavailable::Limit);
+            }
             let track_key = peer.subscriptions[subscription].track;
             peer.drop_subscription(subscription);
             if let Some(track) = self.tracks.get_mut(track_key) {
@@ -400,7 +415,7 @@ impl Sfu {
         }
     }
 
-    fn unused_ssrc(&mut self, key: usize) -> u32 {
+    pub(crate) fn unused_ssrc(&mut self, key: usize) -> u32 {
         loop {
             let ssrc: u32 = self.rng.random();
             let used = self
@@ -426,8 +441,16 @@ impl Sfu {
     /// Makes the peer's tracks and subscriptions what its agreed lines say.
     fn reconcile(&mut self, key: usize, now: Now) {
         self.reconcile_inbound(key, now);
+        let is_player = self.peers.get(key).is_some_and(|peer| peer.view != View::Tracks);
+        if is_player {
+            self.fill_lines(key, now);
+        }
         self.reconcile_outbound(key);
         self.start_subscriptions(key, now);
+        self.settle_audio_lines(key, now);
+        if is_player {
+            self.direct(key, now);
+        }
     }
 
     fn reconcile_inbound(&mut self, key: usize, now: Now) {
@@ -485,19 +508,13 @@ impl Sfu {
     fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
+        let mode = self.rooms[peer.room].floor.mode;
         let track = Track {
-            id: inbound.track,
-            kind,
-            source: inbound.source,
             muted: inbound.muted,
-            publisher: key,
-            participant: peer.participant.clone(),
             mid: line.mid,
             codecs: line.codecs.clone(),
-            layers: Vec::new(),
-            subscribers: Vec::new(),
-            fresh: false,
-            loudness: 0,
+            forwarded: kind == Kind::Video || mode == Mode::All,
+            ..Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone())
         };
         let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
         let (id, room) = (peer.id, peer.room);
@@ -507,12 +524,16 @@ impl Sfu {
         self.event(Event::TrackPublished { peer: id, info });
         let subscribers: Vec<usize> =
             self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
-        for subscriber in subscribers {
-            self.subscribe(subscriber, track_key, now);
+        if kind == Kind::Video || mode != Mode::Shared {
+            for subscriber in subscribers {
+                self.subscribe(subscriber, track_key, now);
+            }
         }
         if kind == Kind::Audio {
+            self.count_audio(room, now);
             self.watch_speakers(room, now);
         }
+        self.direct_room(room, now);
         track_key
     }
 
@@ -529,6 +550,10 @@ impl Sfu {
         self.fresh.retain(|t| *t != track_key);
         for subscriber in &track.subscribers {
             let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
+            if let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription).filter(|s| s.shared) {
+                subscription.track = NOBODY;
+                continue;
+            }
             peer.drop_subscription(subscriber.subscription);
             peer.negotiation.retire(track.id);
             self.fill_place(subscriber.peer, now);
@@ -543,8 +568,12 @@ impl Sfu {
         if let Some(publisher) = self.peers.get_mut(track.publisher) {
             publisher.published.retain(|t| *t != track_key);
             publisher.streams.retain(|s| s.track != track_key);
-            let peer = publisher.id;
+            let (peer, room) = (publisher.id, publisher.room);
             self.event(Event::TrackUnpublished { peer, track: track.id });
+            if track.kind == Kind::Audio {
+                self.count_audio(room, now);
+            }
+            self.direct_room(room, now);
         }
     }
 
@@ -561,8 +590,12 @@ impl Sfu {
                 continue;
             };
             let wanted = matches!(line.outbound, Outbound::Track { wanted: true, .. });
-            let outlet = self.tracks.get(subscription.track).map(|track| outlet(line, track));
-            let decodable = outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
+            let outlet = match self.tracks.get(subscription.track) {
+                None if subscription.shared => Some(bare_outlet(line)),
+                track => track.map(|track| outlet(line, track)),
+            };
+            let decodable =
+                subscription.shared || outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
             if !decodable {
                 unavailable.push(subscription.track_id);
             }
@@ -608,12 +641,16 @@ impl Sfu {
         // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
         // what begins.
         let removes = peer.negotiation.removes();
-        let mut wanted = Vec::new();
+        let (mut wanted, shared_codecs) = (Vec::new(), audio_codecs());
         for (_, subscription) in &peer.subscriptions {
-            let Some(track) = self.tracks.get(subscription.track) else { continue };
-            if !has_line(track.id) && !subscription.told_unavailable {
-                let kind = if track.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
-                wanted.push(Wanted { track: track.id, kind, codecs: &track.codecs });
+            let codecs = match self.tracks.get(subscription.track) {
+                _ if subscription.shared => &shared_codecs,
+                Some(track) => &track.codecs,
+                None => continue,
+            };
+            if !has_line(subscription.track_id) && !subscription.told_unavailable {
+                let kind = if subscription.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
+                wanted.push(Wanted { track: subscription.track_id, kind, codecs });
             }
         }
         if peer.negotiation.lines.is_empty() && wanted.is_empty() {
@@ -712,7 +749,7 @@ fn without_send(direction: Direction) -> Direction {
 }
 
 /// What a subscriber calls each codec of a track on its line.
-fn outlet(line: &Line, track: &Track) -> Outlet {
+pub(crate) fn outlet(line: &Line, track: &Track) -> Outlet {
     let payloads = track.codecs.iter().map(|codec| {
         let key = codec.key();
         if let Some(theirs) = line.codecs.iter().find(|c| c.key() == key) {
@@ -722,7 +759,12 @@ fn outlet(line: &Line, track: &Track) -> Outlet {
         let opus = line.codecs.iter().find(|c| codec.name == CodecName::Red && c.name == CodecName::Opus)?;
         Some(PayloadTypes { primary: opus.payload_type, rtx: opus.rtx, unwraps: true })
     });
-    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: payloads.collect() }
+    Outlet { payloads: payloads.collect(), ..bare_outlet(line) }
+}
+
+/// An m-line on which nothing flows yet.
+fn bare_outlet(line: &Line) -> Outlet {
+    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: Vec::new() }
 }
 
 fn parse(text: &str) -> Result<Sdp, Refused> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
+use crate::track::Track;
 use crate::{Kind, Source, TrackId};
 
 /// Packets of one subscription that can be asked for again, at most. When full, the oldest are forgotten.
@@ -128,6 +129,8 @@ struct Numbering {
     timestamp_offset: u32,
     last_timestamp: u32,
     last_arrival: Instant,
+    /// What comes next is of another track.
+    strange: bool,
 }
 
 /// A packet ready to be written: what [`Subscription::prepare`] decided.
@@ -154,6 +157,8 @@ pub(crate) struct Subscription {
     pub(crate) kind: Kind,
     pub(crate) source: Source,
     pub(crate) participant: Arc<str>,
+    /// Its m-line is no track's own: `track_id` names the line, and tracks come and go.
+    pub(crate) shared: bool,
     /// The subscriber wants it.
     pub(crate) enabled: bool,
     /// Agreed with the subscriber.
@@ -191,13 +196,14 @@ pub(crate) struct Draw {
 }
 
 impl Subscription {
-    pub(crate) fn new(track: usize, of: &crate::track::Track, draw: Draw, now: Instant) -> Self {
+    pub(crate) fn new(track: usize, of: &Track, draw: Draw, now: Instant) -> Self {
         Subscription {
             track,
             track_id: of.id,
             kind: of.kind,
             source: of.source,
             participant: of.participant.clone(),
+            shared: false,
             enabled: true,
             outlet: None,
             started_at: None,
@@ -227,6 +233,31 @@ impl Subscription {
     pub(crate) fn start(&mut self, ring: &Ring) {
         self.cursor = ring.next();
         self.waits_for_start = true;
+    }
+
+    /// Goes on from this packet of its ring, or from the next that may start a stream: its track was not forwarded for a
+    /// time, or it has another one.
+    pub(crate) fn resume(&mut self, from: Index) {
+        self.cursor = from;
+        self.waits_for_start = true;
+        self.started_at = None;
+    }
+
+    /// Goes on with another track, under the same SSRC, numbers and time. `payloads` is what the subscriber calls its codecs
+    /// ([`Outlet::payloads`]).
+    pub(crate) fn retarget(&mut self, key: usize, track: &Track, payloads: Vec<Option<PayloadTypes>>) {
+        self.track = key;
+        self.track_id = track.id;
+        self.source = track.source;
+        self.resume(0);
+        // What was sent lies in rings of the other track: nobody can have it again.
+        self.sent.fill(Sent::default());
+        if let Some(numbering) = &mut self.numbering {
+            numbering.strange = true;
+        }
+        if let Some(outlet) = &mut self.outlet {
+            outlet.payloads = payloads;
+        }
     }
 
     /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.
@@ -293,11 +324,12 @@ impl Subscription {
                 timestamp_offset: 0,
                 last_timestamp: packet.timestamp,
                 last_arrival: packet.arrival,
+                strange: false,
             });
             self.waits_for_start = false;
             return Some(out);
         };
-        let new_stream = numbering.epoch != packet.epoch;
+        let new_stream = numbering.strange || numbering.epoch != packet.epoch;
         if self.waits_for_start || new_stream {
             if new_stream && !packet.start {
                 self.waits_for_start = true;
@@ -313,6 +345,7 @@ impl Subscription {
                     .wrapping_add(elapsed.max(1.0) as u32);
                 numbering.timestamp_offset = expected.wrapping_sub(packet.timestamp);
                 numbering.epoch = packet.epoch;
+                numbering.strange = false;
             } else if packet.seq <= numbering.highest_in {
                 return None;
             }
@@ -341,7 +374,7 @@ impl Subscription {
 
     /// What the publisher's timestamps are shifted by; `None` before the first packet.
     pub(crate) fn timestamp_offset(&self, epoch: u16) -> Option<u32> {
-        self.numbering.as_ref().filter(|n| n.epoch == epoch).map(|n| n.timestamp_offset)
+        self.numbering.as_ref().filter(|n| n.epoch == epoch && !n.strange).map(|n| n.timestamp_offset)
     }
 
     fn layout(&self, packet: &Packet, prefix: usize) -> Layout {

@@ -58,7 +58,8 @@ fn call(peers: u64) -> (Sfu, Now) {
         layers: vec![Layer::new(5, 0, now.mono)],
         subscribers: vec![],
         fresh: false,
-        loudness: 0,
+        voice: Default::default(),
+        forwarded: true,
     };
     let track = sfu.tracks.insert(track);
     sfu.tracks_by_id.insert(TrackId(9), track);

@@ -7,6 +7,7 @@ use crate::keyframe::VideoCodec;
 use crate::ring::Ring;
 use crate::rtp;
 use crate::sdp::{Codec, Mid};
+use crate::speakers::Voice;
 use crate::{Kind, Source, TrackId};
 
 /// A publisher is asked for a keyframe of a layer at most once in this time.
@@ -256,11 +257,32 @@ pub(crate) struct Track {
     pub(crate) subscribers: Vec<Subscriber>,
     /// It has packets that its subscribers have not been told of.
     pub(crate) fresh: bool,
-    /// The last audio level, 0 silent … 127 loudest, smoothed; for speakers.
-    pub(crate) loudness: u8,
+    /// How loud it is.
+    pub(crate) voice: Voice,
+    /// Its packets go to its subscribers; of audio in large rooms only some are heard.
+    pub(crate) forwarded: bool,
 }
 
 impl Track {
+    /// A track of which nothing has come yet.
+    pub(crate) fn new(id: TrackId, kind: Kind, source: Source, publisher: usize, participant: Arc<str>) -> Self {
+        Track {
+            id,
+            kind,
+            source,
+            muted: false,
+            publisher,
+            participant,
+            mid: Mid::default(),
+            codecs: Vec::new(),
+            layers: Vec::new(),
+            subscribers: Vec::new(),
+            fresh: false,
+            voice: Voice::default(),
+            forwarded: true,
+        }
+    }
+
     /// What the keyframe detector needs to know of a codec.
     pub(crate) fn video_codec(&self, codec: u8) -> Option<VideoCodec> {
         use crate::sdp::CodecName;

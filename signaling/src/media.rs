@@ -159,7 +159,7 @@ impl Lobby {
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
             Event::TrackUnavailable { peer, track, reason } => self.track_unavailable(peer, track, reason),
-            Event::Speakers { room, speakers, audio: _ } => self.speakers(room, &speakers),
+            Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
             Event::TrackPaused { .. }
             | Event::TrackResumed { .. }
             | Event::LayersWanted { .. }
@@ -326,16 +326,24 @@ impl Lobby {
         }
     }
 
-    fn speakers(&mut self, room: sfu::RoomId, speakers: &[(PeerId, u8)]) {
+    fn speakers(&mut self, room: sfu::RoomId, speakers: &[(PeerId, u8)], audio: &[(u8, PeerId)]) {
         let Some(r) = self.rooms.get(&room) else {
             return;
         };
-        let speaker = |(peer, level): &(PeerId, u8)| {
+        let participant = |peer: &PeerId| {
             let place = self.peers.get(peer).filter(|place| place.room == room)?;
-            Some(json!({ "participantId": &*r.seats.get(&place.seat)?.participant, "level": level }))
+            Some(&*r.seats.get(&place.seat)?.participant)
         };
-        let list: Vec<Value> = speakers.iter().filter_map(speaker).collect();
+        let speakers = speakers.iter().filter_map(|(peer, level)| Some((participant(peer)?, level)));
+        let speakers = speakers.map(|(participant, level)| json!({ "participantId": participant, "level": level }));
+        let mut payload = json!({ "speakers": speakers.collect::<Vec<Value>>() });
+        if !audio.is_empty() {
+            let shared = audio.iter().filter_map(|(slot, peer)| Some((format!("audio-{slot}"), participant(peer)?)));
+            let shared =
+                shared.map(|(stream, participant)| json!({ "streamId": stream, "participantId": participant }));
+            payload["audio"] = shared.collect();
+        }
         let to = r.sockets(None);
-        self.emit(to, "active-speakers", &json!({ "speakers": list }));
+        self.emit(to, "active-speakers", &payload);
     }
 }

@@ -42,7 +42,8 @@ fn track(kind: Kind) -> Track {
         layers: vec![],
         subscribers: vec![],
         fresh: false,
-        loudness: 0,
+        voice: Default::default(),
+        forwarded: true,
     }
 }
 
@@ -418,6 +419,7 @@ fn a_straggler_from_before_the_shifts_is_left_out() {
 fn a_numbering_remembers_its_last_shifts() {
     let now = Instant::now();
     let mut numbering = Numbering {
+        strange: false,
         epoch: 0,
         shifts: Vec::new(),
         highest_in: 0,

@@ -3,8 +3,10 @@
 
 mod abuse;
 mod audio;
+mod floor;
 mod media;
 mod negotiation;
+mod program;
 mod reports;
 mod tab;
 mod transport;
