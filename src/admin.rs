@@ -111,6 +111,10 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("sends_blocked_total", "Runs cut short by a full socket buffer.", sockets(|s| s.blocked)),
         ("sends_refused_total", "Runs that the kernel refused.", sockets(|s| s.refused)),
         ("receive_errors_total", "Receives that failed.", sockets(|s| s.receive_errors)),
+        ("tcp_connections_total", "ICE-TCP connections accepted.", sockets(|s| s.tcp.accepted)),
+        ("tcp_refused_total", "TCP connections closed as they came: too many.", sockets(|s| s.tcp.refused)),
+        ("tcp_unproven_total", "TCP connections closed without a valid STUN check.", sockets(|s| s.tcp.unproven)),
+        ("tcp_dropped_total", "Datagrams that a full or slow TCP connection lost.", sockets(|s| s.tcp.dropped)),
     ] {
         page.counter(name, help, value)?;
     }
@@ -132,6 +136,7 @@ fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error
     page.gauge("media_rooms", "Rooms that have media.", sum(|r| r.gauges.rooms))?;
     page.gauge("peers", "Peers.", sum(|r| r.gauges.peers))?;
     page.gauge("peers_connected", "Peers whose ICE and DTLS are up.", sum(|r| r.gauges.peers_connected))?;
+    page.gauge("tcp_connections", "ICE-TCP connections.", sum(|r| r.sockets.tcp.open as usize))?;
     page.gauge("tracks", "Published tracks.", sum(|r| r.gauges.tracks))?;
     page.gauge("subscriptions", "Subscriptions.", sum(|r| r.gauges.subscriptions))
 }

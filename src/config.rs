@@ -21,8 +21,10 @@ pub(crate) struct Settings {
     pub(crate) http_listen: SocketAddr,
     /// Further origins that may call us, as `scheme://host[:port]`.
     pub(crate) origins: Vec<String>,
-    /// UDP port of worker 0; worker *i* has `port + i`, or any free port each where this is 0.
+    /// UDP and TCP port of worker 0; worker *i* has `port + i`, or any free port each where this is 0.
     pub(crate) media_port: u16,
+    /// Whether workers take ICE-TCP on their ports too.
+    pub(crate) tcp: bool,
     /// Media worker threads, `1..=WORKERS_MAX`.
     pub(crate) workers: usize,
     /// Addresses announced for media, best first; empty: those of the interfaces.
@@ -68,6 +70,7 @@ impl Default for Settings {
             http_listen: SocketAddr::from(([0, 0, 0, 0], 3001)),
             origins: Vec::new(),
             media_port: 7882,
+            tcp: true,
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
@@ -114,6 +117,7 @@ impl Settings {
 ///   origins = []                  # "https://school.example"
 ///   [media]
 ///   port = 7882                   # of the first worker; the others follow
+///   tcp = true                    # media over TCP too, on the same numbers
 ///   # workers = 4                 # default: one a core
 ///   # addresses = ["203.0.113.7"] # default: those of the interfaces
 ///   [admin]
@@ -178,6 +182,7 @@ const KEYS: &[Key] = &[
         set: |s, v| put(&mut s.origins, v.iter().map(|o| origin(o)).collect()),
     },
     Key { section: "media", name: "port", list: false, set: |s, v| put(&mut s.media_port, port(&v[0])) },
+    Key { section: "media", name: "tcp", list: false, set: |s, v| put(&mut s.tcp, truth(&v[0])) },
     Key {
         section: "media",
         name: "workers",
@@ -416,6 +421,10 @@ fn socket_address(value: &str) -> Result<SocketAddr, String> {
 
 fn port(value: &str) -> Result<u16, String> {
     value.trim().parse().map_err(|_| "expected a port between 0 and 65535".to_owned())
+}
+
+fn truth(value: &str) -> Result<bool, String> {
+    value.trim().parse().map_err(|_| "expected true or false".to_owned())
 }
 
 fn number(value: &str, min: u64, max: u64) -> Result<u64, String> {

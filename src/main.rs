@@ -16,6 +16,7 @@ mod origin;
 mod seldom;
 mod serve;
 mod socketio;
+mod tcp;
 mod udp;
 mod whip;
 mod worker;
@@ -116,7 +117,10 @@ fn start_workers(
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
     (0..settings.workers)
-        .map(|i| worker::start(WorkerId(i), port(i), &addresses, certificate.clone(), inbox.clone(), ended.clone()))
+        .map(|i| {
+            let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone())
+        })
         .collect()
 }
 
@@ -149,8 +153,9 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
         }
         LogFormat::Text => {
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      UDP {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
+                if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),
                 addresses.join(", "),
             );

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use sfu::{Certificate, Counters, Gauges, Input, Now, Output, Request, Sfu};
+use sfu::{Certificate, Counters, Gauges, Input, Now, Output, Path, Request, Sfu};
 use signaling::WorkerId;
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control;
 use crate::error::Failure;
+use crate::tcp::{self, Tcp};
 use crate::udp::{self, Family, Sent, Sockets};
 
 /// Requests that wait for one worker. When full, control waits: a worker never waits for control, so it drains.
@@ -35,6 +36,10 @@ const EVENTS_RETRY: Duration = Duration::from_millis(5);
 const V4: Token = Token(0);
 const V6: Token = Token(1);
 const WAKE: Token = Token(2);
+/// Those of the TCP listeners; connections follow from [`tcp::FIRST_TOKEN`] on.
+const ACCEPT: [Token; 2] = [Token(3), Token(4)];
+/// How often another port is tried where any will do: the number must be free for UDP and TCP.
+const PORT_TRIES: usize = 16;
 
 /// What went through the sockets of one worker; counted since start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +58,8 @@ pub(crate) struct SocketCounts {
     pub(crate) refused: u64,
     /// Errors of receiving.
     pub(crate) receive_errors: u64,
+    /// ICE-TCP connections.
+    pub(crate) tcp: tcp::Counts,
 }
 
 /// What a worker last said of itself, at most [`REPORT_EVERY`] old while it lives.
@@ -77,7 +84,7 @@ impl SocketCounts {
 /// The shell's hold on a worker.
 #[derive(Clone)]
 pub(crate) struct Worker {
-    /// The UDP port.
+    /// The UDP port; with `[media] tcp` the TCP port too.
     pub(crate) port: u16,
     /// What it announces.
     pub(crate) candidates: Vec<SocketAddr>,
@@ -133,26 +140,31 @@ impl Worker {
     }
 }
 
-/// Starts the thread of worker `id` on `port` (0: any). What ends it goes to `ended`, once.
+/// Where a worker is to be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'a> {
+    /// Its port; 0 takes any.
+    pub(crate) port: u16,
+    /// Whether it takes ICE-TCP too.
+    pub(crate) tcp: bool,
+    /// The addresses that are announced, best first.
+    pub(crate) addresses: &'a [IpAddr],
+}
+
+/// Starts the thread of worker `id`. What ends it goes to `ended`, once.
 pub(crate) fn start(
     id: WorkerId,
-    port: u16,
-    addresses: &[IpAddr],
+    reach: Reach<'_>,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,
 ) -> Result<Worker, Failure> {
-    let mut sockets = udp::bind(port).map_err(|error| Failure::Bind {
-        address: format!("UDP port {port}"),
-        port,
-        choose: "LYCEUM__MEDIA__PORT or [media] port",
-        error,
-    })?;
+    let (mut sockets, listeners) = bind(reach)?;
     let port = sockets.port();
     let has_v6 = sockets.v6.is_some();
     let candidates: Vec<SocketAddr> =
-        addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
-    let (poll, waker) = waiting(&mut sockets)
+        reach.addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
+    let (poll, waker, tcp) = waiting(&mut sockets, listeners)
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let started = Instant::now();
@@ -162,7 +174,8 @@ pub(crate) fn start(
         started,
         dead: AtomicBool::new(false),
     });
-    let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates: Vec::new() };
+    let tcp_candidates = if reach.tcp { candidates.clone() } else { Vec::new() };
+    let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates };
     let thread_shared = shared.clone();
     std::thread::Builder::new()
         .name(format!("media-{}", id.0))
@@ -173,6 +186,7 @@ pub(crate) fn start(
                 id,
                 sfu,
                 sockets,
+                tcp,
                 poll,
                 queue,
                 inbox,
@@ -188,14 +202,38 @@ pub(crate) fn start(
     Ok(Worker { port, candidates, requests, waker, shared })
 }
 
-fn waiting(sockets: &mut Sockets) -> std::io::Result<(Poll, Arc<Waker>)> {
+/// Takes the port for UDP and, if it is to be, for TCP.
+fn bind(reach: Reach<'_>) -> Result<(Sockets, tcp::Listeners), Failure> {
+    let port = reach.port;
+    let failed = |protocol: &str, error| Failure::Bind {
+        address: format!("{protocol} port {port}"),
+        port,
+        choose: "LYCEUM__MEDIA__PORT or [media] port",
+        error,
+    };
+    for tries in 1.. {
+        let sockets = udp::bind(port).map_err(|error| failed("UDP", error))?;
+        if !reach.tcp {
+            return Ok((sockets, tcp::Listeners::default()));
+        }
+        match tcp::listen(sockets.port(), sockets.v6.is_some()) {
+            Ok(listeners) => return Ok((sockets, listeners)),
+            Err(_) if port == 0 && tries < PORT_TRIES => {}
+            Err(error) => return Err(failed("TCP", error)),
+        }
+    }
+    unreachable!("the last try returns");
+}
+
+fn waiting(sockets: &mut Sockets, listeners: tcp::Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
     let poll = Poll::new()?;
     poll.registry().register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
     if let Some(v6) = &mut sockets.v6 {
         poll.registry().register(&mut v6.socket, V6, Interest::READABLE)?;
     }
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    Ok((poll, waker))
+    let tcp = Tcp::new(poll.registry().try_clone()?, listeners, ACCEPT)?;
+    Ok((poll, waker, tcp))
 }
 
 /// Says that the thread has ended, also when it unwinds.
@@ -219,6 +257,7 @@ struct Machine {
     id: WorkerId,
     sfu: Sfu,
     sockets: Sockets,
+    tcp: Tcp,
     poll: Poll,
     queue: Receiver<Request>,
     inbox: mpsc::Sender<control::Input>,
@@ -234,10 +273,11 @@ struct Machine {
 impl Machine {
     /// Wait → requests → receive → send → events, until control is gone or waiting fails; says why.
     fn run(mut self) -> String {
-        let mut events = Events::with_capacity(8);
+        let mut events = Events::with_capacity(64);
         let mut unfinished = false;
         loop {
-            let timeout = if unfinished || self.ready.contains(&true) { Duration::ZERO } else { self.sleep() };
+            let busy = unfinished || self.ready.contains(&true) || self.tcp.is_ready();
+            let timeout = if busy { Duration::ZERO } else { self.sleep() };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -247,7 +287,14 @@ impl Machine {
                 match event.token() {
                     V4 => self.ready[0] = true,
                     V6 => self.ready[1] = true,
-                    _ => {}
+                    WAKE => {}
+                    token => match ACCEPT.iter().position(|accept| *accept == token) {
+                        Some(family) => self.tcp.may_accept(family),
+                        None => {
+                            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                            self.tcp.woken(token, readable, event.is_writable());
+                        }
+                    },
                 }
             }
             let now = clock::now();
@@ -258,7 +305,11 @@ impl Machine {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
+            self.tcp.accept(now.mono);
             unfinished = self.flush() || more_requests;
+            while let Some(path) = self.tcp.ended() {
+                self.sfu.handle(Input::PathClosed(path), now);
+            }
             self.tell();
             self.report(now.mono);
         }
@@ -305,6 +356,10 @@ impl Machine {
                 }
             }
         }
+        if self.tcp.is_ready() {
+            let now = clock::now();
+            self.tcp.receive(|path, datagram| self.sfu.receive(path, datagram, now));
+        }
     }
 
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
@@ -312,7 +367,11 @@ impl Machine {
         let now = clock::now();
         let mut runs = 0;
         while let Some(run) = self.sfu.next_run(now) {
-            match self.sockets.send(&run, now.mono) {
+            let sent = match run.path {
+                Path::Tcp { .. } => self.tcp.send(&run, now.mono),
+                _ => self.sockets.send(&run, now.mono),
+            };
+            match sent {
                 Sent::All => self.counts.sent(run.bytes.len().div_ceil(run.segment.max(1))),
                 Sent::Blocked => self.counts.blocked += 1,
                 Sent::Refused => self.counts.refused += 1,
@@ -335,8 +394,7 @@ impl Machine {
             };
             match self.sfu.poll() {
                 Some(Output::Event(event)) => permit.send(control::Input::Media { worker: self.id, event }),
-                // Neither ICE-TCP nor relays exist yet; UDP paths have nothing to close.
-                Some(Output::ClosePath(_)) => {}
+                Some(Output::ClosePath(path)) => self.tcp.close(path),
                 None => break,
             }
         }
@@ -351,6 +409,8 @@ impl Machine {
             return;
         }
         self.reported = now;
+        self.tcp.expire(now, |path| self.sfu.knows(path));
+        self.counts.tcp = self.tcp.counts();
         let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sockets: self.counts };
         *shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }

@@ -99,7 +99,7 @@ impl Hall {
         Path::Udp { local: SERVER, remote }
     }
 
-    fn index_of(path: Path) -> Option<usize> {
+    pub(crate) fn index_of(path: Path) -> Option<usize> {
         match path {
             Path::Udp { remote: SocketAddr::V4(remote), .. } => {
                 let [_, _, high, low] = remote.ip().octets();

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod hall;
 pub mod media;
 pub mod metrics;
+pub mod network;
 pub mod peer;
 pub mod report;
 pub mod socketio;

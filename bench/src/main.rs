@@ -1,10 +1,10 @@
-//! `lyceum-bench`: bots against a running server, and the in-memory forwarding bench.
+//! `lyceum-bench`: bots against a running server, the in-memory forwarding bench, and simulated networks.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{bots, forward};
+use bench::{bots, forward, network};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -23,6 +23,8 @@ enum Command {
     Bots(BotArguments),
     /// Forward through the SFU in memory and hold the cost against the bare cipher.
     Forward(ForwardArguments),
+    /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
+    Network(NetworkArguments),
 }
 
 #[derive(Args)]
@@ -78,6 +80,19 @@ struct ForwardArguments {
     json: bool,
 }
 
+#[derive(Args)]
+struct NetworkArguments {
+    /// Where all accidents come from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only the rows whose name contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Packets a second, or no video.
 #[derive(Clone, Copy)]
 struct Video(Option<u32>);
@@ -110,6 +125,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bots(arguments) => run_bots(arguments),
         Command::Forward(arguments) => run_forward(&arguments),
+        Command::Network(arguments) => run_network(&arguments),
     }
 }
 
@@ -150,6 +166,12 @@ fn run_forward(arguments: &ForwardArguments) -> ExitCode {
     }
     print(arguments.json, &forward::run(&arguments.subscribers, arguments.packets));
     ExitCode::SUCCESS
+}
+
+fn run_network(arguments: &NetworkArguments) -> ExitCode {
+    let table = network::run(arguments.seed, &arguments.rows, |outcome| eprintln!("{outcome}"));
+    print(arguments.json, &table);
+    if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print<T: serde::Serialize + std::fmt::Display>(json: bool, report: &T) {

@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use sfu::rtcp::{self, Packet};
 use sfu::srtp::{self, Opener, Profile, Sealer};
 use sfu::{Kind, TrackLine, rtp};
 use turn_server::stun::{Class, Message, Method, TransactionId, Writer};
@@ -85,6 +86,31 @@ pub struct Received {
     pub stamp: Option<Stamp>,
     /// Its payload.
     pub payload: Vec<u8>,
+}
+
+impl Received {
+    fn read(plain: &[u8]) -> Option<Received> {
+        let header = rtp::parse(plain)?;
+        let payload = rtp::payload(plain, &header)?.to_vec();
+        Some(Received {
+            ssrc: header.ssrc,
+            payload_type: header.payload_type,
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            stamp: Stamp::read(&payload),
+            payload,
+        })
+    }
+}
+
+/// What a datagram was, when it was media or about media.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// A plain RTP packet, header and all.
+    Rtp(Vec<u8>),
+    /// A plain RTCP compound.
+    Rtcp(Vec<u8>),
 }
 
 /// One stream that this client publishes.
@@ -174,6 +200,13 @@ impl ClientPeer {
         self.session(mids, "actpass") + &body
     }
 
+    /// An offer of m-lines of the caller's making, each with its mid.
+    pub fn offer_of(&self, sections: &[(&str, String)]) -> String {
+        let mut offer = self.session(sections.iter().map(|(mid, _)| (*mid).to_owned()), "actpass");
+        sections.iter().for_each(|(_, section)| offer.push_str(section));
+        offer
+    }
+
     /// Takes the server's answer to [`ClientPeer::offer`] and begins to check.
     pub fn handle_answer(&mut self, sdp: &str, now: Instant) {
         self.learn(sdp, now);
@@ -197,20 +230,37 @@ impl ClientPeer {
 
     /// Takes one datagram, opened in place; hands back the RTP packet in it, if it is one.
     pub fn handle(&mut self, datagram: &mut [u8], now: Instant) -> Option<Received> {
-        match datagram.first() {
-            Some(0..=3) => self.handle_stun(datagram, now),
-            Some(20..=63) => self.handle_dtls(datagram, now),
-            Some(128..=191) if datagram.get(1).is_some_and(|second| (192..=223).contains(second)) => {
-                self.handle_rtcp(datagram);
-            }
-            Some(128..=191) => {
-                let received = self.open(datagram);
+        match self.take(datagram, now)? {
+            Opened::Rtp(plain) => {
+                let received = Received::read(&plain);
                 self.garbage += u64::from(received.is_none());
-                return received;
+                received
             }
-            _ => self.garbage += 1,
+            Opened::Rtcp(plain) => {
+                let requests = rtcp::parse(&plain).filter(|it| matches!(it, Packet::Pli { .. } | Packet::Fir { .. }));
+                self.keyframe_requests += requests.count() as u64;
+                None
+            }
         }
-        None
+    }
+
+    /// Takes one datagram, opened in place; what is media or about media is left to the caller.
+    pub fn take(&mut self, datagram: &mut [u8], now: Instant) -> Option<Opened> {
+        let opened = match rtp::classify(datagram) {
+            rtp::Class::Stun => {
+                self.handle_stun(datagram, now);
+                return None;
+            }
+            rtp::Class::Dtls => {
+                self.handle_dtls(datagram, now);
+                return None;
+            }
+            rtp::Class::Rtcp => self.open_rtcp(datagram),
+            rtp::Class::Rtp => self.open_rtp(datagram),
+            rtp::Class::Other => None,
+        };
+        self.garbage += u64::from(opened.is_none());
+        opened
     }
 
     /// Sends the checks and retransmissions that are due.
@@ -314,7 +364,8 @@ impl ClientPeer {
 
     fn send_check(&mut self, now: Instant) {
         let Some((ufrag, pwd)) = &self.remote else { return };
-        let id = TransactionId(self.rng.random());
+        // A repetition is the same transaction (RFC 8489 §6.2.1): its answer may take longer than the next is due.
+        let id = self.check.unwrap_or_else(|| TransactionId(self.rng.random()));
         let mut out = Vec::new();
         Writer::request(&mut out, Method::BINDING, id)
             .username(&format!("{ufrag}:{}", self.ufrag))
@@ -340,6 +391,7 @@ impl ClientPeer {
             return;
         }
         self.checked = true;
+        self.check = None;
         self.check_due = Some(now + CHECK_INTERVAL);
         if self.dtls.is_none() {
             let (config, certificate) = (self.identity.config.clone(), self.identity.certificate.clone());
@@ -384,42 +436,17 @@ impl ClientPeer {
         }
     }
 
-    fn handle_rtcp(&mut self, datagram: &mut [u8]) {
-        let Some((opener, _)) = &mut self.keys else { return };
-        let Ok(plain) = opener.open_rtcp(datagram) else {
-            self.garbage += 1;
-            return;
-        };
-        let mut rest = &datagram[..plain];
-        while let Some(&[first, kind, l0, l1]) = rest.first_chunk::<4>() {
-            // PLI and FIR (RFC 4585 §6.3.1, RFC 5104 §4.3.1).
-            self.keyframe_requests += u64::from(kind == 206 && matches!(first & 0x1f, 1 | 4));
-            let length = 4 * (usize::from(u16::from_be_bytes([l0, l1])) + 1);
-            rest = rest.get(length..).unwrap_or_default();
-        }
+    fn open_rtcp(&mut self, datagram: &mut [u8]) -> Option<Opened> {
+        let (opener, _) = self.keys.as_mut()?;
+        let plain = opener.open_rtcp(datagram).ok()?;
+        Some(Opened::Rtcp(datagram.get(..plain)?.to_vec()))
     }
 
-    fn open(&mut self, datagram: &mut [u8]) -> Option<Received> {
+    fn open_rtp(&mut self, datagram: &mut [u8]) -> Option<Opened> {
         let (opener, _) = self.keys.as_mut()?;
-        let &[first, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = datagram.first_chunk::<12>()?;
-        let mut header = 12 + 4 * usize::from(first & 0x0f);
-        if first & 0x10 != 0 {
-            let words = datagram.get(header + 2..header + 4)?;
-            header += 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]]));
-        }
-        let (ssrc, sequence) = (u32::from_be_bytes([i0, i1, i2, i3]), u16::from_be_bytes([s0, s1]));
-        let (plain, _) = opener.open_rtp(datagram, header, ssrc, sequence).ok()?;
-        let padding = if first & 0x20 != 0 { usize::from(*datagram.get(plain - 1)?) } else { 0 };
-        let payload = datagram.get(header..plain.checked_sub(padding)?)?.to_vec();
-        Some(Received {
-            ssrc,
-            payload_type: second & 0x7f,
-            sequence,
-            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-            marker: second & 0x80 != 0,
-            stamp: Stamp::read(&payload),
-            payload,
-        })
+        let header = rtp::parse(datagram)?;
+        let (plain, _) = opener.open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number).ok()?;
+        Some(Opened::Rtp(datagram.get(..plain)?.to_vec()))
     }
 
     /// The session part of a description, with what bundled m-lines share.

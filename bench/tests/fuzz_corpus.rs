@@ -67,7 +67,7 @@ macro_rules! replays {
         }
     };
 }
-replays!(stun, rtp, rtcp, keyframe, sdp, srtp, datagram, signaling, twcc);
+replays!(stun, rtp, rtcp, keyframe, payload, descriptor, sdp, srtp, datagram, signaling, twcc);
 
 fn seed(target: &str, name: &str) -> Vec<u8> {
     seeds().into_iter().find(|it| (it.target, it.name.as_str()) == (target, name)).expect("a seed of that name").bytes

@@ -587,6 +587,12 @@ pub struct Counters {
     pub dtls_connected: u64,
     /// Handshakes failed.
     pub dtls_failed: u64,
+    /// Messages that came on data channels and were for somebody.
+    pub data_messages_in: u64,
+    /// Messages relayed on data channels, each receiver's counted.
+    pub data_messages_out: u64,
+    /// Data associations ended because the peer did not keep up or broke the rules.
+    pub data_peers_dropped: u64,
     /// Peers ended by a panic of their own.
     pub peer_panics: u64,
     /// Datagrams and packets dropped, by reason; the order of [`Drop::ALL`].
@@ -618,6 +624,8 @@ drops! {
     StunUnknownUfrag = "stun_unknown_ufrag",
     /// STUN whose MESSAGE-INTEGRITY does not verify.
     StunIntegrity = "stun_integrity",
+    /// STUN from a path by which another peer is heard.
+    ContestedPath = "contested_path",
     /// RTP or RTCP before DTLS is done.
     BeforeDtls = "before_dtls",
     /// Malformed RTP.
@@ -640,6 +648,12 @@ drops! {
     Duplicate = "duplicate",
     /// A subscriber fell behind the slab and lost packets.
     Overrun = "overrun",
+    /// No SCTP, or a message that says nobody can tell to whom.
+    DataMalformed = "data_malformed",
+    /// A message of a lossy channel beyond its sender's rate.
+    DataRate = "data_rate",
+    /// A message of a lossy channel to a peer that does not keep up.
+    DataOverrun = "data_overrun",
     /// A padding-only packet (nothing to forward).
     Padding = "padding",
 }

@@ -67,6 +67,8 @@ pub(crate) struct Dtls {
     verified: bool,
     keys: Option<Box<(Opener, Sealer)>>,
     due: Option<Instant>,
+    /// What came for data channels since [`Dtls::take_data`].
+    data: Vec<Vec<u8>>,
 }
 
 impl Dtls {
@@ -80,7 +82,7 @@ impl Dtls {
         } else {
             dimpl::Dtls::new_12(config, certificate, now)
         };
-        Dtls { engine, expected, verified: false, keys: None, due: None }
+        Dtls { engine, expected, verified: false, keys: None, due: None, data: Vec::new() }
     }
 
     /// When [`Dtls::tick`] is due.
@@ -105,6 +107,18 @@ impl Dtls {
         self.drain(send)
     }
 
+    /// What the peer sent on the association, one packet of SCTP each.
+    pub(crate) fn take_data(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.data)
+    }
+
+    /// Sends a packet of SCTP; what cannot be sent is lost, and SCTP sends it again.
+    pub(crate) fn send(&mut self, packet: &[u8], now: Instant, send: impl FnMut(&[u8])) {
+        if self.engine.handle_timeout(now).is_ok() && self.engine.send_application_data(packet).is_ok() {
+            let _ = self.drain(send);
+        }
+    }
+
     fn drain(&mut self, mut send: impl FnMut(&[u8])) -> Progress {
         let mut buffer = [0; RECORD_BYTES_MAX];
         let mut connected = false;
@@ -127,6 +141,8 @@ impl Dtls {
                         .map(Box::new);
                 }
                 Output::Connected => connected = true,
+                // Whoever has another certificate than the SDP named has nothing to say.
+                Output::ApplicationData(packet) if self.verified => self.data.push(packet.to_vec()),
                 // The records are at most as long as the MTU, so a larger one means a broken engine.
                 Output::CloseNotify | Output::BufferTooSmall { .. } => return Progress::Ended,
                 _ => {}

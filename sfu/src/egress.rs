@@ -16,6 +16,8 @@ const RUN_DATAGRAMS_MAX: usize = 64;
 /// Control datagrams (STUN, DTLS, RTCP) that wait to be sent. When full, further ones are dropped: all of them are
 /// repeated by their protocols.
 const CONTROL_BYTES_MAX: usize = 4 << 20;
+/// When so much waits, data channels wait: media is next.
+const CONTROL_BYTES_BUSY: usize = 256 << 10;
 /// Room behind a packet for its tag.
 const TAG_BYTES_MAX: usize = 16;
 
@@ -27,6 +29,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// Whether what can wait should.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() && self.bytes.len() > CONTROL_BYTES_BUSY
+    }
+
     /// Queues a datagram.
     pub(crate) fn push(&mut self, path: Path, datagram: &[u8]) {
         if self.waiting.is_empty() {

@@ -10,6 +10,10 @@ use crate::Path;
 /// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends no checks
 /// of its own, so it counts from the client's.
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A path from which a peer sent a valid check so long ago or less is its own: another's check from there is dropped, so that
+/// who can send under a stranger's address cannot stop its media. Clients check every 2.5 to 6 seconds (RFC 7675 §5.1), so two
+/// may be lost. Higher makes whoever comes to the address of one who is gone wait for longer, lower makes loss a danger.
+pub(crate) const PATH_OWNED: Duration = Duration::from_secs(15);
 /// Paths remembered per peer. When full, the one that was checked longest ago goes.
 pub(crate) const PATHS_MAX: usize = 8;
 
@@ -91,6 +95,11 @@ impl Ice {
     /// Every path from which a valid check came.
     pub(crate) fn paths(&self) -> impl Iterator<Item = Path> + '_ {
         self.paths.iter().map(|(path, _)| *path)
+    }
+
+    /// Whether this peer was heard by a path of late.
+    pub(crate) fn owns(&self, path: Path, now: Instant) -> bool {
+        self.paths.iter().any(|(p, at)| *p == path && now.saturating_duration_since(*at) <= PATH_OWNED)
     }
 
     /// A check with valid integrity came. `nominated` is USE-CANDIDATE (RFC 8445 §7.3.1.5).
@@ -220,6 +229,19 @@ mod tests {
         assert!(ice.checked(path(9), false, now).selected);
         ice.forget_all();
         assert_eq!((ice.selected(), ice.paths().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_path_is_owned_for_as_long_as_checks_come_by_it() {
+        let (mut ice, now) = ice();
+        assert!(!ice.owns(path(1), now));
+        ice.checked(path(1), false, now);
+        ice.checked(path(2), true, now + PATH_OWNED);
+        assert!(ice.owns(path(1), now + PATH_OWNED));
+        let later = now + PATH_OWNED + Duration::from_millis(1);
+        assert!(!ice.owns(path(1), later) && ice.owns(path(2), later));
+        ice.forget(path(2));
+        assert!(!ice.owns(path(2), later));
     }
 
     #[test]

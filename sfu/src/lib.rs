@@ -6,7 +6,12 @@
 //! datagrams. Nothing on this way allocates once warm, and nothing is shared with another thread.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+#[allow(dead_code)]
+mod allocator;
 mod api;
+#[allow(dead_code)]
+mod congestion;
+pub mod data;
 mod dtls;
 mod egress;
 mod feedback;
@@ -73,7 +78,7 @@ pub struct Config {
     pub certificate: Arc<Certificate>,
     /// The addresses and port of this worker that go into SDP as UDP host candidates, best first.
     pub udp_candidates: Vec<SocketAddr>,
-    /// The same for passive TCP candidates (none yet).
+    /// The same for passive TCP candidates (RFC 6544).
     pub tcp_candidates: Vec<SocketAddr>,
 }
 
@@ -187,6 +192,12 @@ impl Sfu {
         &self.counters
     }
 
+    /// Whether somebody proved this path by a valid check and it has not been given up since. The shell closes connections
+    /// that nobody proves.
+    pub fn knows(&self, path: &Path) -> bool {
+        self.paths.contains_key(path)
+    }
+
     /// Point-in-time counts.
     pub fn gauges(&self) -> Gauges {
         Gauges {
@@ -275,12 +286,14 @@ impl Sfu {
             self.event(Event::ConsentLost { peer });
         }
         self.tick_dtls(key, now);
+        self.tick_data(key, now);
         self.offer_if_due(key, now);
         self.send_feedback(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
         // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
-        let sends = [dtls, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
+        let data = peer.data.as_ref().and_then(|channels| channels.deadline(now.mono));
+        let sends = [dtls, data, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
         let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
         if let Some(at) = next.into_iter().flatten().min() {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::data;
 use crate::sdp::{
     self, Codec, CodecKey, CodecName, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
     Rid, SIMULCAST_MAX,
@@ -211,7 +212,8 @@ impl Negotiation {
             let mut line = answer_line(old, media, hints, guess, &mut mint);
             if self.only_answers {
                 line.inbound = None;
-                if line.outbound == Outbound::None && !line.rejected && media.direction.receives() {
+                let takes_media = line.kind != MediaKind::Application && !line.rejected && media.direction.receives();
+                if line.outbound == Outbound::None && takes_media {
                     line.outbound = Outbound::Track { track: mint(), wanted: true };
                 }
             }
@@ -479,8 +481,9 @@ fn answer_line(
     mint: &mut impl FnMut() -> TrackId,
 ) -> Line {
     let codecs: Vec<Codec> = media.codecs.iter().filter(|c| forwardable(c, media)).map(answered_codec).collect();
-    // Data channels are not carried yet, and what we cannot forward we do not take.
-    if media.rejected || media.kind == MediaKind::Application || codecs.is_empty() {
+    let data = media.kind == MediaKind::Application && media.sctp_port == Some(data::PORT);
+    // What we cannot forward we do not take.
+    if media.rejected || codecs.is_empty() && !data {
         return Line::rejected(media.mid, media.kind);
     }
     let simulcast = media.direction.sends() && !media.rids.is_empty();
@@ -490,7 +493,7 @@ fn answer_line(
     let extensions = media.extensions.iter().filter(accepted).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
-    let inbound = inbound(before, media, hint, guess, mint);
+    let inbound = if data { None } else { inbound(before, media, hint, guess, mint) };
     let outbound = match old.map_or(Outbound::None, |line| line.outbound) {
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::data::Channels;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
@@ -87,6 +88,8 @@ pub(crate) struct Peer {
     pub(crate) early_dtls: Vec<Vec<u8>>,
     pub(crate) remote_fingerprint: Option<[u8; 32]>,
     pub(crate) srtp: Option<Srtp>,
+    /// Its data channels, from the first packet of theirs on.
+    pub(crate) data: Option<Box<Channels>>,
 
     pub(crate) negotiation: Negotiation,
     /// The ids under which the client sends header extensions.

@@ -88,6 +88,10 @@ impl Sfu {
             return Err(Drop::StunIntegrity);
         }
         let pwd = generation.local.pwd.clone();
+        if self.paths.get(&path).is_some_and(|other| *other != key && self.owns(*other, path, now)) {
+            // Unanswered, so that the client tries again: the other may be gone by then.
+            return Err(Drop::ContestedPath);
+        }
         self.answer_check(path, &message, &pwd);
         if message.unknown_comprehension_required().next().is_none() && message.ice_controlled().is_none() {
             let ours = ours.to_owned();
@@ -122,8 +126,12 @@ impl Sfu {
         self.control.push(path, &self.scratch);
     }
 
+    fn owns(&self, key: usize, path: Path, now: Now) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.ice.owns(path, now.mono))
+    }
+
     pub(crate) fn check_passed(&mut self, key: usize, path: Path, ours: &str, nominated: bool, now: Now) {
-        // An address speaks for whoever proved it last; keys keep peers apart in any case.
+        // Whoever had this path has not been heard there for long; keys keep peers apart in any case.
         if let Some(other) = self.paths.insert(path, key)
             && other != key
             && let Some(other) = self.peers.get_mut(other)
@@ -168,7 +176,11 @@ impl Sfu {
         let dtls = peer.dtls.get_or_insert_with(|| Dtls::new(identity, expected, datagram, now.mono));
         let control = &mut self.control;
         let progress = dtls.handle(datagram, now.mono, |record| control.push(path, record));
+        let data = dtls.take_data();
         self.dtls_progress(key, progress, now);
+        if !data.is_empty() {
+            self.on_data(key, &data, now);
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::shared::{NOBODY, audio_codecs};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
-    Description, Event, Kind, Now, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
     TrackLine, Unavailable, View, Wish, twcc,
 };
 
@@ -90,6 +90,7 @@ impl Sfu {
             early_dtls: Vec::new(),
             remote_fingerprint: None,
             srtp: None,
+            data: None,
             negotiation,
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
@@ -288,19 +289,22 @@ impl Sfu {
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
     fn reset_transport(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        for path in peer.ice.paths() {
-            self.paths.remove(&path);
-        }
+        let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
         peer.dtls = None;
         peer.early_dtls.clear();
         peer.remote_fingerprint = None;
         peer.srtp = None;
+        peer.data = None;
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
+        }
+        for path in paths {
+            self.paths.remove(&path);
+            self.close_path(path);
         }
     }
 

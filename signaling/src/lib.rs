@@ -5,6 +5,7 @@ mod api;
 mod chat;
 mod code;
 mod events;
+mod flow;
 mod join;
 pub mod limits;
 mod media;

@@ -17,9 +17,9 @@ pub const RELAY_BYTES_MAX: usize = sfu::sdp::SDP_BYTES_MAX + 32 * 1024;
 /// Most `tracks` in an offer; more are `request/invalid`.
 pub const TRACK_HINTS_MAX: usize = 128;
 /// Largest `width` or `height` of a subscription, in pixels.
-pub const PIXELS_MAX: f64 = 16_384.0;
+pub const PIXELS_MAX: u16 = 16_384;
 /// Largest `priority` of a subscription.
-pub const PRIORITY_MAX: f64 = 255.0;
+pub const PRIORITY_MAX: u16 = 255;
 
 /// Remembered `clientId`s of a person, newest kept: a message sent again later than that is a new message.
 pub const CLIENT_IDS_MAX: usize = 64;
@@ -47,6 +47,9 @@ pub const EARLY_BYTES_MAX: usize = 512 * 1024;
 
 /// How old an answer may be and still be repeated to a resumed socket: an older one was certainly received.
 pub const ANSWER_REPEAT_MAX: Duration = Duration::from_secs(30);
+/// Up to so many seats everybody is told how good everybody's connection is; in a larger room only the participant itself and
+/// instructors: nobody sees the others all at once, and it would be told a square of people times.
+pub const QUALITY_TO_ALL_MAX: usize = 50;
 /// ICE restarts by the server, of one peer: not closer together than this.
 pub const ICE_RESTART_EVERY: Duration = Duration::from_secs(5);
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use sfu::{Description, Event, Now, PeerId, Request, Rights, TrackId, TrackInfo, TrackLine, Unavailable, View};
 
 use crate::Lobby;
@@ -47,6 +47,7 @@ impl Lobby {
         self.workers[worker.0].peers += 1;
         self.peers.insert(id, place);
         self.request(worker, request);
+        self.repeat_flow(place);
     }
 
     /// Drops the seat's peer and what it published; `ask` when the SFU does not know yet.
@@ -58,10 +59,14 @@ impl Lobby {
             return;
         };
         let Some(peer) = seat.peer.take() else { return };
-        for track in std::mem::take(&mut seat.tracks).into_keys() {
-            room.tracks.remove(&track);
+        let tracks = std::mem::take(&mut seat.tracks);
+        for track in tracks.keys() {
+            room.tracks.remove(track);
         }
         let worker = room.worker;
+        for track in tracks.into_keys() {
+            self.forget_flow(place.room, track);
+        }
         self.workers[worker.0].peers -= 1;
         self.peers.remove(&peer.id);
         if ask {
@@ -90,6 +95,7 @@ impl Lobby {
                 peer.new_page();
                 let request = Request::Reoffer { peer: peer.id };
                 self.request(worker, request);
+                self.repeat_flow(place);
             }
             Way::Again if !wakes => {}
             Way::New | Way::Replaced | Way::Again | Way::Resumed => {
@@ -122,6 +128,7 @@ impl Lobby {
             self.emit_raw(Recipients::One(socket), "answer", answer);
         }
         self.show_offer(place);
+        self.repeat_flow(place);
     }
 
     /// Emits the unanswered offer, unless the socket has had it or must not have it now.
@@ -159,12 +166,13 @@ impl Lobby {
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
             Event::TrackUnavailable { peer, track, reason } => self.track_unavailable(peer, track, reason),
+            Event::TrackPaused { peer, track, reason } => self.track_flow(peer, track, true, reason),
+            Event::TrackResumed { peer, track, reason } => self.track_flow(peer, track, false, reason),
+            Event::LayersWanted { peer, track, layers } => self.layers_wanted(peer, track, &layers),
+            Event::Quality { peer, score, cause } => self.quality(peer, score, cause),
             Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
-            Event::TrackPaused { .. }
-            | Event::TrackResumed { .. }
-            | Event::LayersWanted { .. }
-            | Event::Quality { .. }
-            | Event::Sample { .. } => {}
+            // For history, of which there is none yet.
+            Event::Sample { .. } => {}
         }
     }
 
@@ -308,6 +316,7 @@ impl Lobby {
         };
         if seat.tracks.remove(&track).is_some() {
             room.tracks.remove(&track);
+            self.forget_flow(place.room, track);
             self.line_changed(place);
         }
     }
@@ -324,26 +333,5 @@ impl Lobby {
             let payload = json!({ "trackId": track.to_string(), "reason": reason });
             self.emit(Recipients::One(socket), "track-unavailable", &payload);
         }
-    }
-
-    fn speakers(&mut self, room: sfu::RoomId, speakers: &[(PeerId, u8)], audio: &[(u8, PeerId)]) {
-        let Some(r) = self.rooms.get(&room) else {
-            return;
-        };
-        let participant = |peer: &PeerId| {
-            let place = self.peers.get(peer).filter(|place| place.room == room)?;
-            Some(&*r.seats.get(&place.seat)?.participant)
-        };
-        let speakers = speakers.iter().filter_map(|(peer, level)| Some((participant(peer)?, level)));
-        let speakers = speakers.map(|(participant, level)| json!({ "participantId": participant, "level": level }));
-        let mut payload = json!({ "speakers": speakers.collect::<Vec<Value>>() });
-        if !audio.is_empty() {
-            let shared = audio.iter().filter_map(|(slot, peer)| Some((format!("audio-{slot}"), participant(peer)?)));
-            let shared =
-                shared.map(|(stream, participant)| json!({ "streamId": stream, "participantId": participant }));
-            payload["audio"] = shared.collect();
-        }
-        let to = r.sockets(None);
-        self.emit(to, "active-speakers", &payload);
     }
 }

@@ -75,9 +75,9 @@ impl Lobby {
         let Some((worker, peer)) = self.peer_mut(place) else {
             return Err(no_peer());
         };
-        if !peer.listening {
+        let wakes = !std::mem::replace(&mut peer.listening, true);
+        if wakes {
             peer.new_page();
-            peer.listening = true;
         }
         // The answer to an older offer is of no use any more.
         peer.answer = None;
@@ -87,6 +87,9 @@ impl Lobby {
         }
         let request = Request::Offer { peer: peer.id, sdp, tracks, saw_ours };
         self.request(worker, request);
+        if wakes {
+            self.repeat_flow(place);
+        }
         accepted()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
-use sfu::{PeerId, TrackId, TrackInfo};
+use sfu::{Cause, Pause, PeerId, TrackId, TrackInfo};
 
 use crate::api::SocketId;
 use crate::room::SeatId;
@@ -70,6 +70,12 @@ pub(crate) struct Peer {
     /// ICE consent is lost and no restart was asked for since.
     pub(crate) consent_lost: bool,
     pub(crate) restarted_at: Option<Instant>,
+    /// Tracks of others that are paused for it: as many as the room has at most.
+    pub(crate) paused: BTreeMap<TrackId, Pause>,
+    /// What was last said of the layers of its own tracks.
+    pub(crate) layers_wanted: BTreeMap<TrackId, Arc<RawValue>>,
+    /// The last verdict on its connection.
+    pub(crate) quality: Option<(u8, Option<Cause>)>,
 }
 
 /// An offer of the SFU, encoded for its client.
@@ -92,6 +98,9 @@ impl Peer {
             answer: None,
             consent_lost: false,
             restarted_at: None,
+            paused: BTreeMap::new(),
+            layers_wanted: BTreeMap::new(),
+            quality: None,
         }
     }
 

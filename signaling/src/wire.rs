@@ -139,12 +139,12 @@ impl<'a> Fields<'a> {
         text.and_then(|t| t.parse().ok()).ok_or_else(|| invalid("trackId must be one of the roster's.".into()))
     }
 
-    fn number(self, name: &str, max: f64) -> Result<(), Refused> {
-        match self.get(name) {
-            None => Ok(()),
-            Some(v) if v.as_f64().is_some_and(|n| (0.0..=max).contains(&n)) => Ok(()),
-            Some(_) => Err(invalid(format!("{name} must be a number from 0 to {max}."))),
-        }
+    /// A whole number from 0 to `max`; a fraction is taken as the next whole number.
+    fn number(self, name: &str, max: u16) -> Result<Option<u16>, Refused> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = value.as_f64().filter(|n| (0.0..=f64::from(max)).contains(n));
+        let number = number.ok_or_else(|| invalid(format!("{name} must be a number from 0 to {max}.")))?;
+        Ok(Some(number.ceil() as u16))
     }
 }
 
@@ -256,12 +256,16 @@ pub(crate) fn check_candidate(fields: Fields<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// `subscription`. What it says of size and priority is checked now and matters as soon as layers are chosen.
+/// `subscription`. A width or height alone is completed to 16:9, the shape of most cameras and screens.
 pub(crate) fn subscription(fields: Fields<'_>) -> Result<(TrackId, Wish), Refused> {
-    fields.number("width", PIXELS_MAX)?;
-    fields.number("height", PIXELS_MAX)?;
-    fields.number("priority", PRIORITY_MAX)?;
-    Ok((fields.track()?, Wish { enabled: fields.flag("enabled")?, ..Wish::default() }))
+    let size = match (fields.number("width", PIXELS_MAX)?, fields.number("height", PIXELS_MAX)?) {
+        (None, None) => None,
+        (Some(width), Some(height)) => Some((width, height)),
+        (Some(width), None) => Some((width, (u32::from(width) * 9).div_ceil(16) as u16)),
+        (None, Some(height)) => Some(((u32::from(height) * 16).div_ceil(9) as u16, height)),
+    };
+    let priority = fields.number("priority", PRIORITY_MAX)?.map(|priority| priority as u8);
+    Ok((fields.track()?, Wish { enabled: fields.flag("enabled")?, size, priority }))
 }
 
 /// An offer's or answer's `tracks`: what the server's m-lines carry.

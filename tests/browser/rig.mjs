@@ -85,6 +85,8 @@ async function startLyceum(logName) {
   return {
     url: `http://localhost:${http}`,
     admin: `http://127.0.0.1:${admin}`,
+    /** Media port of the first worker; the others follow. */
+    media,
     get ended() { return ended; },
     start,
     end,
@@ -125,6 +127,7 @@ async function servePages() {
   const files = {
     '/plain.html': ['plain.html', 'text/html; charset=utf-8'],
     '/mesh.html': ['mesh.html', 'text/html; charset=utf-8'],
+    '/layers.html': ['layers.html', 'text/html; charset=utf-8'],
     '/socket.io.js': ['node_modules/socket.io-client/dist/socket.io.min.js', 'text/javascript'],
   };
   const server = createServer((request, response) => {
@@ -205,6 +208,8 @@ export async function openRig(logName) {
     line: () => openLine(lyceum.url),
     /** A participant on the plain page. `as` gives `user`, `colour`, `tone`, and may give `fps`, `recv`. */
     plain: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/plain.html`, lyceum.url, session, as, options),
+    /** A participant on the page with layers. `as` gives `user`, and may give `send`, `svc`, `through`. */
+    layers: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/layers.html`, lyceum.url, session, as, options),
     mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as),
     async close() {
       await Promise.allSettled(Object.values(browsers).map((browser) => browser.close()));

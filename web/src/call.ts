@@ -3,7 +3,7 @@
 import { io, type Socket } from 'socket.io-client';
 import { Peer, type RemoteTrack } from './peer';
 import { PASSING, isCode } from './protocol';
-import type { Ack, ChatMessage, Description, Joined, Participant, Refusal, RosterTrack, Source } from './protocol';
+import type { Ack, ChatMessage, Description, Joined, LayersWanted, Participant, Quality, Refusal, RosterTrack, Source, Wish } from './protocol';
 
 export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
 
@@ -30,6 +30,9 @@ export interface CallEvents {
   tracks(tracks: RemoteTrack[]): void;
   chat(message: ChatMessage): void;
   speakers(participantIds: string[]): void;
+  /** Somebody's picture stands still for want of bandwidth, or goes on. */
+  paused(trackId: string, paused: boolean): void;
+  quality(quality: Quality): void;
   /** A refusal that does not end the call. */
   refused(code: string): void;
 }
@@ -38,6 +41,8 @@ export interface CallEvents {
 const SLEPT_MS = 15_000;
 const WATCH_MS = 3_000;
 const JOIN_RETRY_MS = 2_000;
+/** While a window is being resized the server is told once, not at every step. */
+const WISH_DELAY_MS = 150;
 
 interface Local {
   track: MediaStreamTrack;
@@ -55,6 +60,9 @@ export class Call {
   private ended = false;
   private lastError = '';
   private readonly told = new Map<string, boolean>(); // trackId → what the server was last told of its being muted
+  private readonly wishes = new Map<string, Wish>(); // trackId → what is wanted of it
+  private readonly wished = new Map<string, string>(); // … and what of it the server was told
+  private wishing = 0;
   private watch = 0;
   private retry = 0;
 
@@ -136,6 +144,31 @@ export class Call {
     if (this.local.delete(source)) this.peer?.unpublish(source);
   }
 
+  /** Says how large somebody's video is shown, so that no more of it is sent than can be seen. */
+  want(trackId: string, wish: Wish): void {
+    this.wishes.set(trackId, wish);
+    if (!this.wishing) this.wishing = window.setTimeout(() => this.tellWishes(), WISH_DELAY_MS);
+  }
+
+  /** Nobody shows this track any more on this page. */
+  forget(trackId: string): void {
+    this.wishes.delete(trackId);
+    this.wished.delete(trackId);
+  }
+
+  private tellWishes(): void {
+    this.wishing = 0;
+    if (!this.socket.connected || !this.seat) return;
+    for (const [trackId, wish] of this.wishes) {
+      const words = `${wish.width}x${wish.height}`;
+      if (this.wished.get(trackId) === words) continue;
+      this.wished.set(trackId, words);
+      this.socket.emit('subscription', { trackId, ...wish }, (ack: Ack) => {
+        if (!ack.ok) this.wished.delete(trackId); // the track has ended, or comes with the next roster
+      });
+    }
+  }
+
   async say(message: string): Promise<void> {
     const { sessionId, userId, userName } = this.options;
     await this.request('chat-message', { sessionId, message, userId, userName, clientId: crypto.randomUUID() });
@@ -172,6 +205,13 @@ export class Call {
     socket.on('chat-message', (message: ChatMessage) => this.events.chat(message));
     socket.on('active-speakers', (body: { speakers: { participantId: string }[] }) =>
       this.events.speakers(body.speakers.map((one) => one.participantId)));
+    socket.on('track-paused', (body: { trackId: string; reason: string }) => this.events.paused(body.trackId, body.reason === 'bandwidth'));
+    socket.on('track-resumed', (body: { trackId: string }) => this.events.paused(body.trackId, false));
+    socket.on('layers-wanted', (body: LayersWanted) => {
+      const source = this.ownTracks().find((track) => track.trackId === body.trackId)?.source;
+      if (source) this.peer?.setLayers(source, body.layers);
+    });
+    socket.on('connection-quality', (body: Quality) => this.events.quality(body));
     socket.on('server-draining', () => this.events.refused('server/draining'));
   }
 
@@ -194,6 +234,8 @@ export class Call {
       this.openPeer(seat);
     }
     this.seat = seat;
+    if (!seat.resumed) this.wished.clear();
+    this.tellWishes();
     this.resumeToken = seat.resumeToken;
     this.events.joined(seat);
     this.setRoster(seat.participants);

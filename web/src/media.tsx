@@ -2,17 +2,49 @@
 
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { chosen, soundBlocked } from './state';
+import { chosen, soundBlocked, unwant, want } from './state';
 
 interface VideoProps {
   track: MediaStreamTrack;
   mirrored?: boolean;
   label: string;
+  /** Of somebody else: the server is told how large it is shown. */
+  trackId?: string;
   /** Shown until the first frame. */
   children?: ComponentChildren;
 }
 
-export function Video({ track, mirrored, label, children }: VideoProps) {
+/**
+ * Tells the server the size of a picture in device pixels, and that it is not seen while it is scrolled away or the page is hidden.
+ */
+function useWish(element: { current: HTMLVideoElement | null }, trackId: string | undefined): void {
+  useEffect(() => {
+    const video = element.current;
+    if (!video || !trackId) return;
+    let inSight = true;
+    const tell = (): void => {
+      const seen = inSight && document.visibilityState === 'visible';
+      const pixels = (length: number): number => (seen ? Math.ceil(length * devicePixelRatio) : 0);
+      want(trackId, { width: pixels(video.clientWidth), height: pixels(video.clientHeight) });
+    };
+    const size = new ResizeObserver(tell);
+    const sight = new IntersectionObserver(([entry]) => {
+      inSight = entry?.isIntersecting ?? true;
+      tell();
+    });
+    size.observe(video);
+    sight.observe(video);
+    document.addEventListener('visibilitychange', tell);
+    return () => {
+      size.disconnect();
+      sight.disconnect();
+      document.removeEventListener('visibilitychange', tell);
+      unwant(trackId);
+    };
+  }, [trackId]);
+}
+
+export function Video({ track, mirrored, label, trackId, children }: VideoProps) {
   const element = useRef<HTMLVideoElement>(null);
   const [lit, setLit] = useState<MediaStreamTrack | null>(null);
   useEffect(() => {
@@ -22,6 +54,7 @@ export function Video({ track, mirrored, label, children }: VideoProps) {
     video.play().catch(() => {}); // muted video may always play; a rejection means that the track was changed meanwhile
     return () => { video.srcObject = null; };
   }, [track]);
+  useWish(element, trackId);
   const dark = lit !== track;
   return (
     <>

@@ -24,6 +24,16 @@ interface Published {
   muted: boolean;
 }
 
+/**
+ * A camera goes out in three sizes at once, of which the server sends each person the one that fits their tile and their line.
+ * Browsers leave the larger ones out when the camera has fewer pixels.
+ */
+const LAYERS: RTCRtpEncodingParameters[] = [
+  { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+  { rid: 'f', maxBitrate: 1_700_000 },
+];
+
 /** `<sess-id>` of `o=`: names one RTCPeerConnection. */
 const originOf = ({ sdp }: RTCSessionDescriptionInit): string => /^o=\S+ (\d+)/m.exec(sdp ?? '')?.[1] ?? '';
 
@@ -60,7 +70,7 @@ export class Peer {
       old.muted = muted;
       void old.transceiver.sender.replaceTrack(track);
     } else {
-      this.published.set(source, { source, muted, transceiver: this.lineFor(track) });
+      this.published.set(source, { source, muted, transceiver: source === 'camera' ? this.cameraLine(track) : this.lineFor(track) });
     }
   }
 
@@ -80,6 +90,22 @@ export class Peer {
       this.pc.removeTrack(old.transceiver.sender);
       this.idle.push(old.transceiver);
     }
+  }
+
+  /** Sends only the layers that anybody watches. */
+  setLayers(source: Source, layers: { rid: string; active: boolean }[]): void {
+    const sender = this.published.get(source)?.transceiver.sender;
+    if (!sender) return;
+    const parameters = sender.getParameters();
+    let changed = false;
+    for (const encoding of parameters.encodings) {
+      const active = layers.find((layer) => layer.rid === encoding.rid)?.active;
+      if (active === undefined || encoding.active === active) continue;
+      encoding.active = active;
+      changed = true;
+    }
+    // A rejection means that the encodings changed meanwhile: the server says again what is watched when that changes.
+    if (changed) sender.setParameters(parameters).catch((error) => console.warn('layers', error));
   }
 
   setMuted(source: Source, muted: boolean): void {
@@ -111,6 +137,10 @@ export class Peer {
   close(): void {
     this.closed = true;
     this.pc.close();
+  }
+
+  private cameraLine(track: MediaStreamTrack): RTCRtpTransceiver {
+    return this.pc.addTransceiver(track, { direction: 'sendonly', sendEncodings: LAYERS });
   }
 
   /**

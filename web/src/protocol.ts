@@ -57,6 +57,25 @@ export interface ChatMessage {
   timestamp: number;
 }
 
+/** What is wanted of somebody's video: pixels of its tile, none while it is not seen. */
+export interface Wish {
+  width: number;
+  height: number;
+}
+
+/** Which layers of a published track anybody watches. */
+export interface LayersWanted {
+  trackId: string;
+  layers: { rid: string; active: boolean }[];
+}
+
+/** How good somebody's connection is, 0 (lost) to 4, and who is to blame. */
+export interface Quality {
+  participantId: string;
+  score: number;
+  cause?: 'uplink' | 'downlink' | 'server' | 'relay';
+}
+
 export interface Description {
   offer?: RTCSessionDescriptionInit;
   answer?: RTCSessionDescriptionInit;

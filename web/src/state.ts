@@ -5,7 +5,7 @@ import { Call, type Status } from './call';
 import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type Device, type DeviceKind } from './devices';
 import type { RemoteTrack } from './peer';
 import { wordsFor } from './protocol';
-import type { ChatMessage, Participant, Source } from './protocol';
+import type { ChatMessage, Participant, Quality, Source, Wish } from './protocol';
 
 const query = new URLSearchParams(location.search);
 
@@ -41,6 +41,10 @@ export const ownId = signal('');
 export const participants = signal<Participant[]>([]);
 export const tracks = signal<RemoteTrack[]>([]);
 export const speaking = signal<ReadonlySet<string>>(new Set());
+/** Tracks whose picture stands still because this person's line is too narrow. */
+export const paused = signal<ReadonlySet<string>>(new Set());
+/** How good each connection is, by participant. */
+export const qualities = signal<ReadonlyMap<string, Quality>>(new Map());
 export const messages = signal<ChatMessage[]>([]);
 export const unread = signal(0);
 /** What a screen reader says: who comes and goes, and what is written while the chat is closed. */
@@ -193,6 +197,8 @@ export function join(before?: Seat): void {
   stored('localStorage', 'lyceum.session', session);
   history.replaceState(null, '', addressOf(session));
   messages.value = [];
+  paused.value = new Set();
+  qualities.value = new Map();
   const options = { sessionId: session, userId, userName: name, isInstructor };
   call = new Call(before ? { ...options, resumeToken: before.resumeToken, stale: before.origin } : options, {
     status: (now, code) => {
@@ -211,6 +217,13 @@ export function join(before?: Seat): void {
     },
     tracks: (all) => { tracks.value = all; },
     speakers: (ids) => { speaking.value = new Set(ids); },
+    paused: (trackId, is) => {
+      const next = new Set(paused.value);
+      if (is) next.add(trackId);
+      else next.delete(trackId);
+      paused.value = next;
+    },
+    quality: (one) => { qualities.value = new Map(qualities.value).set(one.participantId, one); },
     chat: (message) => {
       if (messages.value.some((one) => one.id === message.id)) return;
       messages.value = [...messages.value, message].slice(-MESSAGES_MAX);
@@ -293,7 +306,16 @@ export function watchAwakening(): void {
   document.addEventListener('visibilitychange', wake);
 }
 
-/** The tracks of one participant by source. */
-export function trackOf(participantId: string, source: Source): MediaStreamTrack | null {
-  return tracks.value.find((one) => one.participantId === participantId && one.source === source)?.track ?? null;
+/** What one participant sends of a source. */
+export function trackOf(participantId: string, source: Source): RemoteTrack | null {
+  return tracks.value.find((one) => one.participantId === participantId && one.source === source) ?? null;
+}
+
+/** How large a track is shown; nothing of it is sent while it is not seen. */
+export function want(trackId: string, wish: Wish): void {
+  call?.want(trackId, wish);
+}
+
+export function unwant(trackId: string): void {
+  call?.forget(trackId);
 }

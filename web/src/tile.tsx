@@ -2,8 +2,8 @@
 
 import { Icon } from './icons';
 import { Video } from './media';
-import { camera, microphoneOn, ownId, speaking, trackOf } from './state';
-import type { Participant } from './protocol';
+import { camera, microphoneOn, ownId, paused, qualities, speaking, trackOf } from './state';
+import type { Participant, Quality } from './protocol';
 
 export function initials(name: string): string {
   const words = name.trim().split(/\s+/).filter(Boolean);
@@ -20,7 +20,9 @@ const hue = (userId: string): number => [...userId].reduce((sum, letter) => (sum
 /** `shift`: the half column in which the tile begins, where it is not simply the next one; 0 otherwise. */
 export function Tile({ who, shift }: { who: Participant; shift: number }) {
   const own = who.participantId === ownId.value;
-  const video = own ? camera.value : sends(who, 'camera') ? trackOf(who.participantId, 'camera') : null;
+  const remote = !own && sends(who, 'camera') ? trackOf(who.participantId, 'camera') : null;
+  const video = own ? camera.value : remote?.track;
+  const still = remote !== null && paused.value.has(remote.trackId);
   const muted = own ? !microphoneOn.value : !sends(who, 'microphone');
   const away = who.state === 'reconnecting' && !own;
   const classes = ['tile', speaking.value.has(who.participantId) && !muted ? 'speaking' : '', away ? 'away' : ''].join(' ');
@@ -28,24 +30,40 @@ export function Tile({ who, shift }: { who: Participant; shift: number }) {
   return (
     <article class={classes} style={shift ? { gridColumn: `${shift} / span 2` } : {}} data-user={who.userId} data-participant={who.participantId} data-muted={muted} aria-label={who.userName}>
       {video
-        ? <Video track={video} mirrored={own} label={`Camera of ${who.userName}`}>{nobody}</Video>
+        ? <Video track={video} mirrored={own} label={`Camera of ${who.userName}`} {...(remote && { trackId: remote.trackId })}>{nobody}</Video>
         : nobody}
+      {still && !away && <div class="veil still">Video paused: your connection is slow</div>}
       {away && <div class="veil">Reconnecting…</div>}
       <div class="name">
         {muted && <span class="muted" role="img" aria-label="Microphone off"><Icon name="micOff" /></span>}
         <span>{who.userName}{own ? ' (you)' : ''}</span>
         {who.handRaised && <span class="raised" role="img" aria-label="Hand raised"><Icon name="hand" /></span>}
+        <Bars quality={qualities.value.get(who.participantId)} own={own} />
       </div>
     </article>
   );
 }
 
+const CAUSES = { uplink: 'sending', downlink: 'receiving', server: 'the server', relay: 'a relayed connection' };
+
+/** Bars for a connection that is not good; a good one needs no attention. */
+function Bars({ quality, own }: { quality: Quality | undefined; own: boolean }) {
+  if (!quality || quality.score > 2) return null;
+  const who = own ? 'Your connection' : 'Connection';
+  const words = `${who} is ${['lost', 'bad', 'weak'][quality.score]}${quality.cause ? `: ${CAUSES[quality.cause]}` : ''}`;
+  return (
+    <span class={`bars score-${quality.score}`} role="img" aria-label={words} title={words}>
+      <i /><i /><i />
+    </span>
+  );
+}
+
 export function ScreenTile({ who }: { who: Participant }) {
-  const video = trackOf(who.participantId, 'screen');
-  if (!video) return null;
+  const shown = trackOf(who.participantId, 'screen');
+  if (!shown) return null;
   return (
     <article class="tile screen" data-screen-of={who.userId} aria-label={`Screen of ${who.userName}`}>
-      <Video track={video} label={`Screen of ${who.userName}`}><span class="dim">The screen is on its way…</span></Video>
+      <Video track={shown.track} trackId={shown.trackId} label={`Screen of ${who.userName}`}><span class="dim">The screen is on its way…</span></Video>
       <div class="name"><Icon name="screen" /><span>Screen of {who.userName}</span></div>
     </article>
   );

@@ -4,6 +4,7 @@ mod codecs;
 pub mod datagram;
 mod feedback;
 pub mod mutate;
+mod payload;
 pub mod sdp;
 pub mod seeds;
 mod signaling;
@@ -13,6 +14,7 @@ pub use self::datagram::datagram;
 pub use self::sdp::sdp;
 pub use codecs::{keyframe, rtp, stun};
 pub use feedback::{rtcp, twcc};
+pub use payload::{descriptor, payload};
 pub use signaling::signaling;
 pub use srtp::srtp;
 
@@ -27,11 +29,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "stun", run: stun, mutants: 5_000 },
     Target { name: "rtp", run: rtp, mutants: 5_000 },
     Target { name: "rtcp", run: rtcp, mutants: 5_000 },
     Target { name: "keyframe", run: keyframe, mutants: 5_000 },
+    Target { name: "payload", run: payload, mutants: 5_000 },
+    Target { name: "descriptor", run: descriptor, mutants: 2_000 },
     Target { name: "sdp", run: sdp, mutants: 300 },
     Target { name: "srtp", run: srtp, mutants: 1_000 },
     Target { name: "datagram", run: datagram, mutants: 60 },

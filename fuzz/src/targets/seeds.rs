@@ -64,6 +64,12 @@ pub fn seeds() -> Vec<Seed> {
     for (name, payload) in KEYFRAMES {
         add("keyframe", name, payload.to_vec());
     }
+    for (name, payload) in PAYLOADS {
+        add("payload", name, payload.to_vec());
+    }
+    for (name, descriptors) in DESCRIPTORS {
+        add("descriptor", name, hex(descriptors));
+    }
     for (name, text) in DESCRIPTIONS {
         add("sdp", name, text.as_bytes().to_vec());
     }
@@ -174,6 +180,43 @@ const KEYFRAMES: &[(&str, &[u8])] = &[
     ("h264_stap", &[0x78, 0, 2, 0x67, 0x42, 0, 1, 0x68]),
     ("h264_fu", &[0x7c, 0x85, 0x88]),
     ("av1", &[0x18, 0x0a, 0x0b]),
+];
+
+/// Behind a byte that chooses the codec: VP8, VP9, H.264, AV1.
+const PAYLOADS: &[(&str, &[u8])] = &[
+    ("vp8_keyframe", &[0, 0x90, 0xf0, 0x92, 0x34, 7, 3, 0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01]),
+    ("vp8_layer_sync", &[0, 0x90, 0xe0, 0x12, 7, 0xa0, 0x01]),
+    ("vp9_structure", &[1, 0xae, 0x92, 0x34, 0x10, 7, 0x30, 1, 64, 0, 180, 2, 128, 1, 104, 0x82]),
+    ("vp9_group", &[1, 0x8a, 0x05, 0x08, 2, 0x04, 1, 0x28, 1, 2, 0x82]),
+    ("vp9_flexible", &[1, 0xf8, 0x05, 0x30, 0x03, 0x05, 0x06, 0x82]),
+    ("h264_sps", &[2, 0x67, 0x42, 0xe0, 0x1f, 0x8c, 0x8d, 0x40, 0x50, 0x1e, 0xd0, 0x0f, 0x08, 0x84, 0x6a]),
+    ("h264_high", &[2, 0x67, 0x64, 0, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0, 0, 3, 0, 0x10]),
+    ("h264_stap", &[2, 0x78, 0, 5, 0x67, 0x42, 0xe0, 0x1f, 0x8c, 0, 2, 0x68, 0xce, 0, 2, 0x65, 0x88]),
+    ("h264_fu", &[2, 0x7c, 0x81, 0x9a]),
+    ("av1", &[3, 0x18, 0x0a, 0x0b]),
+];
+
+/// Each behind its length: five pictures, then one with a mask of active decode targets, then one that differs from its
+/// template in all.
+const DESCRIPTORS: &[(&str, &str)] = &[
+    (
+        "l1t3",
+        "14fcffdc878214eaa860414d14102aaaab04ff02cf03ffffdd03feffde03c0ffdf03fdffe004fcfffa430afefffb38c84218958000",
+    ),
+    (
+        "l3t3",
+        "5fc1ffdc80081485214eafffaaaa863cf0430c10c302afc0aaa0063c00430010c002a000a80006000040001d954926e082b04a0941b820\
+         ac12825035ad6aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab013f00b3027f016704ff02cf03c6ffdd03cbffde03c3ffdf03c8\
+         ffe003cdffe103c2ffe203c7ffe303ccffe403c4ffe503c9ffe603ceffe703c0ffe803c5ffe903caffea05c0fffa43fc0dc2fffb38dc96\
+         84218958000000",
+    ),
+    (
+        "l3t3_key",
+        "5ad4ffdc82881485214eaaaaa8000600004000100002aa80a8000600004000100002a000a800060000400016d549241b5524906d549235\
+         ad6aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab013f00b3027f016704ff02cf03d9ffdd03deffde03d7ffdf03dcffe003e1ff\
+         e103d6ffe203dbffe303e0ffe403d8ffe503ddffe603e2ffe703d5ffe803daffe903dfffea05d4fffa43fc0dd6fffb38dc968421895800\
+         0000",
+    ),
 ];
 
 fn own_offer() -> String {

@@ -126,6 +126,7 @@ impl Stage {
                 assert_eq!(worker, WorkerId(0));
                 self.hall.request(request);
             }
+            Output::Reply { http, .. } => panic!("nobody asked over HTTP: {http:?}"),
             Output::Disconnect { .. } => {}
         }
     }

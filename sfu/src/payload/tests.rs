@@ -1,6 +1,9 @@
 //! Packets as libwebrtc sends them, written by hand from the RFCs; all of them cut at each byte; and any bytes.
 
+mod descriptor;
+mod h264;
 mod vp8;
+mod vp9;
 
 use proptest::prelude::*;
 

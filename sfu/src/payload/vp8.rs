@@ -55,7 +55,10 @@ pub(super) fn describe(payload: &[u8]) -> Option<Description> {
     if starts_keyframe {
         (decodable, switch) = (Targets::ALL, Targets::ALL);
     } else if header.starts_frame {
-        // The base layer refers to nothing above it, and everybody has it.
+        // The base layer refers to nothing above it, and everybody has it. A frame with Y refers to that alone, and so lets
+        // in from any layer below; but only to its own layer: in libwebrtc's patterns each cycle synchronises the highest
+        // layer first and every lower one after it (0, 2Y, 1Y, 2 …), so that whoever came in at 1Y may lack what the next
+        // frame of layer 2 refers to, while whoever came in at 2Y has 1Y before anything refers to it.
         let needs_base_only = header.temporal == 0 || header.is_layer_sync;
         decodable = if needs_base_only { Targets::ALL } else { present };
         switch = Targets::of_temporal(header.temporal);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::data;
+
 use super::{Codec, Direction, Extension, MediaKind, Mid, Rid, Setup, is_token_byte};
 
 /// Type preference of UDP host candidates (RFC 8445 §5.1.2.2).
@@ -39,7 +41,7 @@ pub struct Local {
 /// An m-line of ours.
 #[derive(Clone, Debug)]
 pub struct LocalMedia {
-    /// What it carries. Application m-lines are written as rejected.
+    /// What it carries. Application m-lines need no codecs.
     pub kind: MediaKind,
     /// Its name.
     pub mid: Mid,
@@ -149,7 +151,7 @@ impl fmt::Display for Local {
 
 impl LocalMedia {
     fn is_rejected(&self) -> bool {
-        self.rejected || self.kind == MediaKind::Application || self.codecs.is_empty()
+        self.rejected || self.kind != MediaKind::Application && self.codecs.is_empty()
     }
 
     /// Port 0, one format and a name: nothing that could be taken for more.
@@ -166,6 +168,9 @@ impl LocalMedia {
     }
 
     fn write_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == MediaKind::Application {
+            return f.write_str("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n");
+        }
         write!(f, "m={} 9 UDP/TLS/RTP/SAVPF", self.kind.as_str())?;
         for codec in &self.codecs {
             write!(f, " {}", codec.payload_type)?;
@@ -185,6 +190,10 @@ impl LocalMedia {
     }
 
     fn write_attributes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == MediaKind::Application {
+            let (port, size) = (data::PORT, data::MESSAGE_BYTES_MAX);
+            return write!(f, "a=mid:{}\r\na=sctp-port:{port}\r\na=max-message-size:{size}\r\n", self.mid);
+        }
         write!(f, "a=mid:{}\r\na={}\r\n", self.mid, self.direction.as_str())?;
         for (id, extension) in &self.extensions {
             write!(f, "a=extmap:{id} {}\r\n", extension.uri())?;

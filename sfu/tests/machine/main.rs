@@ -6,6 +6,7 @@ mod audio;
 mod floor;
 mod media;
 mod negotiation;
+mod paths;
 mod program;
 mod reports;
 mod tab;

@@ -58,22 +58,6 @@ fn addresses_of_a_peer_are_bounded_and_none_is_closed_that_has_no_connection() {
 }
 
 #[test]
-fn an_address_speaks_for_whoever_proved_it_last() {
-    let mut world = World::call(3, &BOTH);
-    let shared = world.tabs[1].path;
-    let check = world.tabs[2].check(true);
-    world.send_from(shared, check);
-    world.tabs[2].path = shared;
-    world.tabs[1].path = path(1, 61_000);
-    let check = world.tabs[1].check(true);
-    world.send(1, check);
-    world.settle();
-    for (from, to) in [(0, 1), (0, 2), (1, 2), (2, 1)] {
-        world.assert_media(from, to);
-    }
-}
-
-#[test]
 fn a_connection_that_closes_is_used_no_more_and_costs_no_time() {
     let mut world = World::call(2, &BOTH);
     let path = world.tabs[1].path;

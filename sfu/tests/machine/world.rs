@@ -30,7 +30,7 @@ impl World {
     pub(crate) fn new() -> World {
         let (certificate_der, private_key_der) = self_signed();
         let certificate = Arc::new(Certificate { certificate_der, private_key_der });
-        let config = Config { certificate, udp_candidates: vec![SERVER.into()], tcp_candidates: vec![] };
+        let config = Config { certificate, udp_candidates: vec![SERVER.into()], tcp_candidates: vec![SERVER.into()] };
         let now = Now { mono: Instant::now(), unix_ms: 1_700_000_000_000 };
         World {
             sfu: Sfu::new(config, [7; 32], now),

@@ -100,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (socket, any::<bool>()).prop_map(|(s, clean)| Step::Drop(s, clean)),
         4 => join,
         6 => send,
-        3 => (0u64..40, 0u8..8).prop_map(|(peer, what)| Step::Sfu { peer, what }),
+        3 => (0u64..40, 0u8..12).prop_map(|(peer, what)| Step::Sfu { peer, what }),
         1 => prop::sample::select(vec![1, 50, 100, 2_000, 20_000]).prop_map(Step::Wait),
     ]
 }
@@ -192,6 +192,10 @@ impl Chaos {
             4 => sfu::Event::Closed { peer, reason: CloseReason::Internal },
             5 => sfu::Event::ConsentLost { peer },
             6 => sfu::Event::Speakers { room: sfu::RoomId(peer.0), speakers: vec![(peer, 1)], audio: vec![] },
+            7 => sfu::Event::TrackPaused { peer, track, reason: sfu::Pause::Bandwidth },
+            8 => sfu::Event::TrackResumed { peer, track, reason: sfu::Pause::Bandwidth },
+            9 => sfu::Event::LayersWanted { peer, track, layers: vec![("h".into(), false)] },
+            10 => sfu::Event::Quality { peer, score: (peer.0 % 5) as u8, cause: None },
             _ => sfu::Event::Refused {
                 peer,
                 description: sfu::Description::Offer,

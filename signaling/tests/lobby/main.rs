@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod chaos;
+mod flow;
 mod joining;
 mod limits;
 mod media;

@@ -225,7 +225,7 @@ fn tracks_are_in_the_roster_and_their_owner_mutes_them() {
     w.granted(bob, "subscription", subscription);
     let requests = w.requests();
     assert!(
-        matches!(requests[..], [Request::Subscription { peer: p, wish: sfu::Wish { enabled: Some(false), .. }, .. }] if p == bobs),
+        matches!(requests[..], [Request::Subscription { peer: p, wish: sfu::Wish { enabled: Some(false), size: Some((320, 181)), priority: Some(1) }, .. }] if p == bobs),
         "{requests:?}"
     );
     assert_eq!(w.refused(ann, "subscription", json!({ "trackId": id })), "request/invalid");

@@ -1,0 +1,418 @@
+//! The estimate of one downlink, from whatever its client tells.
+
+use std::time::{Duration, Instant};
+
+use super::acked::{Acked, LONG, SHORT};
+use super::delay::{Delay, Usage};
+use super::fallback::Fallback;
+use super::history::History;
+use super::loss::{Loss, Verdict};
+use super::probe::{Prober, Wish};
+use super::rate::{Rate, Seen};
+use super::{MIN_BPS, Micros, Purpose, SECOND};
+use crate::rtcp::TransportFeedback;
+
+/// Before a round trip was measured.
+const RTT_START: Duration = Duration::from_millis(200);
+/// No longer round trip is believed.
+const RTT_MAX: Duration = Duration::from_secs(3);
+/// A round trip from reports is better than one from feedback, which waits up to 100 ms, for this long.
+const RTT_OF_REPORTS: Micros = 10_000_000;
+/// Nothing heard of a packet for this long, and a round trip: the path is cut. The rate halves, and again each such time.
+const OUTAGE: Micros = 500_000;
+/// Delay counts no more after a silence of this.
+const SILENCE: Micros = 1_500_000;
+/// What is sent is measured over this.
+const SENT_WINDOW: Micros = 400_000;
+/// Sending less than this part of the rate is not sending what the link carries.
+const LIMITED: f64 = 0.7;
+/// The receiver's reference time: units of 64 ms, 24 bits; deltas in units of 250 µs.
+const REFERENCE: i64 = 64_000;
+const REFERENCE_BITS: u32 = 24;
+const TICK: i64 = 250;
+/// Steps of the receiver's clock against ours beyond this begin anew.
+const CLOCK_STEP: i64 = 5_000_000;
+/// A queue that takes longer than this is emptied by sending less for a while, by half at this much more.
+const QUEUE_MS: f64 = 80.0;
+const QUEUE_MORE_MS: f64 = 400.0;
+const EMPTYING: Micros = 3_000_000;
+/// No probe for this long after the queue had grown.
+const PROBE_WAIT: Micros = 1_000_000;
+/// Nor into a queue of this length.
+const PROBE_QUEUE_MS: f64 = 100.0;
+/// Then it is looked at again after this.
+const PROBE_RETRY: Micros = 200_000;
+/// A change of the estimate by this part is worth telling.
+const WORTH_TELLING: f64 = 0.05;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    began: Instant,
+    history: History,
+    acked: Acked,
+    delay: Delay,
+    loss: Loss,
+    rate: Rate,
+    prober: Prober,
+    fallback: Fallback,
+    wanted: f64,
+    /// Padding can be sent.
+    pads: bool,
+    /// When feedback came last.
+    heard: Option<Micros>,
+    /// The highest number that feedback told of.
+    heard_of: u64,
+    /// The last reference time, its wraps counted, and the receiver's clock against ours then.
+    reference: Option<(i64, i64)>,
+    rtt: Option<Duration>,
+    rtt_reported: Option<Micros>,
+    /// When and how many bytes had been sent when that was last looked at, and bits a second in the time before.
+    sent: (Micros, u64),
+    sent_bps: f64,
+    /// The rate before the path was cut, and when it was last lowered for it.
+    outage: Option<(f64, Micros)>,
+    /// A part of the rate that is sent while a queue empties.
+    emptying: f64,
+    told: f64,
+    worth_telling: bool,
+}
+
+impl Controller {
+    /// A controller that knows nothing.
+    pub(crate) fn new(now: Instant) -> Self {
+        let rate = Rate::new();
+        Controller {
+            began: now,
+            history: History::new(),
+            acked: Acked::default(),
+            delay: Delay::new(),
+            loss: Loss::default(),
+            told: rate.bps(),
+            rate,
+            prober: Prober::new(),
+            fallback: Fallback::default(),
+            wanted: 0.0,
+            pads: true,
+            heard: None,
+            heard_of: 0,
+            reference: None,
+            rtt: None,
+            rtt_reported: None,
+            sent: (0, 0),
+            sent_bps: 0.0,
+            outage: None,
+            emptying: 1.0,
+            worth_telling: false,
+        }
+    }
+
+    fn micros(&self, now: Instant) -> Micros {
+        now.saturating_duration_since(self.began).as_micros() as Micros
+    }
+
+    /// Bits a second that the downlink carries, everything included.
+    pub(crate) fn estimate(&self) -> f64 {
+        (self.rate.bps() * self.emptying).max(MIN_BPS)
+    }
+
+    /// What of the estimate is left for media when its losses are sent again.
+    pub(crate) fn for_media(&self) -> f64 {
+        self.estimate() * (1.0 - self.loss.recent().min(0.5))
+    }
+
+    /// The part of packets lost lately, 0 to 1.
+    pub(crate) fn lost(&self) -> f64 {
+        self.loss.recent()
+    }
+
+    /// The round trip, if it is known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Whether the estimate changed so much since this was last asked that others should know.
+    pub(crate) fn take_change(&mut self) -> bool {
+        if self.worth_telling {
+            self.told = self.estimate();
+        }
+        std::mem::take(&mut self.worth_telling)
+    }
+
+    /// What everything that the subscriber wishes for would need, in bits a second: probes look for no more.
+    pub(crate) fn set_wanted(&mut self, bps: f64) {
+        self.wanted = bps;
+    }
+
+    /// Whether padding can be sent to this subscriber. Without it nothing is probed for, and the estimate grows unproven.
+    pub(crate) fn set_pads(&mut self, pads: bool) {
+        self.pads = pads;
+    }
+
+    /// The transport-wide sequence number of the next packet.
+    #[inline]
+    pub(crate) fn next_seq(&self) -> u16 {
+        self.history.next() as u16
+    }
+
+    /// Notes a packet with that number, of this size on the wire. The hot path.
+    #[inline]
+    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose, now: Instant) {
+        let now = self.micros(now);
+        let cluster = self.prober.cluster();
+        if cluster != 0 {
+            self.prober.on_sent(self.history.next(), bytes, now);
+        }
+        self.history.push(bytes, purpose, cluster, now);
+    }
+
+    /// Takes in transport-wide feedback, however wrong it is. At most as many statuses are looked at as packets are
+    /// remembered.
+    pub(crate) fn on_feedback(&mut self, feedback: &TransportFeedback<'_>, now: Instant) {
+        let now = self.micros(now);
+        let mut arrival = self.reference(feedback.reference_time, now);
+        let resumed = self.resume(now);
+        let (mut news, mut arrived) = (false, false);
+        let mut rtt = None;
+        for (seq, delta) in feedback.statuses().take(self.history.len()) {
+            arrival += i64::from(delta.unwrap_or(0)) * TICK;
+            let Some((number, told)) = self.history.told(seq, delta.is_some(), now) else { continue };
+            if !news && resumed.is_none() {
+                self.fill_gap(number, arrival, now);
+            }
+            news = true;
+            self.heard_of = self.heard_of.max(number);
+            self.loss.count(told.at, delta.is_some(), told.corrected);
+            if delta.is_none() {
+                continue;
+            }
+            arrived = true;
+            self.acked.on_arrival(arrival, told.bytes);
+            if told.cluster != 0 {
+                self.prober.on_arrival(told.cluster, number, told.at, arrival);
+            } else {
+                self.delay.on_arrival(told.at, arrival);
+            }
+            rtt = Some(now.saturating_sub(told.at));
+        }
+        if !news {
+            if let Some(outage) = resumed {
+                self.outage = Some(outage);
+            }
+            return;
+        }
+        self.heard = Some(now);
+        if let Some(rtt) = rtt {
+            self.note_rtt(Duration::from_micros(rtt), now);
+        }
+        self.measure_sent(now);
+        if arrived {
+            self.conclude(now);
+        }
+        self.note_change();
+    }
+
+    /// Packets between the last feedback and this one, of which a lost one told: they count as carried, or the
+    /// acknowledged rate would seem to fall with every lost feedback.
+    fn fill_gap(&mut self, number: u64, arrival: i64, now: Micros) {
+        let oldest = self.history.next().saturating_sub(self.history.len() as u64);
+        for number in (self.heard_of + 1).max(oldest)..number {
+            if let Some((_, told)) = self.history.told(number as u16, true, now) {
+                self.acked.on_arrival(arrival, told.bytes);
+            }
+        }
+    }
+
+    /// The time at which a feedback's deltas begin, by the receiver's clock, in microseconds.
+    fn reference(&mut self, reference: i32, now: Micros) -> i64 {
+        let reference = i64::from(reference);
+        let unwrapped = self.reference.map_or(reference, |(last, _)| {
+            let shift = i64::BITS - REFERENCE_BITS;
+            last + (((reference - last) << shift) >> shift)
+        });
+        let against = unwrapped * REFERENCE - now as i64;
+        let jumped = self.reference.is_some_and(|(_, last)| (against - last).abs() > CLOCK_STEP);
+        if jumped {
+            self.delay.reset(true);
+            self.acked.reset();
+        }
+        self.reference = Some((unwrapped, against));
+        unwrapped * REFERENCE
+    }
+
+    /// The first feedback after a silence: what was measured before it says nothing.
+    fn resume(&mut self, now: Micros) -> Option<(f64, Micros)> {
+        if self.heard.is_some_and(|heard| now.saturating_sub(heard) > SILENCE) {
+            self.delay.reset(false);
+            self.acked.reset();
+        }
+        let outage = self.outage.take()?;
+        self.loss.forget(now);
+        self.rate.come_back(outage.0);
+        self.prober.again(outage.0, now);
+        Some(outage)
+    }
+
+    fn conclude(&mut self, now: Micros) {
+        let rtt = self.rtt.unwrap_or(RTT_START);
+        let inherent = self.loss.inherent();
+        let throughput = self.throughput().map(|bps| bps / (1.0 - inherent));
+        let seen = Seen {
+            usage: self.delay.usage(),
+            throughput,
+            limited: self.pads && self.sent_bps < LIMITED * self.rate.bps(),
+            hold: self.loss.holds(),
+            rtt,
+        };
+        if self.rate.on_feedback(&seen, now) {
+            self.prober.wait_until(now + PROBE_WAIT);
+            self.worth_telling = true;
+        }
+        let wish = self.wish();
+        if let Some(found) = self.prober.result(wish, inherent, now)
+            && seen.usage != Usage::Over
+        {
+            self.rate.set(found, now);
+        }
+        if let Some(got_through) = self.throughput() {
+            match self.loss.on_feedback(self.rate.bps(), self.sent_bps, got_through, now) {
+                Verdict::Nothing => {}
+                Verdict::Lower(bps) => {
+                    self.rate.set(bps, now);
+                    self.worth_telling = true;
+                }
+                Verdict::Restore(bps) => self.rate.set(bps.max(self.rate.bps()), now),
+            }
+        }
+        self.empty_queue(now);
+    }
+
+    /// The acknowledged rate, in bits a second; of a shorter time if it fell.
+    fn throughput(&self) -> Option<f64> {
+        let long = self.acked.rate(LONG)?;
+        Some(self.acked.rate(SHORT).filter(|short| *short < 0.7 * long).unwrap_or(long))
+    }
+
+    fn empty_queue(&mut self, now: Micros) {
+        let recent = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
+        let over = (self.delay.queue_ms() - QUEUE_MS) / QUEUE_MORE_MS;
+        self.emptying = if recent { 1.0 - over.clamp(0.0, 0.5) } else { 1.0 };
+    }
+
+    fn measure_sent(&mut self, now: Micros) {
+        let (at, bytes) = self.sent;
+        let elapsed = now.saturating_sub(at);
+        if elapsed >= SENT_WINDOW {
+            self.sent_bps = (self.history.bytes - bytes) as f64 * 8.0 * SECOND / elapsed as f64;
+            self.sent = (now, self.history.bytes);
+        }
+    }
+
+    fn note_rtt(&mut self, sample: Duration, now: Micros) {
+        if self.rtt_reported.is_some_and(|at| now.saturating_sub(at) < RTT_OF_REPORTS) {
+            return;
+        }
+        self.smooth_rtt(sample);
+    }
+
+    fn smooth_rtt(&mut self, sample: Duration) {
+        let sample = sample.min(RTT_MAX);
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| if sample < rtt { sample } else { (rtt * 7 + sample) / 8 }));
+    }
+
+    /// Takes in a round trip that a receiver report told.
+    pub(crate) fn on_rtt(&mut self, rtt: Duration, now: Instant) {
+        self.rtt_reported = Some(self.micros(now));
+        self.smooth_rtt(rtt);
+    }
+
+    /// Takes in a REMB of any value; of no effect where there is transport-wide feedback.
+    pub(crate) fn on_remb(&mut self, bps: u64, now: Instant) {
+        if self.heard.is_some() {
+            return;
+        }
+        let now = self.micros(now);
+        self.measure_sent(now);
+        let bps = self.fallback.on_remb(bps, self.rate.bps(), self.sent_bps, self.wanted, now);
+        self.rate.set(bps, now);
+        self.note_change();
+    }
+
+    /// Takes in what a receiver report says was lost, 0 to 1; of no effect where there is something better.
+    pub(crate) fn on_report(&mut self, lost: f64, now: Instant) {
+        if self.heard.is_some() {
+            return;
+        }
+        let now = self.micros(now);
+        if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.wanted, now) {
+            self.rate.set(bps, now);
+        }
+        self.note_change();
+    }
+
+    fn note_change(&mut self) {
+        self.worth_telling |= (self.estimate() - self.told).abs() > WORTH_TELLING * self.told;
+    }
+
+    /// When [`Controller::tick`] or [`Controller::padding`] has something to do; `None` for a quiet or silent subscriber.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.heard?;
+        let outage = self.unheard().map(|sent| self.outage_due(sent));
+        let probe = if self.pads && self.outage.is_none() { self.prober.due(self.wish()) } else { None };
+        let due = [outage, probe].into_iter().flatten().min()?;
+        Some(self.began + Duration::from_micros(due))
+    }
+
+    /// Notes that time went by: lowers the rate while nothing is heard of what is sent.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let now = self.micros(now);
+        if self.heard.is_none() {
+            return;
+        }
+        let due = self.unheard().is_some_and(|sent| self.outage_due(sent) <= now);
+        if due && self.rate.bps() > MIN_BPS {
+            let before = self.outage.map_or(self.rate.bps(), |(before, _)| before);
+            self.outage = Some((before, now));
+            self.rate.set(self.rate.bps() / 2.0, now);
+            self.worth_telling = true;
+        }
+        self.note_change();
+    }
+
+    /// When the first packet was sent that nothing was heard of.
+    fn unheard(&self) -> Option<Micros> {
+        if self.rate.bps() <= MIN_BPS {
+            return None;
+        }
+        let last_heard = self.heard?;
+        let sent = self.history.sent_at(self.heard_of + 1, self.last_micros(last_heard));
+        sent.or_else(|| (self.history.next() > self.heard_of + 1).then_some(last_heard))
+    }
+
+    fn last_micros(&self, heard: Micros) -> Micros {
+        // Send times are kept as their low halves; within 71 minutes of the last feedback they are told apart.
+        heard + u64::from(u32::MAX) / 2
+    }
+
+    fn outage_due(&self, sent: Micros) -> Micros {
+        let from = self.outage.map_or(sent, |(_, lowered)| lowered);
+        from + OUTAGE + self.rtt.unwrap_or(RTT_START).as_micros() as u64
+    }
+
+    fn wish(&self) -> Wish {
+        Wish { bps: self.rate.bps(), wanted: self.wanted, jitter_ms: self.delay.jitter_ms() }
+    }
+
+    /// Bytes of padding that should leave now to probe the link; `None` if none. To be asked again after each packet.
+    pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
+        let now = self.micros(now);
+        self.heard.filter(|_| self.pads)?;
+        if self.outage.is_none() && self.delay.queue_ms() < PROBE_QUEUE_MS && self.delay.usage() != Usage::Over {
+            let wish = self.wish();
+            self.prober.begin(wish, now);
+        } else {
+            self.prober.wait_until(now + PROBE_RETRY);
+        }
+        self.prober.padding(now)
+    }
+}

@@ -1,0 +1,311 @@
+//! A bottleneck in virtual time, senders on one side and receivers on the other, with real feedback packets.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::congestion::{Controller, Pacer, Purpose};
+use crate::rtcp::{self, Packet};
+use crate::twcc::Recorder;
+
+const STEP: u64 = 500;
+const PACKET: usize = 1_200;
+const AUDIO: usize = 110;
+const AUDIO_BPS: f64 = 44_000.0;
+
+pub(super) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The bottleneck and the way behind it.
+pub(super) struct Link {
+    pub(super) bps: f64,
+    /// The longest queue; what comes then is lost.
+    pub(super) queue: Duration,
+    /// One way.
+    pub(super) delay: Duration,
+    /// Up to this is added to each packet's delay.
+    pub(super) jitter: Duration,
+    /// Part of packets lost at random.
+    pub(super) loss: f64,
+    /// Losses come in bursts of this many packets.
+    pub(super) burst: u32,
+    /// Part of feedback lost.
+    pub(super) feedback_loss: f64,
+    busy_until: u64,
+    losing: u32,
+    rng: StdRng,
+}
+
+impl Link {
+    pub(super) fn new(bps: f64) -> Self {
+        Link {
+            bps,
+            queue: ms(300),
+            delay: ms(25),
+            jitter: ms(0),
+            loss: 0.0,
+            burst: 1,
+            feedback_loss: 0.0,
+            busy_until: 0,
+            losing: 0,
+            rng: StdRng::seed_from_u64(7),
+        }
+    }
+
+    /// When a packet that is sent now arrives.
+    fn send(&mut self, bytes: usize, now: u64) -> Option<u64> {
+        if self.bps <= 0.0 {
+            return None;
+        }
+        let begins = self.busy_until.max(now);
+        if begins - now > self.queue.as_micros() as u64 {
+            return None;
+        }
+        self.busy_until = begins + (bytes as f64 * 8e6 / self.bps) as u64;
+        let lost = if self.losing > 0 {
+            self.losing -= 1;
+            true
+        } else if self.rng.random_bool(self.loss / f64::from(self.burst)) {
+            self.losing = self.burst - 1;
+            true
+        } else {
+            false
+        };
+        let jitter = self.rng.random_range(0..=self.jitter.as_micros() as u64);
+        (!lost).then_some(self.busy_until + self.delay.as_micros() as u64 + jitter)
+    }
+}
+
+/// How a sender uses its estimate.
+#[derive(Clone, Copy)]
+pub(super) enum Demand {
+    /// It sends just as much.
+    Elastic,
+    /// The largest of these that fits into it, in bits a second.
+    Steps(&'static [f64]),
+    /// This, whatever the estimate.
+    Fixed(f64),
+}
+
+/// What happens to feedback on its way back.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Mischief {
+    None,
+    /// Each comes twice, and each second one late, behind the next.
+    Repeat,
+}
+
+pub(super) struct Flow {
+    pub(super) controller: Controller,
+    pub(super) demand: Demand,
+    pub(super) mischief: Mischief,
+    pub(super) sent: u64,
+    pub(super) delivered: u64,
+    pub(super) padding: u64,
+    /// Sums of delay behind the bottleneck's own, for the mean.
+    pub(super) waited: (f64, u64),
+    pub(super) waited_max: f64,
+    pacer: Pacer,
+    queue: VecDeque<usize>,
+    recorder: Recorder,
+    /// Packets on their way: arrival, number.
+    flying: BinaryHeap<std::cmp::Reverse<(u64, u16, usize)>>,
+    feedback: VecDeque<(u64, Vec<u8>)>,
+    next_frame: u64,
+    next_audio: u64,
+    next_feedback: u64,
+    rng: StdRng,
+}
+
+impl Flow {
+    pub(super) fn new(demand: Demand, start: Instant, seed: u64) -> Self {
+        let mut controller = Controller::new(start);
+        controller.set_wanted(match demand {
+            Demand::Elastic => 50e6,
+            Demand::Steps(steps) => steps.last().copied().unwrap_or(0.0) + AUDIO_BPS,
+            Demand::Fixed(bps) => bps,
+        });
+        Flow {
+            pacer: Pacer::new(controller.estimate(), start),
+            controller,
+            demand,
+            mischief: Mischief::None,
+            sent: 0,
+            delivered: 0,
+            padding: 0,
+            waited: (0.0, 0),
+            waited_max: 0.0,
+            queue: VecDeque::new(),
+            recorder: Recorder::new(),
+            flying: BinaryHeap::new(),
+            feedback: VecDeque::new(),
+            next_frame: seed * 3_000,
+            next_audio: seed * 1_000,
+            next_feedback: seed * 7_000,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    fn video_bps(&self) -> f64 {
+        let estimate = self.controller.estimate();
+        match self.demand {
+            Demand::Elastic => (estimate - AUDIO_BPS).max(0.0),
+            Demand::Fixed(bps) => bps,
+            Demand::Steps(steps) => steps.iter().copied().rfind(|step| *step <= estimate - AUDIO_BPS).unwrap_or(0.0),
+        }
+    }
+
+    fn send(&mut self, bytes: usize, purpose: Purpose, link: &mut Link, start: Instant, now: u64) {
+        let at = start + Duration::from_micros(now);
+        let seq = self.controller.next_seq();
+        self.controller.on_sent(bytes, purpose, at);
+        self.pacer.spend(bytes, at);
+        self.sent += bytes as u64;
+        if purpose == Purpose::Padding {
+            self.padding += bytes as u64;
+        }
+        if let Some(arrival) = link.send(bytes, now) {
+            let waited = (arrival - now) as f64 / 1_000.0 - link.delay.as_secs_f64() * 1_000.0;
+            self.waited = (self.waited.0 + waited, self.waited.1 + 1);
+            self.waited_max = self.waited_max.max(waited);
+            self.flying.push(std::cmp::Reverse((arrival, seq, bytes)));
+        }
+    }
+
+    fn produce(&mut self, link: &mut Link, start: Instant, now: u64) {
+        if now >= self.next_audio {
+            self.next_audio += 20_000;
+            self.send(AUDIO, Purpose::Media, link, start, now);
+        }
+        if now >= self.next_frame {
+            self.next_frame += 33_333;
+            let size = self.video_bps() / 30.0 / 8.0 * self.rng.random_range(0.7..1.3);
+            let packets = (size / PACKET as f64).ceil() as usize;
+            self.queue.extend((0..packets).map(|_| (size / packets as f64) as usize));
+        }
+        let at = start + Duration::from_micros(now);
+        self.pacer.set_estimate(self.controller.estimate());
+        while self.pacer.is_ready(at) {
+            let Some(bytes) = self.queue.pop_front() else { break };
+            self.send(bytes, Purpose::Media, link, start, now);
+        }
+        while self.controller.deadline().is_some_and(|due| due <= at) {
+            self.controller.tick(at);
+            let Some(due) = self.controller.padding(at) else { break };
+            self.send(due.clamp(60, PACKET), Purpose::Padding, link, start, now);
+        }
+    }
+
+    fn receive(&mut self, link: &mut Link, start: Instant, now: u64) {
+        // Real receivers correct a loss that was only late; this one waits before it tells.
+        let late = link.jitter.as_micros() as u64;
+        while self.flying.peek().is_some_and(|it| it.0.0 + late <= now) {
+            let Some(std::cmp::Reverse((arrival, seq, bytes))) = self.flying.pop() else { break };
+            self.recorder.record(seq, start + Duration::from_micros(arrival));
+            self.delivered += bytes as u64;
+        }
+        if now >= self.next_feedback {
+            self.next_feedback += 80_000;
+            let mut bytes = Vec::new();
+            while self.recorder.write_feedback(1, 2, &mut bytes) {
+                let lost = link.bps <= 0.0 || self.rng.random_bool(link.feedback_loss);
+                let arrival = now + link.delay.as_micros() as u64;
+                if !lost {
+                    if self.mischief == Mischief::Repeat {
+                        let late = if self.rng.random_bool(0.5) { 100_000 } else { 0 };
+                        self.feedback.push_back((arrival + late, bytes.clone()));
+                        self.feedback.push_back((arrival + 150_000, bytes.clone()));
+                    } else {
+                        self.feedback.push_back((arrival, bytes.clone()));
+                    }
+                }
+                bytes.clear();
+            }
+        }
+        while let Some(at) = self.feedback.iter().position(|(arrival, _)| *arrival <= now) {
+            let Some((_, bytes)) = self.feedback.remove(at) else { break };
+            for packet in rtcp::parse(&bytes) {
+                let Packet::TransportFeedback(feedback) = packet else { panic!("feedback") };
+                self.controller.on_feedback(&feedback, start + Duration::from_micros(now));
+            }
+        }
+    }
+}
+
+/// Flows on one link.
+pub(super) struct World {
+    pub(super) link: Link,
+    pub(super) flows: Vec<Flow>,
+    pub(super) start: Instant,
+    pub(super) now: u64,
+}
+
+/// What one flow did in a stretch of time.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    /// Bits a second that entered the link.
+    pub(super) sent: f64,
+    /// Bits a second that arrived.
+    pub(super) delivered: f64,
+    pub(super) waited_ms: f64,
+    pub(super) waited_max_ms: f64,
+    pub(super) estimate: f64,
+    pub(super) estimate_min: f64,
+    pub(super) estimate_max: f64,
+}
+
+impl World {
+    pub(super) fn new(link: Link, demands: &[Demand]) -> Self {
+        let start = Instant::now();
+        let flows = demands.iter().enumerate().map(|(n, demand)| Flow::new(*demand, start, n as u64 + 1)).collect();
+        World { link, flows, start, now: 0 }
+    }
+
+    /// Lets time go by; what each flow did in it.
+    pub(super) fn run(&mut self, time: Duration) -> Vec<Stretch> {
+        let until = self.now + time.as_micros() as u64;
+        let before: Vec<_> = self.flows.iter().map(|flow| (flow.sent, flow.delivered)).collect();
+        let mut estimates = vec![(f64::MAX, 0.0f64); self.flows.len()];
+        for flow in &mut self.flows {
+            (flow.waited, flow.waited_max) = ((0.0, 0), 0.0);
+        }
+        while self.now < until {
+            self.now += STEP;
+            for (flow, (least, most)) in self.flows.iter_mut().zip(&mut estimates) {
+                flow.receive(&mut self.link, self.start, self.now);
+                flow.produce(&mut self.link, self.start, self.now);
+                let estimate = flow.controller.estimate();
+                (*least, *most) = (least.min(estimate), most.max(estimate));
+            }
+        }
+        let seconds = time.as_secs_f64();
+        let done = self.flows.iter().zip(before).zip(estimates);
+        done.map(|((flow, (sent, delivered)), (least, most))| Stretch {
+            sent: (flow.sent - sent) as f64 * 8.0 / seconds,
+            delivered: (flow.delivered - delivered) as f64 * 8.0 / seconds,
+            waited_ms: flow.waited.0 / flow.waited.1.max(1) as f64,
+            waited_max_ms: flow.waited_max,
+            estimate: flow.controller.estimate(),
+            estimate_min: least,
+            estimate_max: most,
+        })
+        .collect()
+    }
+
+    /// Lets time go by until the first flow's estimate does something; how long that took.
+    pub(super) fn until(&mut self, most: Duration, done: impl Fn(f64) -> bool) -> Duration {
+        let began = self.now;
+        while !done(self.flows[0].controller.estimate()) {
+            assert!(
+                self.now - began < most.as_micros() as u64,
+                "{} after {most:?}",
+                self.flows[0].controller.estimate()
+            );
+            self.run(ms(10));
+        }
+        Duration::from_micros(self.now - began)
+    }
+}

@@ -1,0 +1,3 @@
+mod link;
+mod parts;
+mod scenarios;

@@ -1,0 +1,161 @@
+//! Whole situations; the figures are those of the issue, in bits a second.
+
+use super::link::{Demand, Link, Mischief, World, ms};
+
+const SIMULCAST: &[f64] = &[150e3, 500e3, 1.7e6];
+
+#[test]
+fn it_finds_two_megabits_and_stays_there_with_short_queues() {
+    let mut world = World::new(Link::new(2e6), &[Demand::Elastic]);
+    world.until(ms(3_000), |estimate| estimate > 1.7e6);
+    world.run(ms(5_000));
+    for _ in 0..6 {
+        let stretch = &world.run(ms(10_000))[0];
+        assert!(stretch.delivered > 0.85 * 2e6, "{stretch:?}");
+        assert!(stretch.waited_ms < 60.0, "{stretch:?}");
+    }
+}
+
+#[test]
+fn it_follows_a_link_down_and_up() {
+    for demand in [Demand::Elastic, Demand::Steps(SIMULCAST)] {
+        let mut world = World::new(Link::new(2e6), &[demand]);
+        world.run(ms(15_000));
+        world.link.bps = 0.3e6;
+        let down = world.until(ms(5_000), |estimate| estimate < 0.35e6);
+        world.run(ms(15_000));
+        world.link.bps = 2e6;
+        let up = world.until(ms(20_000), |estimate| estimate > 1.7e6);
+        assert!(down < ms(1_000) && up < ms(10_000), "down {down:?} up {up:?}");
+    }
+}
+
+#[test]
+fn random_loss_does_not_collapse_it() {
+    for (loss, burst) in [(0.05, 1), (0.1, 1), (0.2, 1), (0.1, 5), (0.3, 1)] {
+        let mut link = Link::new(2e6);
+        (link.loss, link.burst) = (loss, burst);
+        let mut world = World::new(link, &[Demand::Elastic]);
+        world.run(ms(10_000));
+        let stretch = &world.run(ms(60_000))[0];
+        let aim = if loss > 0.2 { 0.7 } else { 0.85 };
+        assert!(stretch.sent > aim * 2e6, "loss {loss} burst {burst}: {stretch:?}");
+    }
+}
+
+#[test]
+fn a_link_without_a_queue_is_found_by_loss() {
+    let mut link = Link::new(1e6);
+    link.queue = ms(50);
+    let mut world = World::new(link, &[Demand::Elastic]);
+    world.run(ms(10_000));
+    let stretch = &world.run(ms(30_000))[0];
+    assert!(stretch.delivered > 0.8e6, "{stretch:?}");
+    assert!(stretch.sent < 1.25e6, "{stretch:?}");
+}
+
+#[test]
+fn it_is_back_soon_after_an_outage() {
+    for demand in [Demand::Elastic, Demand::Steps(SIMULCAST)] {
+        let mut world = World::new(Link::new(2e6), &[demand]);
+        world.run(ms(15_000));
+        world.link.bps = 0.0;
+        let outage = world.run(ms(10_000));
+        assert!(outage[0].estimate < 0.1e6, "{outage:?}");
+        world.link.bps = 2e6;
+        let back = world.until(ms(10_000), |estimate| estimate >= 0.8 * 2e6);
+        assert!(back < ms(3_000), "{back:?}");
+    }
+}
+
+#[test]
+fn two_on_one_link_are_fair() {
+    for demand in [Demand::Elastic, Demand::Steps(&[150e3, 500e3, 800e3])] {
+        let mut world = World::new(Link::new(2e6), &[demand, demand]);
+        world.flows[1].controller.set_wanted(0.0);
+        world.run(ms(5_000));
+        world.flows[1].controller.set_wanted(50e6);
+        let both = world.run(ms(60_000));
+        let (a, b) = (both[0].delivered, both[1].delivered);
+        let jain = (a + b).powi(2) / (2.0 * (a * a + b * b));
+        assert!(jain >= 0.9, "{a} and {b}: {jain}");
+        assert!(both[0].waited_ms < 100.0);
+    }
+}
+
+#[test]
+fn what_is_little_used_neither_decays_nor_grows_by_itself() {
+    let mut world = World::new(Link::new(2e6), &[Demand::Fixed(100e3)]);
+    world.flows[0].controller.set_wanted(1.5e6);
+    world.run(ms(10_000));
+    let found = world.flows[0].controller.estimate();
+    assert!((1.4e6..2.1e6).contains(&found), "{found}");
+    let padding = world.flows[0].padding;
+    let quiet = world.run(ms(60_000));
+    assert!(quiet[0].estimate >= 0.9 * found && quiet[0].estimate <= 1.01 * found, "{quiet:?}");
+    assert_eq!(world.flows[0].padding, padding, "what is wanted is there, so nothing is probed for");
+    world.flows[0].demand = Demand::Steps(SIMULCAST);
+    world.flows[0].controller.set_wanted(1.8e6);
+    let used = world.run(ms(20_000));
+    assert!(used[0].delivered > 1.4e6, "{used:?}");
+}
+
+#[test]
+fn a_layer_more_is_found_within_ten_seconds() {
+    let mut world = World::new(Link::new(0.4e6), &[Demand::Steps(SIMULCAST)]);
+    world.run(ms(20_000));
+    world.link.bps = 2.5e6;
+    let up = world.until(ms(15_000), |estimate| estimate > 1.8e6);
+    assert!(up < ms(10_000));
+}
+
+#[test]
+fn jitter_with_reordering_does_not_collapse_it() {
+    for demand in [Demand::Elastic, Demand::Steps(SIMULCAST)] {
+        let mut link = Link::new(2e6);
+        link.jitter = ms(30);
+        let mut world = World::new(link, &[demand]);
+        world.run(ms(10_000));
+        let stretch = &world.run(ms(60_000))[0];
+        assert!(stretch.delivered > 0.8 * 1.7e6, "{stretch:?}");
+        assert!(stretch.waited_ms < 120.0, "{stretch:?}");
+    }
+}
+
+#[test]
+fn long_round_trips_are_served_too() {
+    for (delay, loss) in [(75, 0.0), (250, 0.0), (75, 0.1)] {
+        let mut link = Link::new(2e6);
+        (link.delay, link.loss) = (ms(delay), loss);
+        let mut world = World::new(link, &[Demand::Elastic]);
+        world.run(ms(20_000));
+        let stretch = &world.run(ms(30_000))[0];
+        assert!(stretch.sent > 0.75 * 2e6, "{stretch:?}");
+    }
+}
+
+#[test]
+fn feedback_that_is_lost_late_or_repeated_harms_little() {
+    for (lost, mischief) in [(0.3, Mischief::None), (0.0, Mischief::Repeat)] {
+        let mut link = Link::new(2e6);
+        link.feedback_loss = lost;
+        let mut world = World::new(link, &[Demand::Elastic]);
+        world.flows[0].mischief = mischief;
+        world.run(ms(10_000));
+        let stretch = &world.run(ms(30_000))[0];
+        assert!(stretch.sent > 0.8 * 2e6, "{stretch:?}");
+    }
+}
+
+#[test]
+fn weak_and_strong_links_are_found() {
+    for bps in [60e3, 150e3, 10e6, 40e6] {
+        let mut link = Link::new(bps);
+        link.queue = ms(1_000);
+        let mut world = World::new(link, &[Demand::Elastic]);
+        world.run(ms(20_000));
+        let stretch = &world.run(ms(30_000))[0];
+        assert!(stretch.delivered > 0.8 * bps, "{bps}: {stretch:?}");
+        assert!(stretch.waited_ms < 250.0, "{bps}: {stretch:?}");
+    }
+}

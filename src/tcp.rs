@@ -1,0 +1,472 @@
+//! ICE-TCP, the passive side (RFC 6544): connections to the number of the worker's UDP port, for networks that block UDP.
+//! A stream carries datagrams, each behind its length in 16 bits (RFC 4571 §2).
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use sfu::rtp::{self, Class};
+use sfu::{ConnectionId, Path, Run};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::udp::Sent;
+
+/// Connections of one worker. When full, further ones are closed as they come.
+const CONNECTIONS_MAX: usize = 2_048;
+/// Connections from one IPv4 address or IPv6 /64. A school may sit behind one address, and a browser opens a connection
+/// from each of its addresses to each of ours. When full, further ones are closed as they come.
+const CONNECTIONS_PER_SOURCE_MAX: usize = 512;
+/// Connections accepted before the sockets are read again; the others wait in the kernel until the next turn.
+const ACCEPTS_PER_TURN: usize = 32;
+/// Connections that the kernel keeps until they are accepted. When full, it ignores further ones, and they come again.
+const BACKLOG: i32 = 128;
+/// A connection that has brought no valid STUN check for so long is closed. Browsers send one as soon as they are through.
+const PROOF_MAX: Duration = Duration::from_secs(10);
+/// The longest datagram taken, as long as the longest SRTP packet that the SFU takes. A longer one ends the connection:
+/// either it is no ICE-TCP, or its framing is lost for good.
+const FRAME_BYTES_MAX: usize = 2_048;
+const PREFIX_BYTES: usize = 2;
+/// Bytes read of one connection before others get their turn.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that wait for one connection. When full, what comes is dropped, whole datagrams only.
+const QUEUE_BYTES_MAX: usize = 64 * 1024;
+/// How much of the queue RTP may fill: what is behind it is for STUN, DTLS and RTCP, without which nothing recovers.
+const MEDIA_BYTES_MAX: usize = 56 * 1024;
+/// How much of it longer RTP may fill: the rest is for audio.
+const VIDEO_BYTES_MAX: usize = 44 * 1024;
+/// RTP above this is taken for video: 300 bytes are 120 kbit/s of audio in packets of 20 ms.
+const AUDIO_BYTES_MAX: usize = 300;
+/// RTP that has waited for so long is dropped: late media is worse than none, and holds up what comes behind it.
+const QUEUE_AGE_MAX: Duration = Duration::from_millis(200);
+/// Bytes that the kernel may hold unsent: they are not ours to drop any more. Lower costs wakes, higher costs delay.
+const KERNEL_UNSENT_BYTES: u32 = 16 * 1024;
+/// A connection that has taken nothing for so long is closed; it is as long as the consent of ICE.
+const STALLED_MAX: Duration = Duration::from_secs(30);
+
+/// Tokens from here on are those of connections, by their numbers.
+pub(crate) const FIRST_TOKEN: usize = 16;
+
+/// What became of connections; counted since start, but for `open`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Open now.
+    pub(crate) open: u64,
+    /// Accepted.
+    pub(crate) accepted: u64,
+    /// Closed as they came, because there were too many.
+    pub(crate) refused: u64,
+    /// Closed without a valid check.
+    pub(crate) unproven: u64,
+    /// Datagrams dropped because their connection was full or slow.
+    pub(crate) dropped: u64,
+}
+
+/// Listens on `port`, for IPv4 and, where the UDP sockets have it, for IPv6.
+pub(crate) fn listen(port: u16, v6: bool) -> io::Result<Listeners> {
+    let v4 = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+    let v6 = v6.then(|| listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))).transpose()?;
+    Ok([Some(v4), v6])
+}
+
+/// IPv4, IPv6.
+pub(crate) type Listeners = [Option<TcpListener>; 2];
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of a process that has just ended must not keep the next from its port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// The connections of one worker.
+pub(crate) struct Tcp {
+    registry: Registry,
+    listeners: Listeners,
+    /// Edge-triggered: true until nobody waits to be accepted.
+    accepting: [bool; 2],
+    connections: HashMap<ConnectionId, Connection>,
+    census: Census,
+    /// The number of the next connection; none is used twice.
+    next: u64,
+    /// Connections that may have something to read; each stands here once.
+    readable: VecDeque<ConnectionId>,
+    /// Paths of connections that ended by themselves.
+    ended: Vec<Path>,
+    buffer: Vec<u8>,
+    counts: Counts,
+}
+
+impl Tcp {
+    /// `tokens` are those of the listeners.
+    pub(crate) fn new(registry: Registry, mut listeners: Listeners, tokens: [Token; 2]) -> io::Result<Self> {
+        for (listener, token) in listeners.iter_mut().zip(tokens) {
+            if let Some(listener) = listener {
+                registry.register(listener, token, Interest::READABLE)?;
+            }
+        }
+        Ok(Tcp {
+            registry,
+            listeners,
+            accepting: [true; 2],
+            connections: HashMap::new(),
+            census: Census::default(),
+            next: 0,
+            readable: VecDeque::new(),
+            ended: Vec::new(),
+            buffer: vec![0; PREFIX_BYTES + FRAME_BYTES_MAX + READ_BYTES_MAX],
+            counts: Counts::default(),
+        })
+    }
+
+    /// Connections wait to be accepted: 0 is IPv4, 1 IPv6.
+    pub(crate) fn may_accept(&mut self, family: usize) {
+        self.accepting[family] = true;
+    }
+
+    /// Something changed with the connection of a token.
+    pub(crate) fn woken(&mut self, token: Token, readable: bool, writable: bool) {
+        let id = ConnectionId((token.0 - FIRST_TOKEN) as u64);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if readable && !std::mem::replace(&mut connection.readable, true) {
+            self.readable.push_back(id);
+        }
+        if writable {
+            connection.writable = true;
+            if self.flush(id, Instant::now()).is_err() {
+                self.end(id);
+            }
+        }
+    }
+
+    /// Whether there is something to read.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { open: self.connections.len() as u64, ..self.counts }
+    }
+
+    /// Accepts who waits.
+    pub(crate) fn accept(&mut self, now: Instant) {
+        for family in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let Some(listener) = self.listeners[family].as_ref().filter(|_| self.accepting[family]) else { break };
+                match listener.accept() {
+                    Ok((stream, remote)) => self.admit(stream, remote, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepting[family] = false,
+                    // Whoever waited has gone, or there are no more files: the next turn tries again, and none is hurried.
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr, now: Instant) {
+        if !self.census.has_room(remote.ip()) {
+            self.counts.refused += 1;
+            return;
+        }
+        // A kernel that knows neither only makes delays longer.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES);
+        let id = ConnectionId(self.next);
+        let token = Token(FIRST_TOKEN + self.next as usize);
+        if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+            return;
+        }
+        self.next += 1;
+        self.counts.accepted += 1;
+        self.census.enter(remote.ip());
+        self.readable.push_back(id);
+        let path = Path::Tcp { connection: id, remote };
+        let connection = Connection {
+            stream,
+            path,
+            accepted: now,
+            proven: false,
+            readable: true,
+            writable: true,
+            partial: Vec::new(),
+            outbox: Outbox::default(),
+        };
+        self.connections.insert(id, connection);
+    }
+
+    /// Reads each connection once that has something and gives each datagram to `each`.
+    pub(crate) fn receive(&mut self, mut each: impl FnMut(Path, &mut [u8])) {
+        for _ in 0..self.readable.len() {
+            let Some(id) = self.readable.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let path = connection.path;
+            match connection.read(&mut self.buffer, |datagram| each(path, datagram)) {
+                Ok(true) => self.readable.push_back(id),
+                Ok(false) => connection.readable = false,
+                Err(_) => self.end(id),
+            }
+        }
+    }
+
+    /// Queues a run and writes what the kernel takes; what finds no room is dropped.
+    pub(crate) fn send(&mut self, run: &Run<'_>, now: Instant) -> Sent {
+        let Path::Tcp { connection: id, .. } = run.path else { return Sent::Refused };
+        let mut sent = Sent::All;
+        for datagram in run.datagrams() {
+            let Some(connection) = self.connections.get_mut(&id) else { return Sent::Refused };
+            let mut takes = connection.outbox.takes(datagram);
+            if !takes {
+                if self.flush(id, now).is_err() {
+                    self.end(id);
+                    return Sent::Refused;
+                }
+                takes = self.connections.get(&id).is_some_and(|connection| connection.outbox.takes(datagram));
+            }
+            match self.connections.get_mut(&id).filter(|_| takes) {
+                Some(connection) => connection.outbox.push(datagram, now),
+                None => {
+                    self.counts.dropped += 1;
+                    sent = Sent::Blocked;
+                }
+            }
+        }
+        if self.flush(id, now).is_err() {
+            self.end(id);
+            return Sent::Refused;
+        }
+        sent
+    }
+
+    fn flush(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        self.counts.dropped += connection.flush(now)?;
+        Ok(())
+    }
+
+    /// Closes connections that brought no valid check in time, as `proven` tells, and those that take nothing any more.
+    pub(crate) fn expire(&mut self, now: Instant, proven: impl Fn(&Path) -> bool) {
+        let mut late = Vec::new();
+        for (id, connection) in &mut self.connections {
+            connection.proven = connection.proven || proven(&connection.path);
+            if !connection.proven && now.saturating_duration_since(connection.accepted) >= PROOF_MAX {
+                self.counts.unproven += 1;
+                late.push(*id);
+            } else if connection.outbox.waits_since().is_some_and(|at| now.saturating_duration_since(at) >= STALLED_MAX)
+            {
+                late.push(*id);
+            }
+        }
+        for id in late {
+            self.end(id);
+        }
+    }
+
+    /// Closes a connection that the SFU needs no more.
+    pub(crate) fn close(&mut self, path: Path) {
+        let Path::Tcp { connection: id, remote } = path else { return };
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        // The descriptor is closed with the stream, which takes it out of the registry all the same.
+        let _ = self.registry.deregister(&mut connection.stream);
+        self.census.leave(remote.ip());
+    }
+
+    fn end(&mut self, id: ConnectionId) {
+        if let Some(path) = self.connections.get(&id).map(|connection| connection.path) {
+            self.close(path);
+            self.ended.push(path);
+        }
+    }
+
+    /// A path whose connection has ended, once.
+    pub(crate) fn ended(&mut self) -> Option<Path> {
+        self.ended.pop()
+    }
+}
+
+/// How many connections there are, and from where.
+#[derive(Default)]
+struct Census {
+    all: usize,
+    sources: HashMap<IpAddr, usize>,
+}
+
+impl Census {
+    fn has_room(&self, address: IpAddr) -> bool {
+        let of_source = self.sources.get(&source_of(address)).copied().unwrap_or(0);
+        self.all < CONNECTIONS_MAX && of_source < CONNECTIONS_PER_SOURCE_MAX
+    }
+
+    fn enter(&mut self, address: IpAddr) {
+        self.all += 1;
+        *self.sources.entry(source_of(address)).or_default() += 1;
+    }
+
+    fn leave(&mut self, address: IpAddr) {
+        let source = source_of(address);
+        let Some(of_source) = self.sources.get_mut(&source) else { return };
+        self.all -= 1;
+        *of_source -= 1;
+        if *of_source == 0 {
+            self.sources.remove(&source);
+        }
+    }
+}
+
+/// Whose connections are counted together.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    path: Path,
+    accepted: Instant,
+    /// A valid check came by it.
+    proven: bool,
+    /// It stands among the readable.
+    readable: bool,
+    /// Edge-triggered: true until the kernel takes nothing.
+    writable: bool,
+    /// The beginning of a datagram whose end has not come; shorter than the longest datagram with its prefix.
+    partial: Vec<u8>,
+    outbox: Outbox,
+}
+
+impl Connection {
+    /// One read; whether there may be more. An error when the stream has ended or cannot be understood any more.
+    fn read(&mut self, buffer: &mut [u8], each: impl FnMut(&mut [u8])) -> io::Result<bool> {
+        let held = self.partial.len();
+        buffer[..held].copy_from_slice(&self.partial);
+        let read = match self.stream.read(&mut buffer[held..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let whole = split(&mut buffer[..held + read], each).ok_or(io::ErrorKind::InvalidData)?;
+        self.partial.clear();
+        self.partial.extend_from_slice(&buffer[whole..held + read]);
+        Ok(true)
+    }
+
+    /// Writes what the kernel takes; how many datagrams were too old.
+    fn flush(&mut self, now: Instant) -> io::Result<u64> {
+        let dropped = self.outbox.drop_late(now);
+        while self.writable {
+            let (first, second) = self.outbox.bytes.as_slices();
+            if first.is_empty() {
+                break;
+            }
+            match self.stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.outbox.written(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dropped)
+    }
+}
+
+/// Gives each whole datagram to `each`; where the rest begins, or `None` when a datagram is longer than any of ours. One
+/// without a byte says nothing (RFC 4571 §2).
+fn split(bytes: &mut [u8], mut each: impl FnMut(&mut [u8])) -> Option<usize> {
+    let mut at = 0;
+    while let Some(prefix) = bytes.get(at..).and_then(|rest| rest.first_chunk::<PREFIX_BYTES>()) {
+        let len = usize::from(u16::from_be_bytes(*prefix));
+        if len > FRAME_BYTES_MAX {
+            return None;
+        }
+        let start = at + PREFIX_BYTES;
+        let Some(datagram) = bytes.get_mut(start..start + len) else { break };
+        if !datagram.is_empty() {
+            each(datagram);
+        }
+        at = start + len;
+    }
+    Some(at)
+}
+
+/// What waits for one connection, in the order in which it leaves. The shell does not know frames and keyframes: after a
+/// drop the client asks again (NACK) or for a keyframe (PLI), as after a loss, and bandwidth estimation sees it as one.
+#[derive(Default)]
+struct Outbox {
+    bytes: VecDeque<u8>,
+    frames: VecDeque<Frame>,
+    /// Bytes of the first frame that the kernel has: the rest of it must follow.
+    begun: usize,
+}
+
+/// A datagram that waits.
+struct Frame {
+    /// Its prefix counts.
+    bytes: usize,
+    at: Instant,
+    is_media: bool,
+}
+
+impl Outbox {
+    /// Whether there is room for a datagram: most for what keeps the connection alive, less for audio, least for video.
+    fn takes(&self, datagram: &[u8]) -> bool {
+        let most = match rtp::classify(datagram) {
+            Class::Rtp if datagram.len() > AUDIO_BYTES_MAX => VIDEO_BYTES_MAX,
+            Class::Rtp => MEDIA_BYTES_MAX,
+            _ => QUEUE_BYTES_MAX,
+        };
+        self.bytes.len() + PREFIX_BYTES + datagram.len() <= most
+    }
+
+    fn push(&mut self, datagram: &[u8], now: Instant) {
+        debug_assert!(self.takes(datagram), "room was asked for");
+        let Ok(len) = u16::try_from(datagram.len()) else { return };
+        self.bytes.extend(len.to_be_bytes());
+        self.bytes.extend(datagram);
+        let is_media = rtp::classify(datagram) == Class::Rtp;
+        self.frames.push_back(Frame { bytes: PREFIX_BYTES + datagram.len(), at: now, is_media });
+    }
+
+    /// Drops RTP that has waited for too long, except a datagram whose beginning is on its way; how many datagrams.
+    fn drop_late(&mut self, now: Instant) -> u64 {
+        let mut dropped = 0;
+        let kept = usize::from(self.begun > 0);
+        let start = self.frames.front().filter(|_| kept > 0).map_or(0, |first| first.bytes - self.begun);
+        while let Some(late) = self.frames.get(kept).filter(|frame| frame.is_media)
+            && now.saturating_duration_since(late.at) > QUEUE_AGE_MAX
+        {
+            self.bytes.drain(start..start + late.bytes);
+            self.frames.remove(kept);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn written(&mut self, bytes: usize) {
+        self.bytes.drain(..bytes);
+        self.begun += bytes;
+        while let Some(first) = self.frames.front().filter(|first| first.bytes <= self.begun) {
+            self.begun -= first.bytes;
+            self.frames.pop_front();
+        }
+    }
+
+    /// Since when the first datagram waits.
+    fn waits_since(&self) -> Option<Instant> {
+        self.frames.front().map(|first| first.at)
+    }
+}
+
+#[cfg(test)]
+mod tests;
