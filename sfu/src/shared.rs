@@ -150,12 +150,13 @@ impl Sfu {
         let Some(peer) = self.peers.get(key).filter(|peer| !peer.slots.is_empty() && peer.takes_all()) else { return };
         let Some(room) = self.rooms.get(peer.room) else { return };
         let shared = room.floor.mode == Mode::Shared;
-        if peer.slots_live == shared || !peer.has_lines(shared) {
+        if !peer.has_lines(shared) {
             return;
         }
+        let begins = peer.slots_live != shared;
         let ends = peer.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Audio && s.shared != shared);
         let ends: Vec<usize> = ends.map(|(key, _)| key).collect();
-        let slots = if shared { room.floor.slots } else { Default::default() };
+        let slots = room.floor.slots;
         for subscription in ends {
             self.unpoint(key, subscription);
             let peer = &mut self.peers[key];
@@ -168,7 +169,7 @@ impl Sfu {
         if !shared {
             peer.slots.clear();
         }
-        for (slot, holder) in slots.into_iter().enumerate() {
+        for (slot, holder) in slots.into_iter().enumerate().filter(|_| begins && shared) {
             self.point_slot(key, slot, holder.map_or(NOBODY, |holder| holder.track), now);
         }
     }

@@ -262,6 +262,24 @@ fn a_room_that_grows_and_shrinks_changes_its_m_lines_and_goes_on() {
 }
 
 #[test]
+fn a_room_that_changes_its_mind_is_heard_once() {
+    let mut world = room(52, 1);
+    let listener = 52;
+    for index in 1..14 {
+        world.request(Request::Leave { peer: PeerId(index) });
+    }
+    for _ in 0..13 {
+        world.join(1, &[Kind::Audio]);
+    }
+    world.run_ms(2_000);
+    forget(&mut world);
+    talk(&mut world, 1, 50, |_| Some(LOUD));
+    assert_eq!(heard(&world, listener), BTreeMap::from([(0, 50)]));
+    let subscriptions = world.sfu.gauges().subscriptions;
+    assert_eq!(subscriptions, 53 * 8, "eight shared m-lines each, and nothing else");
+}
+
+#[test]
 fn shared_m_lines_survive_holders_that_leave_and_listeners_that_renew() {
     let mut world = room(53, 1);
     let listener = 53;
