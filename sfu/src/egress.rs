@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::peer::{Peer, Srtp};
-use crate::ring::Ring;
 use crate::subscription::Subscription;
-use crate::track::Track;
+use crate::track::{Layer, Track};
 use crate::{Counters, Drop, Kind, Now, Path, Run, Sfu};
 
 /// The longest run, below what one UDP GSO send takes (65,507 bytes).
@@ -225,7 +224,9 @@ fn fill_run(
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
     }
-    (batch.datagrams > 0).then_some(Built { path, len: batch.len, segment: batch.segment })
+    let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
+    peer.quality.note_out(len, datagrams);
+    (datagrams > 0).then_some(Built { path, len, segment })
 }
 
 fn forget_pending(peer: &mut Peer, kind: Kind) {
@@ -259,16 +260,17 @@ fn fill_media(
     };
     while let Some(key) = pending.last().copied() {
         if let Some(subscription) = peer.subscriptions.get_mut(key) {
-            if let Some(layer) = tracks.get_mut(subscription.track).and_then(|t| t.layers.first_mut()) {
-                if subscription.cursor < layer.ring.oldest() {
-                    counters.drops[Drop::Overrun as usize] += layer.ring.oldest() - subscription.cursor;
-                    subscription.cursor = layer.ring.oldest();
-                    subscription.waits_for_start = true;
-                    if kind == Kind::Video {
+            if let Some(track) = tracks.get_mut(subscription.track) {
+                let lost = subscription.overrun(&track.layers);
+                if lost > 0 {
+                    counters.drops[Drop::Overrun as usize] += lost;
+                    peer.quality.note_overrun(now);
+                    let wanted = subscription.wanted().map_or(0, |wanted| usize::from(wanted.layer));
+                    if let Some(layer) = track.layers.get_mut(wanted).filter(|_| kind == Kind::Video) {
                         layer.keyframes.want(now);
                     }
                 }
-                if fill_subscription(subscription, &layer.ring, srtp, &mut peer.stamps, batch, counters) {
+                if fill_subscription(subscription, &track.layers, srtp, &mut peer.stamps, batch, counters) {
                     return true;
                 }
             }
@@ -282,18 +284,18 @@ fn fill_media(
 /// Whether the run is full before the subscription has seen all.
 fn fill_subscription(
     subscription: &mut Subscription,
-    ring: &Ring,
+    layers: &[Layer],
     srtp: &Srtp,
     stamps: &mut crate::subscription::Stamps,
     batch: &mut Batch<'_>,
     counters: &mut Counters,
 ) -> bool {
     let overhead = srtp.sealer.overhead();
-    while let Some(packet) = ring.packet(subscription.cursor) {
+    while let Some((packet, ring)) = subscription.next(layers) {
         if !batch.takes(subscription.plain_len(packet) + overhead) {
             return true;
         }
-        let Some(prepared) = subscription.prepare(packet, ring) else { continue };
+        let Some(prepared) = subscription.prepare(packet) else { continue };
         let at = batch.len;
         let len = subscription.write(prepared, packet, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);
@@ -313,15 +315,11 @@ fn fill_resends(
     let Some(srtp) = &peer.srtp else { return };
     let overhead = srtp.sealer.overhead();
     while let Some((key, resend)) = peer.resends.front().copied() {
-        let ring = peer
-            .subscriptions
-            .get_mut(key)
-            .and_then(|s| tracks.get(s.track).and_then(|t| t.layers.first()).map(|layer| (s, &layer.ring)));
-        let Some((subscription, ring)) = ring else {
-            peer.resends.pop_front();
-            continue;
-        };
-        let Some(packet) = ring.packet(resend.index) else {
+        let found = peer.subscriptions.get_mut(key).and_then(|subscription| {
+            let layers = &tracks.get(subscription.track)?.layers;
+            subscription.resent(resend, layers).map(|(packet, ring)| (subscription, packet, ring))
+        });
+        let Some((subscription, packet, ring)) = found else {
             peer.resends.pop_front();
             continue;
         };
@@ -334,7 +332,8 @@ fn fill_resends(
             continue;
         }
         let at = batch.len;
-        if let Some(len) = subscription.write_rtx(resend, ring, &mut peer.stamps, &srtp.sealer, &mut batch.out[at..]) {
+        let out = &mut batch.out[at..];
+        if let Some(len) = subscription.write_rtx(resend, packet, ring, &mut peer.stamps, &srtp.sealer, out) {
             batch.added(len);
             counters.rtx_out += 1;
         }

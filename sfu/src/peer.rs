@@ -10,6 +10,7 @@ use crate::data::Channels;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
+use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
@@ -44,6 +45,12 @@ pub(crate) struct Srtp {
 pub(crate) struct Stream {
     pub(crate) ssrc: u32,
     pub(crate) track: usize,
+    /// Place of the layer in the track.
+    pub(crate) layer: u8,
+    /// It carries retransmissions.
+    pub(crate) repairs: bool,
+    /// A packet has come; until then the layer is what the description made us guess.
+    pub(crate) bound: bool,
 }
 
 /// Bytes that may still be resent, refilled with time.
@@ -118,6 +125,7 @@ pub(crate) struct Peer {
     pub(crate) stamps: Stamps,
 
     pub(crate) report_due: Instant,
+    pub(crate) quality: Quality,
     /// When its timer is set for.
     pub(crate) due: Option<Instant>,
 }
@@ -128,13 +136,22 @@ impl Peer {
         self.srtp.is_some() && self.ice.selected().is_some()
     }
 
-    /// Notes that an SSRC belongs to a track of this peer. When it has too many streams, further ones are dropped later.
-    pub(crate) fn bind_stream(&mut self, ssrc: u32, track: usize) {
-        if let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
-            stream.track = track;
-        } else if self.streams.len() < STREAMS_MAX {
-            self.streams.push(Stream { ssrc, track });
+    /// Notes that an SSRC carries a layer, which then has no other of this kind that was bound before. `false` if the peer
+    /// has too many streams.
+    pub(crate) fn bind_stream(&mut self, new: Stream) -> bool {
+        let same = |s: &Stream| (s.track, s.layer, s.repairs) == (new.track, new.layer, new.repairs);
+        if new.bound {
+            self.streams.retain(|s| s.ssrc == new.ssrc || !s.bound || !same(s));
         }
+        if let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc == new.ssrc) {
+            *stream = new;
+            return true;
+        }
+        let free = self.streams.len() < STREAMS_MAX;
+        if free {
+            self.streams.push(new);
+        }
+        free
     }
 
     /// The subscription of a track.

@@ -7,7 +7,8 @@ use rand::RngExt;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
-use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::shared::{NOBODY, audio_codecs};
@@ -109,6 +110,7 @@ impl Sfu {
             resend_budget: Budget::new(now.mono),
             stamps: Stamps { transport_seq: 0, abs_send_time: 0 },
             report_due: now.mono + REPORT_INTERVAL,
+            quality: Quality::new(now.mono),
             due: None,
         };
         let key = self.peers.insert(peer);
@@ -353,15 +355,8 @@ impl Sfu {
         };
         let subscription = &mut peer.subscriptions[subscription_key];
         let Some(enabled) = wish.enabled else { return };
-        if enabled && !subscription.enabled {
-            subscription.enabled = true;
-            if let Some(layer) = self.tracks.get(track_key).and_then(|t| t.layers.first()) {
-                subscription.start(&layer.ring);
-            }
-            self.want_keyframe(track_key, now.mono);
-        } else if !enabled {
-            subscription.enabled = false;
-        }
+        subscription.enabled = enabled;
+        self.reaim_one(key, subscription_key, now.mono);
     }
 
     /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
@@ -384,6 +379,7 @@ impl Sfu {
         let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
         track.subscribers.push(Subscriber { peer: key, subscription });
         peer.negotiation.wants_offer = true;
+        self.reaim_one(key, subscription, now.mono);
         self.arm(key, now.mono);
     }
 
@@ -479,15 +475,16 @@ impl Sfu {
                 None => self.publish(key, line, inbound, now),
             };
             self.rename(track_key, inbound);
-            let (Some(track), Some(peer)) = (self.tracks.get_mut(track_key), self.peers.get_mut(key)) else { continue };
+            let Some(track) = self.tracks.get_mut(track_key) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
-            if track.layers.is_empty() {
+            if track.is_silent() {
                 track.codecs.clone_from(&line.codecs);
+                if track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono) {
+                    self.reaim(track_key, now.mono);
+                }
             }
-            let ssrcs = inbound.ssrcs.iter().chain(inbound.rtx_ssrcs.iter().map(|(_, rtx)| rtx));
-            for ssrc in ssrcs {
-                peer.bind_stream(*ssrc, track_key);
-            }
+            let (Some(track), Some(peer)) = (self.tracks.get(track_key), self.peers.get_mut(key)) else { continue };
+            announce_streams(peer, track_key, track.layers.len(), inbound);
         }
     }
 
@@ -513,13 +510,11 @@ impl Sfu {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
         let mode = self.rooms[peer.room].floor.mode;
-        let track = Track {
-            muted: inbound.muted,
-            mid: line.mid,
-            codecs: line.codecs.clone(),
-            forwarded: kind == Kind::Video || mode == Mode::All,
-            ..Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone())
-        };
+        let mut track = Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone(), line.mid);
+        track.muted = inbound.muted;
+        track.codecs.clone_from(&line.codecs);
+        track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono);
+        track.forwarded = kind == Kind::Video || mode == Mode::All;
         let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
         let (id, room) = (peer.id, peer.room);
         let track_key = self.tracks.insert(track);
@@ -624,14 +619,14 @@ impl Sfu {
         let mut keyframes = Vec::new();
         for (_, subscription) in &mut peer.subscriptions {
             if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
-                if let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) {
-                    subscription.start(&layer.ring);
+                if let Some(track) = self.tracks.get(subscription.track) {
+                    subscription.start(&track.layers);
                 }
-                keyframes.push(subscription.track);
+                keyframes.extend(subscription.wanted().map(|wanted| (subscription.track, wanted.layer.into())));
             }
         }
-        for track in keyframes {
-            self.want_keyframe(track, now.mono);
+        for (track, layer) in keyframes {
+            self.watch(track, layer, true, now.mono);
         }
     }
 
@@ -750,6 +745,19 @@ impl Sfu {
 
 fn without_send(direction: Direction) -> Direction {
     if direction.receives() { Direction::RecvOnly } else { Direction::Inactive }
+}
+
+/// Notes the SSRCs that a description names, and guesses their layers by their order.
+fn announce_streams(peer: &mut Peer, track: usize, layers: usize, inbound: &Inbound) {
+    let layer = |place: usize| place.min(layers - 1) as u8;
+    let repaired = |ssrc| inbound.ssrcs.iter().position(|s| *s == ssrc).unwrap_or(0);
+    let media = inbound.ssrcs.iter().enumerate().map(|(place, ssrc)| (*ssrc, layer(place), false));
+    let rtx = inbound.rtx_ssrcs.iter().map(|(ssrc, rtx)| (*rtx, layer(repaired(*ssrc)), true));
+    for (ssrc, layer, repairs) in media.chain(rtx) {
+        if !peer.streams.iter().any(|s| s.ssrc == ssrc && s.track == track && s.bound) {
+            peer.bind_stream(Stream { ssrc, track, layer, repairs, bound: false });
+        }
+    }
 }
 
 /// What a subscriber calls each codec of a track on its line.

@@ -8,7 +8,7 @@ use rand::RngExt;
 use crate::floor::{AUDIO_SLOTS, Mode, preroll};
 use crate::peer::Peer;
 use crate::requests::outlet;
-use crate::sdp::{Codec, CodecName, Feedback};
+use crate::sdp::{Codec, CodecName, Feedback, Mid};
 use crate::subscription::{Draw, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{Kind, Now, PeerId, Sfu, Source, TrackId, View};
@@ -53,7 +53,7 @@ impl Sfu {
             first_rtx: self.rng.random(),
         };
         let source = if kind == Kind::Audio { Source::Microphone } else { Source::Camera };
-        let nobody = Track::new(line, kind, source, NOBODY, stream);
+        let nobody = Track::new(line, kind, source, NOBODY, stream, Mid::default());
         let mut subscription = Subscription::new(NOBODY, &nobody, draw, now.mono);
         subscription.shared = true;
         self.peers[key].subscriptions.insert(subscription)
@@ -74,13 +74,13 @@ impl Sfu {
         let payloads = line.map(|line| outlet(line, track).payloads).unwrap_or_default();
         subscription.retarget(track_key, track, payloads);
         subscription.track_id = line_id;
-        match (track.kind, track.layers.first()) {
-            (Kind::Audio, Some(layer)) => subscription.resume(preroll(&layer.ring, now.mono)),
-            (_, Some(layer)) => subscription.start(&layer.ring),
-            (_, None) => subscription.resume(0),
-        }
         track.subscribers.push(Subscriber { peer: key, subscription: subscription_key });
-        self.want_keyframe(track_key, now.mono);
+        let from = track.layers.first().filter(|_| track.kind == Kind::Audio).map(|l| preroll(&l.ring, now.mono));
+        self.reaim_one(key, subscription_key, now.mono);
+        let subscription = self.peers.get_mut(key).and_then(|peer| peer.subscriptions.get_mut(subscription_key));
+        if let (Some(subscription), Some(from)) = (subscription, from) {
+            subscription.resume(from);
+        }
     }
 
     /// Takes a shared m-line off a track.

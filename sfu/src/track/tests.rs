@@ -136,7 +136,7 @@ proptest! {
                         given_up = (65_536 + i64::from(first)..seq).filter(|s| !seen.contains(s)).collect();
                     }
                 }
-                Arrival::Duplicate => prop_assert!(seen.contains(&seq) || highest - seq >= 1_024),
+                Arrival::Duplicate | Arrival::Restart => prop_assert!(seen.contains(&seq) || highest - seq >= 1_024),
             }
             highest = highest.max(seq);
             prop_assert!(reception.missing.len() <= MISSING_MAX);

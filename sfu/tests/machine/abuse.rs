@@ -457,15 +457,15 @@ fn replayed_changed_and_early_media_is_dropped() {
     world.assert_media(0, 1);
 }
 
-/// M8: there are no data channels yet; an m-line for them is refused, not the description.
+/// M8: an m-line for data on another port is refused, not the description.
 #[test]
-fn an_application_line_is_rejected_in_the_answer() {
+fn an_application_line_that_cannot_be_served_is_rejected_in_the_answer() {
     let mut world = World::new();
     let index = world.enter(1, false);
     world.tabs[index].add(Kind::Audio);
     let mut line = offered_line(Kind::Audio, "data", 1, 2);
     line.media = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel".into();
-    line.attributes = vec!["a=sctp-port:5000".into(), "a=max-message-size:18446744073709551615".into()];
+    line.attributes = vec!["a=sctp-port:5001".into(), "a=max-message-size:18446744073709551615".into()];
     line.sources.clear();
     world.tabs[index].lines.push(line);
     world.offer(index);

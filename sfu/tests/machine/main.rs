@@ -3,12 +3,16 @@
 
 mod abuse;
 mod audio;
+mod data;
 mod floor;
+mod layers;
 mod media;
 mod negotiation;
 mod paths;
 mod program;
+mod quality;
 mod reports;
+mod sctp;
 mod tab;
 mod transport;
 mod world;
