@@ -224,6 +224,9 @@ fn fill_run(
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
     }
+    if kind == Kind::Audio {
+        peer.allocation.audio_bytes += batch.len as u64;
+    }
     let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
     peer.quality.note_out(len, datagrams);
     (datagrams > 0).then_some(Built { path, len, segment })

@@ -32,6 +32,7 @@ impl Sfu {
                         self.on_keyframe_request(key, media, now.mono);
                     }
                 }
+                Packet::Remb { bitrate, .. } => self.on_estimate(key, bitrate, now.mono),
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
                 // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
                 // signaling does not say better, and may name another's stream.

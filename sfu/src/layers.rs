@@ -7,29 +7,6 @@ use crate::track::{INTEREST_LASTS, SURVEY_INTERVAL, Track};
 use crate::{Event, Kind, Now, Sfu};
 
 impl Sfu {
-    /// Aims every subscription of a track at the best that its publisher sends.
-    pub(crate) fn reaim(&mut self, track_key: usize, now: Instant) {
-        let Some(track) = self.tracks.get(track_key) else { return };
-        for n in 0..track.subscribers.len() {
-            let Some(subscriber) = self.tracks.get(track_key).and_then(|t| t.subscribers.get(n)).copied() else {
-                break;
-            };
-            self.reaim_one(subscriber.peer, subscriber.subscription, now);
-        }
-    }
-
-    /// Aims one subscription at the best that the publisher sends, or at nothing if it is turned off. Where nothing is
-    /// sent, what it was aimed at stays.
-    pub(crate) fn reaim_one(&mut self, key: usize, subscription_key: usize, now: Instant) {
-        let subscription = self.peers.get(key).and_then(|peer| peer.subscriptions.get(subscription_key));
-        let Some(subscription) = subscription else { return };
-        let Some(track) = self.tracks.get(subscription.track) else { return };
-        let steps = || track.steps(now).map(|step| (step.target, step.active));
-        let best = steps().filter(|(_, active)| *active).last().map(|(target, _)| target);
-        let wanted = best.or(subscription.wanted()).or_else(|| steps().last().map(|(target, _)| target));
-        self.aim(key, subscription_key, wanted.filter(|_| subscription.enabled), now);
-    }
-
     /// Says what a subscription is to be sent from now on (`None` stops it), asks for the keyframe that this needs, and
     /// tells the publisher if nobody watched that layer before.
     pub(crate) fn aim(&mut self, key: usize, subscription_key: usize, wanted: Option<Target>, now: Instant) {
@@ -87,7 +64,11 @@ impl Sfu {
         for subscriber in &track.subscribers {
             let subscription =
                 self.peers.get(subscriber.peer).and_then(|p| p.subscriptions.get(subscriber.subscription));
-            let Some(subscription) = subscription.filter(|s| s.flows()) else { continue };
+            let Some(subscription) = subscription else { continue };
+            watched |= subscription.awaited.map_or(0, |layer| 1 << layer);
+            if !subscription.flows() {
+                continue;
+            }
             for target in [subscription.wanted(), subscription.current()].into_iter().flatten() {
                 watched |= 1u8 << target.layer;
             }

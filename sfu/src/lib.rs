@@ -6,7 +6,7 @@
 //! datagrams. Nothing on this way allocates once warm, and nothing is shared with another thread.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
-#[allow(dead_code)]
+mod allocate;
 mod allocator;
 mod api;
 #[allow(dead_code)]
@@ -35,7 +35,6 @@ mod shared;
 mod speakers;
 pub mod srtp;
 mod subscription;
-#[allow(dead_code)]
 mod target;
 mod track;
 pub mod twcc;
@@ -132,6 +131,7 @@ pub struct Sfu {
     egress: Vec<u8>,
     scratch: Vec<u8>,
     sequences: Vec<u16>,
+    allocation: allocate::Scratch,
     counters: Counters,
     /// The peer that pays if what happens now panics.
     blame: Option<usize>,
@@ -161,6 +161,7 @@ impl Sfu {
             egress: Self::egress_buffer(),
             scratch: Vec::with_capacity(2_048),
             sequences: Vec::new(),
+            allocation: allocate::Scratch::default(),
             counters: Counters::default(),
             blame: None,
         }
@@ -298,6 +299,7 @@ impl Sfu {
         self.tick_data(key, now);
         self.offer_if_due(key, now);
         self.survey(key, now);
+        self.allocate_if_due(key, now);
         self.send_feedback(key, now);
         self.judge(key, now);
         let Some(peer) = self.peers.get(key) else { return };
@@ -308,7 +310,7 @@ impl Sfu {
         let sends = [dtls, data, judged, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
         let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();
-        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey];
+        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey, peer.allocation.due];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::allocate::Allocation;
 use crate::data::Channels;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
@@ -123,6 +124,10 @@ pub(crate) struct Peer {
     pub(crate) resends: VecDeque<(usize, Resend)>,
     pub(crate) resend_budget: Budget,
     pub(crate) stamps: Stamps,
+
+    pub(crate) allocation: Allocation,
+    /// What its receiver says that the way to it carries (REMB), bits a second.
+    pub(crate) estimate_bps: Option<u64>,
 
     pub(crate) report_due: Instant,
     pub(crate) quality: Quality,

@@ -53,7 +53,8 @@ impl Sfu {
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, wish, .. } => self.set_subscription(key, track, wish, now),
             Request::Mute { track, muted, .. } => {
-                if let Some(track) = self.tracks_by_id.get(&track).and_then(|t| self.tracks.get_mut(*t))
+                if let Some(track_key) = self.tracks_by_id.get(&track).copied()
+                    && let Some(track) = self.tracks.get_mut(track_key)
                     && track.publisher == key
                 {
                     track.muted = muted;
@@ -61,6 +62,7 @@ impl Sfu {
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.negotiation.mute(id, muted);
                     }
+                    self.reaim(track_key, now.mono);
                 }
             }
             Request::Leave { .. } => self.remove_peer(key, now),
@@ -112,6 +114,8 @@ impl Sfu {
             report_due: now.mono + REPORT_INTERVAL,
             quality: Quality::new(now.mono),
             due: None,
+            allocation: Default::default(),
+            estimate_bps: None,
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
@@ -350,13 +354,17 @@ impl Sfu {
             let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
             if same_room == self.peers.get(key).map(|p| p.room) {
                 self.subscribe(key, track_key, now);
+                let peer = self.peers.get_mut(key);
+                let subscription =
+                    peer.and_then(|peer| peer.subscriptions.iter_mut().find(|(_, s)| s.track_id == track));
+                if let Some((_, subscription)) = subscription {
+                    subscription.wish(wish);
+                }
             }
             return;
         };
-        let subscription = &mut peer.subscriptions[subscription_key];
-        let Some(enabled) = wish.enabled else { return };
-        subscription.enabled = enabled;
-        self.reaim_one(key, subscription_key, now.mono);
+        peer.subscriptions[subscription_key].wish(wish);
+        self.heed(key, subscription_key, now.mono);
     }
 
     /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
@@ -628,6 +636,7 @@ impl Sfu {
         for (track, layer) in keyframes {
             self.watch(track, layer, true, now.mono);
         }
+        self.allocate(key, now.mono);
     }
 
     /// Offers what has changed, if it may.

@@ -100,13 +100,18 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Whether somebody is shown as a speaker.
+    pub(crate) fn shows(&self, peer: PeerId) -> bool {
+        self.speakers.iter().any(|(shown, _)| *shown == peer)
+    }
+
+    fn shows_others_than(&self, speakers: &[(PeerId, u8)]) -> bool {
+        speakers.len() != self.speakers.len() || !speakers.iter().all(|(peer, _)| self.shows(*peer))
+    }
+
     /// Whether this is news now.
     fn differs(&self, speakers: &[(PeerId, u8)], audio: &[(u8, PeerId)], now: Instant) -> bool {
-        let was_shown = |peer: &PeerId| self.speakers.iter().any(|(shown, _)| shown == peer);
-        if speakers.len() != self.speakers.len() || !speakers.iter().all(|(peer, _)| was_shown(peer)) {
-            return true;
-        }
-        if audio != self.audio {
+        if self.shows_others_than(speakers) || audio != self.audio {
             return true;
         }
         let recently = self.at.is_some_and(|at| now.saturating_duration_since(at) < LEVELS_INTERVAL);
@@ -151,17 +156,20 @@ impl Sfu {
                 speakers.push((peer.id, shown));
             }
         }
-        let was_shown = |peer: PeerId| room.told.speakers.iter().any(|(shown, _)| *shown == peer);
-        let rank = |(peer, loudness): &(PeerId, u8)| loudness + if was_shown(*peer) { SHOWN_BONUS } else { 0 };
+        let rank = |(peer, loudness): &(PeerId, u8)| loudness + if room.told.shows(*peer) { SHOWN_BONUS } else { 0 };
         speakers.sort_by_key(|speaker| (std::cmp::Reverse(rank(speaker)), speaker.0));
         speakers.truncate(SPEAKERS_MAX);
         speakers.sort_by_key(|(peer, loudness)| (std::cmp::Reverse(*loudness), *peer));
         let audio = self.shared_audio(room_key);
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         if room.told.differs(&speakers, &audio, now.mono) {
+            let others = room.told.shows_others_than(&speakers);
             room.told = Told { speakers: speakers.clone(), audio: audio.clone(), at: Some(now.mono) };
             let room = room.id;
             self.event(Event::Speakers { room, speakers, audio });
+            if others {
+                self.allocate_room(room_key, now.mono);
+            }
         }
     }
 }

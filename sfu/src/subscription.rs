@@ -10,6 +10,7 @@ mod numbering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::allocator::PRIORITY_DEFAULT;
 use crate::payload;
 use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
@@ -17,7 +18,7 @@ use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
 use crate::target::Target;
 use crate::track::{Layer, Track};
-use crate::{Kind, Source, TrackId};
+use crate::{Kind, Pause, Source, TrackId};
 
 use numbering::{Numbering, Place, climb};
 
@@ -146,6 +147,17 @@ pub(crate) struct Subscription {
     pub(crate) shared: bool,
     /// The subscriber wants it.
     pub(crate) enabled: bool,
+    /// Pixels at which the subscriber shows it, and how much it wants it.
+    pub(crate) size: Option<(u16, u16)>,
+    pub(crate) priority: u8,
+    /// What was chosen for it, whether that comes yet or not; `None` while it is paused.
+    pub(crate) chosen: Option<Target>,
+    /// It is new, or its wishes are: what is chosen may rise at once.
+    pub(crate) eager: bool,
+    /// The layer that its publisher should send for it.
+    pub(crate) awaited: Option<u8>,
+    /// Why nothing flows, as the subscriber was told.
+    pub(crate) paused: Option<Pause>,
     /// Agreed with the subscriber.
     pub(crate) outlet: Option<Outlet>,
     /// It has an outlet but has not started.
@@ -194,6 +206,12 @@ impl Subscription {
             participant: of.participant.clone(),
             shared: false,
             enabled: true,
+            size: None,
+            priority: PRIORITY_DEFAULT,
+            chosen: None,
+            eager: true,
+            awaited: None,
+            paused: None,
             outlet: None,
             fresh_outlet: false,
             pending: false,

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod allocation;
 mod audio;
 mod data;
 mod floor;
