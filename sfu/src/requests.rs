@@ -61,6 +61,8 @@ impl Sfu {
                     let id = track.id;
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.negotiation.mute(id, muted);
+                        let room = peer.room;
+                        self.direct_room(room, now);
                     }
                     self.reaim(track_key, now.mono);
                 }
@@ -482,7 +484,7 @@ impl Sfu {
                 Some(existing) => *existing,
                 None => self.publish(key, line, inbound, now),
             };
-            self.rename(track_key, inbound);
+            self.rename(track_key, inbound, now);
             let Some(track) = self.tracks.get_mut(track_key) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
             if track.is_silent() {
@@ -497,7 +499,7 @@ impl Sfu {
     }
 
     /// A later description may say of a track that it shows something else, or that it is muted.
-    fn rename(&mut self, track_key: usize, inbound: &Inbound) {
+    fn rename(&mut self, track_key: usize, inbound: &Inbound, now: Now) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
         if (track.source, track.muted) == (inbound.source, inbound.muted) {
             return;
@@ -510,8 +512,10 @@ impl Sfu {
             }
         }
         let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.muted };
-        let Some(peer) = self.peers.get(track.publisher).map(|peer| peer.id) else { return };
+        let Some((peer, room)) = self.peers.get(track.publisher).map(|peer| (peer.id, peer.room)) else { return };
         self.event(Event::TrackPublished { peer, info });
+        self.reaim(track_key, now.mono);
+        self.direct_room(room, now);
     }
 
     fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {

@@ -74,9 +74,11 @@ impl Sfu {
         let payloads = line.map(|line| outlet(line, track).payloads).unwrap_or_default();
         subscription.retarget(track_key, track, payloads);
         subscription.track_id = line_id;
+        // What was chosen was chosen of the other track.
+        (subscription.chosen, subscription.awaited, subscription.eager) = (None, None, true);
         track.subscribers.push(Subscriber { peer: key, subscription: subscription_key });
         let from = track.layers.first().filter(|_| track.kind == Kind::Audio).map(|l| preroll(&l.ring, now.mono));
-        self.reaim_one(key, subscription_key, now.mono);
+        self.heed(key, subscription_key, now.mono);
         let subscription = self.peers.get_mut(key).and_then(|peer| peer.subscriptions.get_mut(subscription_key));
         if let (Some(subscription), Some(from)) = (subscription, from) {
             subscription.resume(from);

@@ -168,6 +168,21 @@ fn a_player_may_have_several_m_lines_or_one_participant() {
 }
 
 #[test]
+fn without_any_audio_a_player_sees_what_is_turned_on_and_off() {
+    let mut world = World::new();
+    let ann = publisher(&mut world, false, &[Source::Camera]);
+    let ben = publisher(&mut world, false, &[Source::Camera]);
+    let player = player(&mut world, None, &[Kind::Video]);
+    air(&mut world, &[ann, ben], None, 500);
+    let first = shows(&world, player, 0).unwrap().0;
+    let other = if first == ann { ben } else { ann };
+    let tracks = world.published();
+    world.request(Request::Mute { peer: PeerId(first as u64), track: tracks[usize::from(first == ben)], muted: true });
+    air(&mut world, &[ann, ben], None, 1_000);
+    assert_eq!(shows(&world, player, 0), Some((other, 0)));
+}
+
+#[test]
 fn a_player_that_restarts_ice_or_would_send_keeps_to_its_program() {
     let mut world = World::new();
     let ann = publisher(&mut world, false, &[Source::Microphone, Source::Camera]);
