@@ -84,9 +84,10 @@ pub fn run(peers: usize, seconds: u64) -> Report {
     }
     assert!(hall.connect_all(JOIN_LIMIT), "{peers} peers join");
     publish(&mut hall);
+    let ssrcs = ssrcs(&hall.clients[0].offer());
     let mut meter = Meter::default();
     for step in 0..seconds * 1_000 / STEP.as_millis() as u64 {
-        silence(&mut hall, step, &mut meter);
+        silence(&mut hall, step, &ssrcs, &mut meter);
         hall.advance(STEP);
     }
     let every = (peers as u64 * seconds).max(1) as f64;
@@ -120,7 +121,7 @@ fn publish(hall: &mut Hall) {
 }
 
 /// One step of what goes on in silence.
-fn silence(hall: &mut Hall, step: u64, meter: &mut Meter) {
+fn silence(hall: &mut Hall, step: u64, ssrcs: &[u32], meter: &mut Meter) {
     let now = hall.now;
     if hall.sfu.deadline().is_some_and(|due| due <= now.mono) {
         meter.measure(|| hall.sfu.handle(Input::Tick, now));
@@ -134,22 +135,31 @@ fn silence(hall: &mut Hall, step: u64, meter: &mut Meter) {
             let mut report = Vec::new();
             rtcp::write_receiver_report(1, &[ReportBlock::default()], &mut report);
             datagrams.extend(client.seal(&report));
+            for ssrc in ssrcs.iter().filter(|_| index == 0) {
+                let mut report = Vec::new();
+                rtcp::write_sender_report(*ssrc, now.unix_ms << 32, 0, PACKETS as u32, 1_000, &[], &mut report);
+                datagrams.extend(client.seal(&report));
+            }
         }
         for mut datagram in datagrams {
             meter.datagrams += 1;
             meter.measure(|| hall.sfu.receive(Hall::path(index), &mut datagram, now));
         }
     }
-    loop {
-        let run = meter.measure(|| hall.sfu.next_run(now).map(|run| (run.path, run.bytes.to_vec())));
-        let Some((path, mut datagram)) = run else { break };
+    let Hall { sfu, clients, .. } = hall;
+    while let Some(run) = meter.measure(|| sfu.next_run(now)) {
         meter.datagrams += 1;
-        let index = (0..hall.clients.len()).find(|index| Hall::path(*index) == path);
-        if let Some(index) = index {
-            hall.clients[index].handle(&mut datagram, now.mono);
+        if let Some(index) = (0..clients.len()).find(|index| Hall::path(*index) == run.path) {
+            clients[index].handle(&mut run.bytes.to_vec(), now.mono);
         }
     }
     while meter.measure(|| hall.sfu.poll()).is_some() {}
+}
+
+/// The first SSRC of each m-line of an offer.
+fn ssrcs(offer: &str) -> Vec<u32> {
+    let sections = offer.split("\r\nm=").skip(1);
+    sections.filter_map(|section| section.split("a=ssrc:").nth(1)?.split(' ').next()?.parse().ok()).collect()
 }
 
 /// What goes with an SFU is what it held.

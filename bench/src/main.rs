@@ -87,8 +87,8 @@ struct NetworkArguments {
     /// Where all accidents come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only the rows whose name contains one of these.
-    #[arg(long, value_delimiter = ',')]
+    /// Only the rows whose name contains one of these, split at semicolons.
+    #[arg(long, value_delimiter = ';')]
     rows: Vec<String>,
     /// Print JSON rather than a table.
     #[arg(long)]

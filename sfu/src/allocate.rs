@@ -13,8 +13,6 @@ use crate::{Event, Kind, Now, Pause, Sfu, Source, Wish};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// … and how often when publishers change what can be had, so that a restless one costs little.
 const SPACING: Duration = Duration::from_millis(100);
-/// An estimate that differs by less waits for its turn.
-const CHANGE_PERCENT: u64 = 5;
 /// Audio is measured over at least this.
 const AUDIO_WINDOW: Duration = Duration::from_millis(400);
 /// What a downlink is taken to carry about which nothing is known.
@@ -71,11 +69,9 @@ impl Sfu {
         }
     }
 
-    /// What a receiver believes that the way to it carries.
-    pub(crate) fn on_estimate(&mut self, key: usize, bps: u64, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let before = peer.estimate_bps.replace(bps).unwrap_or(UNKNOWN_BPS);
-        if before.abs_diff(bps).saturating_mul(100) >= before.saturating_mul(CHANGE_PERCENT) {
+    /// Divides a downlink anew if it is believed to carry more or less than before.
+    pub(crate) fn heed_downlink(&mut self, key: usize, now: Instant) {
+        if self.peers.get_mut(key).is_some_and(|peer| peer.downlink.take_change()) {
             self.allocate_soon(key, now);
         }
     }
@@ -114,6 +110,7 @@ impl Sfu {
         peer.allocation.due = scratch.lively.then(|| now + INTERVAL);
         let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now) };
         scratch.table.allocate(budget, &mut peer.allocation.pace, now);
+        peer.downlink.set_wanted((scratch.table.wished() + budget.audio) as f64);
         for subscription in &scratch.unseen {
             self.give(key, *subscription, None, Pause::Unsubscribed, now);
         }
@@ -261,9 +258,11 @@ fn best(track: &Track, chosen: Target, now: Instant) -> Option<Target> {
     best
 }
 
-/// Bits a second that a peer can be sent.
+/// Bits a second that a peer can be sent. One that will tell what came begins with a careful guess.
 fn downlink(peer: &Peer) -> u64 {
-    peer.estimate_bps.unwrap_or(UNKNOWN_BPS)
+    let tells = |s: &Subscription| s.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0);
+    let known = peer.downlink.is_informed() || peer.subscriptions.iter().any(|(_, s)| tells(s));
+    if known { peer.downlink.estimate() as u64 } else { UNKNOWN_BPS }
 }
 
 impl Subscription {

@@ -9,6 +9,8 @@ use crate::{Drop, Now, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
+/// A stream of which nothing came for so long is reported no more: whoever is muted costs nothing (RFC 3550 §6.4).
+const REPORTED_FOR: Duration = Duration::from_secs(10);
 /// The SSRC under which we send reports and feedback.
 const OWN_SSRC: u32 = 1;
 
@@ -22,9 +24,22 @@ impl Sfu {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
-                    self.note_reports(key, reports, now.mono);
+                    self.on_reports(key, reports, now.mono);
                 }
-                Packet::ReceiverReport { reports, .. } => self.note_reports(key, reports, now.mono),
+                Packet::ReceiverReport { reports, .. } => self.on_reports(key, reports, now.mono),
+                Packet::TransportFeedback(feedback) => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_feedback(&feedback, now.mono);
+                        self.arm_downlink(key);
+                        self.heed_downlink(key, now.mono);
+                    }
+                }
+                Packet::Remb { bitrate, .. } => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_remb(bitrate, now.mono);
+                        self.heed_downlink(key, now.mono);
+                    }
+                }
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
                 Packet::Fir { entries, .. } => {
@@ -32,10 +47,8 @@ impl Sfu {
                         self.on_keyframe_request(key, media, now.mono);
                     }
                 }
-                Packet::Remb { bitrate, .. } => self.on_estimate(key, bitrate, now.mono),
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
-                // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
-                // signaling does not say better, and may name another's stream.
+                // A BYE says nothing that signaling does not say better, and may name another's stream.
                 _ => {}
             }
         }
@@ -56,14 +69,22 @@ impl Sfu {
         }
     }
 
-    /// What a subscriber says of our streams; blocks about others find nothing.
-    fn note_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+    /// What a subscriber says of our streams; blocks about others find nothing. For the estimate the one that lost most counts.
+    fn on_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let Peer { subscriptions, downlink, quality, .. } = peer;
+        let mut worst = None;
         for block in reports {
-            if let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) {
-                let clock_rate = subscription.kind.clock_rate();
-                peer.quality.note_report(&mut subscription.heard, &block, clock_rate, now);
-            }
+            let Some((_, subscription)) = subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) else {
+                continue;
+            };
+            downlink.on_round_trip(&block, now);
+            quality.note_report(&mut subscription.heard, &block, subscription.kind.clock_rate());
+            worst = worst.max(Some(block.fraction_lost));
+        }
+        if let Some(lost) = worst {
+            peer.downlink.on_lost(f64::from(lost) / 256.0, now);
+            self.heed_downlink(key, now);
         }
     }
 
@@ -86,7 +107,7 @@ impl Sfu {
             }
         }
         if queued {
-            self.queue_resends(key);
+            self.queue_video(key);
         }
     }
 
@@ -147,7 +168,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&mut peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&peer.subscriptions, &mut peer.downlink, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -187,7 +208,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
     let mut blocks = Vec::new();
     for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
         let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
-        let Some(ssrc) = layer.ssrc else { continue };
+        let Some(ssrc) = layer.ssrc.filter(|_| !is_silent(layer, now)) else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
             let delay = now.saturating_duration_since(clock.arrival);
@@ -206,10 +227,15 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
     blocks
 }
 
+fn is_silent(layer: &Layer, now: Instant) -> bool {
+    now.saturating_duration_since(layer.last) >= REPORTED_FOR
+}
+
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
-    subscriptions: &mut slab::Slab<crate::subscription::Subscription>,
+    subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    downlink: &mut crate::downlink::Downlink,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -219,9 +245,10 @@ fn send_sender_reports(
         let Some(track) = tracks.get(subscription.track) else { continue };
         let Some((place, offset)) = subscription.timestamp_offset(&track.layers) else { continue };
         let Some((ntp, timestamp)) = sender_time(&track.layers[place], track.clock_rate(), now) else { continue };
-        if subscription.packets == 0 {
+        if subscription.packets == 0 || is_silent(&track.layers[place], now) {
             continue;
         }
+        downlink.reported(ntp, now);
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
         rtcp::write_sender_report(
@@ -233,7 +260,6 @@ fn send_sender_reports(
             &[],
             out,
         );
-        subscription.heard.note_told(ntp, now);
         rtcp::write_sdes_cname(subscription.ssrc, &subscription.participant, out);
         if out.len() > COMPOUND_BYTES_MAX {
             compounds.finish();

@@ -9,9 +9,9 @@
 mod allocate;
 mod allocator;
 mod api;
-#[allow(dead_code)]
 mod congestion;
 pub mod data;
+mod downlink;
 mod dtls;
 mod egress;
 mod feedback;
@@ -302,12 +302,15 @@ impl Sfu {
         self.allocate_if_due(key, now);
         self.send_feedback(key, now);
         self.judge(key, now);
+        self.tick_downlink(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
         // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
         let data = peer.data.as_ref().and_then(|channels| channels.deadline(now.mono));
+        let paced = peer.has_video().then(|| peer.downlink.ready_at());
+        let feedback = peer.feedback_deadline(&self.tracks);
         let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
-        let sends = [dtls, data, judged, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
+        let sends = [dtls, data, judged, feedback, peer.downlink.deadline(), paced].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
         let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();
         let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey, peer.allocation.due];

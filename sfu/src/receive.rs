@@ -318,13 +318,7 @@ impl Sfu {
             Some(codec) => payload::describe(codec, payload, extensions.descriptor, &mut layer.descriptors),
             None => sound(payload),
         };
-        if description.starts_keyframe {
-            layer.keyframes.arrived();
-        }
-        if gap_too_large && kind == Kind::Video {
-            layer.keyframes.want(now.mono);
-        }
-        let woke = layer.heard(now.mono);
+        let woke = layer.heard(header.timestamp, now.mono);
         if layer.levels.note(&description, payload.len() + header.header_len, now.mono) || woke {
             // Before the packet lies in the ring: what begins with it can be seen to begin.
             track.rank(now.mono);
@@ -332,6 +326,12 @@ impl Sfu {
         }
         let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
         let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        if description.starts_keyframe {
+            layer.keyframes.arrived();
+        }
+        if gap_too_large && kind == Kind::Video {
+            layer.keyframes.want(now.mono);
+        }
         let skip = red.map_or(0, |primary| primary.offset as u16);
         let incoming = Incoming {
             seq,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::downlink::Downlink;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
-use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::peer::{LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
@@ -111,13 +112,13 @@ impl Sfu {
             ready_audio: false,
             ready_video: false,
             resends: std::collections::VecDeque::new(),
-            resend_budget: Budget::new(now.mono),
+            padding: false,
+            downlink: Downlink::new(now.mono),
             stamps: Stamps { transport_seq: 0, abs_send_time: 0 },
             report_due: now.mono + REPORT_INTERVAL,
             quality: Quality::new(now.mono),
             due: None,
             allocation: Default::default(),
-            estimate_bps: None,
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
@@ -228,7 +229,7 @@ impl Sfu {
             .filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t)))
             .collect();
         if new_connection {
-            self.reset_transport(key);
+            self.reset_transport(key, now);
         }
         self.apply_transport(key, &answer, false, now);
         for track in refused {
@@ -276,7 +277,7 @@ impl Sfu {
     /// Forgets the client's RTCPeerConnection; seat and wishes stay.
     fn reset_peer(&mut self, key: usize, now: Now) {
         self.unpublish_all(key, now);
-        self.reset_transport(key);
+        self.reset_transport(key, now);
         let local = Credentials::random(&mut self.rng);
         let session_id = self.rng.random::<u64>() >> 2;
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -295,7 +296,7 @@ impl Sfu {
     }
 
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
-    fn reset_transport(&mut self, key: usize) {
+    fn reset_transport(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
@@ -307,6 +308,8 @@ impl Sfu {
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
+        peer.downlink = Downlink::new(now.mono);
+        peer.stamps.transport_seq = 0;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
         }

@@ -27,11 +27,15 @@ const SENT_MAX: usize = 2_048;
 const SENT_MIN: usize = 32;
 /// The same packet is resent at most once in this time: a second NACK for it crossed the resend.
 const RESEND_WINDOW: Duration = Duration::from_millis(20);
-/// Packets before the first of a stream that are looked at again: more than a frame's worth of reordering. What overtook
-/// it by more is lost to the subscriber, who asks for another keyframe.
-const REWIND_MAX: u64 = 64;
+/// A keyframe's first packet that was overtaken by packets so far ahead begins nothing: there will be another.
+const OVERTAKEN_MAX: u64 = 64;
+/// Packets among which what overtook it is looked for: stragglers lie between.
+const REWIND_MAX: u64 = 2 * OVERTAKEN_MAX;
 /// First sequence numbers lie below 2^15, so that a receiver cannot mistake an early reordering for a wrap (RFC 3711 §3.3.1).
 const FIRST_SEQ_MASK: u16 = 0x3fff;
+
+/// Padding of a packet that carries nothing else: the most that its last byte can say, in whole words.
+const PADDING_BYTES: usize = 252;
 
 /// The ids under which one m-line carries header extensions; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +187,8 @@ pub(crate) struct Subscription {
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
+    /// The timestamp that padding carries: that of the last packet.
+    padding_time: u32,
     sent: Vec<Sent>,
     began: Instant,
 }
@@ -228,6 +234,7 @@ impl Subscription {
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
+            padding_time: 0,
             sent: Vec::new(),
             began: now,
         }
@@ -350,9 +357,11 @@ impl Subscription {
                 if self.is_amid_picture(layers) {
                     return;
                 }
-                if self.begin(packet, wanted, layers) {
+                if let Some(cursor) = rewound(self.seek, packet, &layer.ring)
+                    && self.begin(packet, wanted, layers)
+                {
                     self.flowing = true;
-                    self.cursor = self.rewound(self.seek, packet, &layer.ring);
+                    self.cursor = cursor;
                     return;
                 }
             }
@@ -393,15 +402,6 @@ impl Subscription {
         let to = layers.get(usize::from(wanted.layer)).and_then(|layer| layer.clock);
         let relation = from.zip(to).map(|(from, to)| from.relation(&to, clock_rate));
         numbering.begin(packet, target, relation, clock_rate)
-    }
-
-    /// Where to go on when a stream begins with the packet at `start`: at what overtook it, if anything did.
-    fn rewound(&self, start: Index, first: &Packet, ring: &Ring) -> Index {
-        let from = start.saturating_sub(REWIND_MAX).max(ring.oldest());
-        let overtook = (from..start).find(|index| {
-            ring.packet(*index).is_some_and(|packet| packet.epoch == first.epoch && packet.seq > first.seq)
-        });
-        overtook.unwrap_or(start)
     }
 
     /// Waits for a keyframe, from a packet of the layer that flows on.
@@ -514,6 +514,7 @@ impl Subscription {
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
         write_payload(packet, &place, payload, &mut out[layout.header_len..layout.plain_len]);
+        self.padding_time = header.timestamp;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add((layout.plain_len - layout.header_len) as u32);
         sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.ssrc, place.out)
@@ -619,6 +620,44 @@ impl Subscription {
         self.sent[place] = Sent { out: (out as u32).wrapping_add(1), resent_ms: 0, index };
     }
 
+    /// What its retransmissions are called, if it takes any.
+    pub(crate) fn rtx_payload_type(&self) -> Option<u8> {
+        self.outlet.as_ref()?.payloads.iter().flatten().find_map(|types| types.rtx)
+    }
+
+    /// Bytes of a packet of padding, before the SRTP tag.
+    pub(crate) fn padding_len(&self) -> usize {
+        self.padding_header_len() + PADDING_BYTES
+    }
+
+    fn padding_header_len(&self) -> usize {
+        let Some(Outlet { ids, mid, .. }) = &self.outlet else { return 12 };
+        let elements = [(ids.mid, mid.as_bytes().len()), (ids.abs_send_time, 3), (ids.transport_cc, 2)];
+        let len: usize = elements.iter().filter(|(id, _)| *id != 0).map(|(_, body)| 1 + body).sum();
+        if len == 0 { 12 } else { 16 + len.next_multiple_of(4) }
+    }
+
+    /// Writes and seals a packet of nothing but padding (RFC 3550 §5.1) on the RTX stream.
+    pub(crate) fn write_padding(&mut self, stamps: &mut Stamps, sealer: &Sealer, out: &mut [u8]) -> Option<usize> {
+        let payload_type = self.rtx_payload_type()?;
+        let header_len = self.padding_header_len();
+        let layout = Layout { two_byte: false, header_len, plain_len: header_len + PADDING_BYTES };
+        let index = self.next_rtx;
+        self.next_rtx += 1;
+        let header = Header {
+            marker: false,
+            payload_type,
+            seq: index as u16,
+            timestamp: self.padding_time,
+            ssrc: self.rtx_ssrc,
+        };
+        self.write_header(&header, layout, None, &[], stamps, out);
+        out[0] |= 0x20;
+        out[layout.header_len..layout.plain_len].fill(0);
+        out[layout.plain_len - 1] = PADDING_BYTES as u8;
+        Some(sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.rtx_ssrc, index))
+    }
+
     /// Whether a packet that was sent may still be asked for; of another layer than this ring's it is taken to be.
     fn is_kept(&self, sent: Sent, ring: &Ring) -> bool {
         let Some(numbering) = &self.numbering else { return false };
@@ -654,6 +693,22 @@ pub(crate) struct Resend {
     index: Index,
     /// The extended sequence number under which it was first sent.
     out: u64,
+}
+
+/// Where to go on when a stream begins with the packet at `start`: at what overtook it, if anything did. `None` if it came
+/// too late to begin with.
+fn rewound(start: Index, first: &Packet, ring: &Ring) -> Option<Index> {
+    let mut cursor = start;
+    for index in (start.saturating_sub(REWIND_MAX).max(ring.oldest())..start).rev() {
+        let overtook = ring.packet(index).filter(|packet| packet.epoch == first.epoch && packet.seq > first.seq);
+        if let Some(packet) = overtook {
+            if packet.seq > first.seq + OVERTAKEN_MAX {
+                return None;
+            }
+            cursor = index;
+        }
+    }
+    Some(cursor)
 }
 
 fn end(layers: &[Layer], wanted: Target) -> Index {

@@ -32,8 +32,8 @@ pub(crate) const LAYERS_MAX: usize = 4;
 /// An encoding from which nothing came for so long, while another went on, is dead. Raising it makes subscribers of a dead
 /// one freeze for longer; lowering it takes a slow one for dead.
 const LAYER_SILENCE: Duration = Duration::from_millis(700);
-/// … by so much longer than the silent one: slow encodings of a still screen send together.
-const LAYER_LEAD: Duration = Duration::from_millis(400);
+/// … and if it is silent for so many of the other's intervals between pictures: those of a still screen come seldom.
+const LAYER_INTERVALS: u32 = 3;
 /// A track that is silent as a whole loses its encodings after this time.
 const TRACK_SILENCE: Duration = Duration::from_secs(3);
 /// An encoding that sent for so long without a sender report will not send one.
@@ -322,7 +322,10 @@ pub(crate) struct Layer {
     pub(crate) alive: bool,
     /// Since when, and when the last one came.
     since: Instant,
-    last: Instant,
+    pub(crate) last: Instant,
+    /// The timestamp of its last picture, when that began to come, and how long after the one before.
+    picture: (u32, Instant),
+    interval: Duration,
     /// When somebody last watched it or wanted to.
     pub(crate) watched_at: Instant,
 }
@@ -343,6 +346,8 @@ impl Layer {
             alive: false,
             since: now,
             last: now,
+            picture: (0, now),
+            interval: Duration::ZERO,
             watched_at: now,
         }
     }
@@ -352,9 +357,13 @@ impl Layer {
         self.last
     }
 
-    /// A packet came; whether it is the first after a silence.
-    pub(crate) fn heard(&mut self, now: Instant) -> bool {
+    /// A packet of the picture of this timestamp came; whether it is the first after a silence.
+    pub(crate) fn heard(&mut self, timestamp: u32, now: Instant) -> bool {
         self.last = now;
+        if self.picture.0 != timestamp {
+            self.interval = now.saturating_duration_since(self.picture.1);
+            self.picture = (timestamp, now);
+        }
         let woke = !std::mem::replace(&mut self.alive, true);
         if woke {
             self.since = now;
@@ -532,12 +541,14 @@ impl Track {
 
     /// Finds out which layers have died. Whether any has.
     pub(crate) fn bury(&mut self, now: Instant) -> bool {
-        let newest = self.layers.iter().filter(|layer| layer.alive).map(|layer| layer.last).max();
+        let newest = self.layers.iter().filter(|layer| layer.alive).max_by_key(|layer| layer.last);
+        let Some((newest, interval)) = newest.map(|layer| (layer.last, layer.interval)) else { return false };
         let mut any = false;
         for layer in self.layers.iter_mut().filter(|layer| layer.alive) {
             let silence = now.saturating_duration_since(layer.last);
-            let behind = newest.map_or(Duration::ZERO, |newest| newest.saturating_duration_since(layer.last));
-            if silence >= TRACK_SILENCE || (silence >= LAYER_SILENCE && behind >= LAYER_LEAD) {
+            let behind =
+                newest.saturating_duration_since(layer.last) >= LAYER_SILENCE.max(interval * LAYER_INTERVALS) / 2;
+            if silence >= TRACK_SILENCE || (silence >= LAYER_SILENCE && behind) {
                 layer.alive = false;
                 any = true;
             }

@@ -36,6 +36,8 @@ const CLOCK_STEP: i64 = 5_000_000;
 const QUEUE_MS: f64 = 80.0;
 const QUEUE_MORE_MS: f64 = 400.0;
 const EMPTYING: Micros = 3_000_000;
+/// After this without overuse, what gets through is believed.
+const CALM: Micros = 3_000_000;
 /// No probe for this long after the queue had grown.
 const PROBE_WAIT: Micros = 1_000_000;
 /// Nor into a queue of this length.
@@ -49,6 +51,8 @@ const WORTH_TELLING: f64 = 0.05;
 #[derive(Debug)]
 pub(crate) struct Controller {
     began: Instant,
+    /// When packets leave.
+    clock: Micros,
     history: History,
     acked: Acked,
     delay: Delay,
@@ -84,6 +88,7 @@ impl Controller {
         let rate = Rate::new();
         Controller {
             began: now,
+            clock: 0,
             history: History::new(),
             acked: Acked::default(),
             delay: Delay::new(),
@@ -121,6 +126,11 @@ impl Controller {
         self.estimate() * (1.0 - self.loss.recent().min(0.5))
     }
 
+    /// Whether the client ever told anything that an estimate can be made of.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.heard.is_some() || self.fallback.is_informed()
+    }
+
     /// The part of packets lost lately, 0 to 1.
     pub(crate) fn lost(&self) -> f64 {
         self.loss.recent()
@@ -155,10 +165,16 @@ impl Controller {
         self.history.next() as u16
     }
 
+    /// Says when the packets leave of which [`Controller::on_sent`] tells next: once for many.
+    #[inline]
+    pub(crate) fn set_clock(&mut self, now: Instant) {
+        self.clock = self.micros(now);
+    }
+
     /// Notes a packet with that number, of this size on the wire. The hot path.
     #[inline]
-    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose, now: Instant) {
-        let now = self.micros(now);
+    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose) {
+        let now = self.clock;
         let cluster = self.prober.cluster();
         if cluster != 0 {
             self.prober.on_sent(self.history.next(), bytes, now);
@@ -268,6 +284,7 @@ impl Controller {
             self.prober.wait_until(now + PROBE_WAIT);
             self.worth_telling = true;
         }
+        self.believe_throughput(&seen, now);
         let wish = self.wish();
         if let Some(found) = self.prober.result(wish, inherent, now)
             && seen.usage != Usage::Over
@@ -295,7 +312,7 @@ impl Controller {
 
     fn empty_queue(&mut self, now: Micros) {
         let recent = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
-        let over = (self.delay.queue_ms() - QUEUE_MS) / QUEUE_MORE_MS;
+        let over = (self.delay.queue_ms().unwrap_or(0.0) - QUEUE_MS) / QUEUE_MORE_MS;
         self.emptying = if recent { 1.0 - over.clamp(0.0, 0.5) } else { 1.0 };
     }
 
@@ -363,6 +380,20 @@ impl Controller {
         Some(self.began + Duration::from_micros(due))
     }
 
+    /// What gets through without a growing queue is carried, however little was believed before.
+    fn believe_throughput(&mut self, seen: &Seen, now: Micros) {
+        let calm = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > CALM);
+        if let Some(throughput) = seen.throughput
+            && calm
+            && seen.usage == Usage::Normal
+            && !seen.hold
+            && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_MS)
+            && throughput > self.rate.bps()
+        {
+            self.rate.set(throughput, now);
+        }
+    }
+
     /// Notes that time went by: lowers the rate while nothing is heard of what is sent.
     pub(crate) fn tick(&mut self, now: Instant) {
         let now = self.micros(now);
@@ -407,7 +438,8 @@ impl Controller {
     pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
         let now = self.micros(now);
         self.heard.filter(|_| self.pads)?;
-        if self.outage.is_none() && self.delay.queue_ms() < PROBE_QUEUE_MS && self.delay.usage() != Usage::Over {
+        let short = self.delay.queue_ms().is_some_and(|queue| queue < PROBE_QUEUE_MS);
+        if self.outage.is_none() && short && self.delay.usage() != Usage::Over {
             let wish = self.wish();
             self.prober.begin(wish, now);
         } else {

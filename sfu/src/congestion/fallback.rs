@@ -23,6 +23,11 @@ pub(super) struct Fallback {
 }
 
 impl Fallback {
+    /// Whether a REMB or a report ever came.
+    pub(super) fn is_informed(&self) -> bool {
+        self.changed.is_some()
+    }
+
     /// The new rate after a REMB of any value.
     pub(super) fn on_remb(&mut self, remb: u64, bps: f64, sent_bps: f64, wanted: f64, now: Micros) -> f64 {
         self.remb = true;

@@ -19,9 +19,7 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)]
 pub(crate) use controller::Controller;
-#[allow(unused_imports)]
 pub(crate) use pacer::{Allowance, Pacer};
 
 /// Microseconds since the controller began.
@@ -37,6 +35,9 @@ pub(crate) const START_BPS: f64 = 500_000.0;
 pub(crate) const MIN_BPS: f64 = 30_000.0;
 /// The most that is ever estimated: 25 videos of 2 Mbit/s. More is neither probed for nor believed.
 pub(crate) const MAX_BPS: f64 = 50_000_000.0;
+
+/// What is probed for until somebody says what is wanted: a large picture and some small ones.
+pub(crate) const WANTED_START_BPS: f64 = 2_500_000.0;
 
 /// What a packet is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -162,7 +162,8 @@ impl Numbering {
     /// the last encoding, where both have told their clocks. `false` if this is a straggler of what was sent already.
     pub(super) fn begin(&mut self, packet: &Packet, target: Target, relation: Option<u32>, clock_rate: u32) -> bool {
         let same = !self.strange && (self.now.layer, self.now.epoch) == (target.layer, packet.epoch);
-        if same && packet.seq <= self.highest_in {
+        let sent = if same { Some(self.highest_in) } else { self.last_sent(target.layer, packet.epoch) };
+        if sent.is_some_and(|sent| packet.seq <= sent) {
             return false;
         }
         let timestamp = if same { self.now.timestamp } else { self.join(packet, relation, clock_rate) };
@@ -194,6 +195,18 @@ impl Numbering {
         self.skipped_lower = false;
         self.strange = false;
         true
+    }
+
+    /// The last incoming number that was sent of an encoding that was left, as far as that is remembered.
+    fn last_sent(&self, layer: u8, epoch: u16) -> Option<u64> {
+        let mut end = self.now.out;
+        for stretch in self.past.iter().rev() {
+            if (stretch.layer, stretch.epoch) == (layer, epoch) {
+                return Some(stretch.from + (end - stretch.out) - 1);
+            }
+            end = stretch.out;
+        }
+        None
     }
 
     /// What is added to the timestamps of an encoding that begins with this packet, so that time goes on.
@@ -284,7 +297,9 @@ impl Numbering {
         if packet.start {
             self.skipped_lower = false;
         }
-        if packet.timestamp != self.picture || packet.start {
+        // Were packets missing right before it, they could be of the same picture and come late, as if of the one before.
+        let begins_picture = packet.timestamp != self.picture && packet.seq == self.highest_in + 1;
+        if begins_picture || packet.start {
             at.temporal = at.temporal.min(wanted.temporal);
             if !self.skipped_lower {
                 at.spatial = at.spatial.min(wanted.spatial);

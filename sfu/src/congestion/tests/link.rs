@@ -161,7 +161,8 @@ impl Flow {
     fn send(&mut self, bytes: usize, purpose: Purpose, link: &mut Link, start: Instant, now: u64) {
         let at = start + Duration::from_micros(now);
         let seq = self.controller.next_seq();
-        self.controller.on_sent(bytes, purpose, at);
+        self.controller.set_clock(at);
+        self.controller.on_sent(bytes, purpose);
         self.pacer.spend(bytes, at);
         self.sent += bytes as u64;
         if purpose == Purpose::Padding {

@@ -45,6 +45,7 @@ struct Encoder {
 #[derive(Clone, Debug)]
 struct Taken {
     made: Made,
+    arrival: Instant,
     timestamp: u32,
     marker: bool,
     /// Without payload: it only fills its number.
@@ -178,7 +179,7 @@ impl Stage {
     fn store(&mut self, made: &Made) {
         let says = payload::describe(VideoCodec::Vp8, &made.payload, &[], &mut DescriptorState::default());
         let layer = &mut self.bench.layers[made.layer];
-        layer.heard(self.bench.now);
+        layer.heard(made.timestamp, self.bench.now);
         let incoming = Incoming {
             seq: made.seq,
             epoch: 0,
@@ -218,7 +219,8 @@ impl Stage {
             let says = payload::describe(VideoCodec::Vp8, &payload, &[], &mut DescriptorState::default());
             let empty = payload.is_empty();
             assert!(empty || payload[6..] == made.payload[6..], "only the numbers differ");
-            let taken = Taken { made, timestamp: header.timestamp, marker: header.marker, empty, ids: says.ids };
+            let (arrival, timestamp, marker) = (packet.arrival, header.timestamp, header.marker);
+            let taken = Taken { made, arrival, timestamp, marker, empty, ids: says.ids };
             assert!(self.taken.insert(index, taken).is_none(), "two packets under one number");
             self.payloads.insert(index, payload);
         }
@@ -280,7 +282,10 @@ impl Stage {
             return;
         }
         assert!(ahead > 0, "time goes on: {a:?} {b:?}");
-        let passed = b.made.frame.saturating_sub(a.made.frame) as i32 * FRAME as i32;
+        // By the publisher's clock, or where that is not known by ours.
+        let frames = (b.arrival.saturating_duration_since(a.arrival).as_micros() as u64 / FRAME_US)
+            .max(b.made.frame.saturating_sub(a.made.frame));
+        let passed = frames as i32 * FRAME as i32;
         assert!(ahead <= passed + 4 * FRAME as i32, "no more than passed: {ahead} of {passed}");
         if a.made.layer != b.made.layer {
             assert!(b.made.key && b.made.part == 0, "goes over at a keyframe: {a:?} {b:?}");
@@ -483,4 +488,75 @@ fn another_track_goes_on_in_the_same_stream() {
     let ahead = first.1.timestamp.wrapping_sub(last.timestamp);
     assert!(ahead.abs_diff(FRAME) <= 3, "a frame's time passed: {ahead}");
     assert_eq!(first.1.ids.picture_id.unwrap(), last.ids.picture_id.unwrap() + 1);
+}
+
+/// One picture of three spatial layers, a packet each; a keyframe, or one that refers to the last.
+fn svc_picture(bench: &mut Bench, seq: &mut u64, key: bool) {
+    let timestamp = (*seq as u32).wrapping_mul(1_000);
+    bench.now += Duration::from_micros(FRAME_US);
+    for spatial in 0..3u8 {
+        *seq += 1;
+        let mut present = Targets::default();
+        (spatial..4).for_each(|s| (0..4).for_each(|t| present.insert(s, t)));
+        let mut own = Targets::default();
+        (0..4).for_each(|t| own.insert(spatial, t));
+        let starts_keyframe = key && spatial == 0;
+        let says = Description {
+            starts_keyframe,
+            starts_frame: true,
+            ends_frame: true,
+            spatial,
+            present,
+            decodable: if key { Targets::ALL } else { present },
+            switch: if starts_keyframe { Targets::ALL } else { own },
+            ..Description::default()
+        };
+        let incoming = Incoming {
+            seq: *seq,
+            epoch: 0,
+            timestamp,
+            marker: spatial == 2,
+            codec: 0,
+            video: Some(VideoCodec::Vp9),
+            description: says,
+            level: None,
+            descriptor: &[],
+            skip: 0,
+            payload: &[spatial, *seq as u8],
+        };
+        bench.push(incoming);
+    }
+}
+
+/// The spatial layers and markers of what goes out, which is without gaps.
+fn svc_taken(bench: &mut Bench) -> Vec<(u8, bool)> {
+    let Bench { layers, subscription, .. } = bench;
+    let mut taken = Vec::new();
+    while let Some((packet, _)) = subscription.next(layers) {
+        let next = subscription.numbering.as_ref().map(Numbering::next_out);
+        let Some(prepared) = subscription.prepare(packet) else { continue };
+        assert_eq!(Some(prepared.place.out), next, "no gap is left");
+        taken.push((packet.spatial, prepared.place.marker));
+    }
+    taken
+}
+
+#[test]
+fn spatial_layers_go_down_at_once_and_up_at_a_keyframe_and_the_highest_has_the_marker() {
+    let mut bench = Bench::new(Kind::Video, draw());
+    let mut seq = 70_000;
+    let target = |spatial| Some(Target { layer: 0, spatial, temporal: 0 });
+    bench.subscription.aim(target(2), &bench.layers);
+    svc_picture(&mut bench, &mut seq, true);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, false), (2, true)]);
+    assert!(!bench.subscription.aim(target(1), &bench.layers), "down without a keyframe");
+    svc_picture(&mut bench, &mut seq, false);
+    svc_picture(&mut bench, &mut seq, false);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, true), (0, false), (1, true)]);
+    assert!(bench.subscription.aim(target(2), &bench.layers) && bench.subscription.awaits_keyframe());
+    svc_picture(&mut bench, &mut seq, false);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, true)], "not before the keyframe");
+    svc_picture(&mut bench, &mut seq, true);
+    assert_eq!(svc_taken(&mut bench), [(0, false), (1, false), (2, true)]);
+    assert!(!bench.subscription.awaits_keyframe());
 }

@@ -1,0 +1,221 @@
+//! One peer's downlink: what it is believed to carry, and what may leave towards it now.
+
+use std::time::{Duration, Instant};
+
+use crate::congestion::{Allowance, Controller, Pacer, Purpose, WANTED_START_BPS};
+use crate::rtcp::{ReportBlock, TransportFeedback};
+use crate::subscription::Subscription;
+use crate::{Kind, Now, Sfu};
+
+/// The part of the estimate that goes to retransmissions, beside as much as is being lost. When it is used up, NACKs are
+/// ignored: the subscriber asks again.
+const RESEND_SHARE: f64 = 0.25;
+/// What may be resent at once: a lost keyframe comes back as one burst, which the pacer spreads.
+const RESEND_SLACK: Duration = Duration::from_millis(1_500);
+/// Sender reports of which the receiver's answers tell the round trip: those sent last.
+const REPORTS_MAX: usize = 4;
+/// A longer delay between report and answer is a lie or a machine that slept.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Downlink {
+    controller: Controller,
+    pacer: Pacer,
+    resends: Allowance,
+    /// The middle 32 bits of the NTP time of sender reports, and when they left; the next goes to the place `report`.
+    reports: [Option<(u32, Instant)>; REPORTS_MAX],
+    report: usize,
+}
+
+impl Downlink {
+    pub(crate) fn new(now: Instant) -> Self {
+        let mut controller = Controller::new(now);
+        controller.set_wanted(WANTED_START_BPS);
+        let estimate = controller.estimate();
+        Downlink {
+            pacer: Pacer::new(estimate, now),
+            resends: Allowance::new(RESEND_SHARE * estimate, RESEND_SLACK, now),
+            controller,
+            reports: [None; REPORTS_MAX],
+            report: 0,
+        }
+    }
+
+    /// Bits a second that may be given to media: what the downlink carries, less what its losses take to resend.
+    pub(crate) fn estimate(&self) -> f64 {
+        self.controller.for_media()
+    }
+
+    /// Whether the client ever told anything that an estimate can be made of.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.controller.is_informed()
+    }
+
+    /// Whether the estimate changed so much since this was last asked that the allocator is due.
+    pub(crate) fn take_change(&mut self) -> bool {
+        self.controller.take_change()
+    }
+
+    /// Bits a second that everything wished for would need; more is not probed for.
+    pub(crate) fn set_wanted(&mut self, bps: f64) {
+        self.controller.set_wanted(bps);
+    }
+
+    /// The round trip, if it is known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.controller.rtt()
+    }
+
+    /// Says when the packets leave that are noted next; bytes of video that may leave. Whoever told nothing is not paced.
+    #[inline]
+    pub(crate) fn begin_run(&mut self, kind: Kind, now: Instant) -> usize {
+        self.controller.set_clock(now);
+        if kind == Kind::Audio || !self.controller.is_informed() { usize::MAX } else { self.pacer.left(now) }
+    }
+
+    /// Notes a packet that went into the run. `next_seq` is the number that the one behind it will have: it is the same as
+    /// before if the packet carried none.
+    #[inline]
+    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose, next_seq: u16) {
+        if next_seq != self.controller.next_seq() {
+            self.controller.on_sent(bytes, purpose);
+        }
+    }
+
+    /// Notes the bytes of a run.
+    #[inline]
+    pub(crate) fn end_run(&mut self, bytes: usize, now: Instant) {
+        self.pacer.spend(bytes, now);
+    }
+
+    /// When video may leave again.
+    pub(crate) fn ready_at(&self) -> Instant {
+        self.pacer.ready_at()
+    }
+
+    /// Whether a packet may be resent now; it is then paid for.
+    pub(crate) fn may_resend(&mut self, bytes: usize, now: Instant) -> bool {
+        let may = self.resends.has_some(now);
+        if may {
+            self.resends.spend(bytes, now);
+        }
+        may
+    }
+
+    /// Bytes of padding that are due now.
+    pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
+        self.controller.padding(now)
+    }
+
+    pub(crate) fn on_feedback(&mut self, feedback: &TransportFeedback<'_>, now: Instant) {
+        self.controller.on_feedback(feedback, now);
+        self.follow();
+    }
+
+    pub(crate) fn on_remb(&mut self, bps: u64, now: Instant) {
+        self.controller.on_remb(bps, now);
+        self.follow();
+    }
+
+    /// Notes a sender report that leaves now.
+    pub(crate) fn reported(&mut self, ntp: u64, now: Instant) {
+        self.reports[self.report] = Some(((ntp >> 16) as u32, now));
+        self.report = (self.report + 1) % REPORTS_MAX;
+    }
+
+    /// Takes in how long the client's report was after the one of ours that it answers (RFC 3550 §6.4.1).
+    pub(crate) fn on_round_trip(&mut self, block: &ReportBlock, now: Instant) {
+        let answered = self.reports.iter().flatten().find(|(ntp, _)| *ntp == block.last_sender_report);
+        if let Some((_, sent)) = answered.filter(|_| block.last_sender_report != 0) {
+            let held = Duration::from_secs_f64(f64::from(block.delay_since_last_sender_report) / 65_536.0);
+            let elapsed = now.saturating_duration_since(*sent);
+            if let Some(rtt) = elapsed.checked_sub(held).filter(|_| elapsed < REPORT_AGE_MAX) {
+                self.controller.on_rtt(rtt, now);
+            }
+        }
+    }
+
+    /// Takes in the part that the client's last report says was lost, 0 to 1.
+    pub(crate) fn on_lost(&mut self, lost: f64, now: Instant) {
+        self.controller.on_report(lost, now);
+        self.follow();
+    }
+
+    /// When [`Sfu::tick_downlink`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.controller.deadline()
+    }
+
+    fn follow(&mut self) {
+        self.pacer.set_estimate(self.controller.estimate());
+        let share = RESEND_SHARE + self.controller.lost().min(RESEND_SHARE);
+        self.resends.set_rate(share * self.controller.estimate());
+    }
+}
+
+impl Sfu {
+    /// Lets time go by for a downlink, and sends on what had to wait for it: paced video, padding that is due.
+    pub(crate) fn tick_downlink(&mut self, key: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if !peer.connected() {
+            return;
+        }
+        let downlink = &mut peer.downlink;
+        downlink.controller.set_pads(peer.subscriptions.iter().any(|(_, s)| s.can_pad()));
+        if downlink.deadline().is_some_and(|due| due <= now.mono) {
+            downlink.controller.tick(now.mono);
+            downlink.follow();
+            peer.padding = downlink.padding(now.mono).is_some();
+            self.heed_downlink(key, now.mono);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.has_video() && peer.downlink.ready_at() <= now.mono {
+            self.queue_video(key);
+        }
+    }
+
+    /// Looks at a downlink when it next needs it.
+    pub(crate) fn arm_downlink(&mut self, key: usize) {
+        if let Some(due) = self.peers.get(key).and_then(|peer| peer.downlink.deadline()) {
+            self.arm(key, due);
+        }
+    }
+}
+
+impl Subscription {
+    /// Whether padding can go out beside it: video that flows, to a client that takes retransmissions.
+    pub(crate) fn can_pad(&self) -> bool {
+        let told_of = self.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0);
+        self.kind == Kind::Video && self.packets > 0 && told_of && self.rtx_payload_type().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_what_passed_less_what_the_receiver_kept() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let at = now + Duration::from_secs(1);
+        let report = |last: u32, kept: u32| ReportBlock {
+            last_sender_report: last,
+            delay_since_last_sender_report: kept,
+            ..ReportBlock::default()
+        };
+        let rtt = |block: &ReportBlock, answered: Instant| {
+            let mut downlink = Downlink::new(now);
+            downlink.reported(7 << 16, now);
+            downlink.reported(8 << 16, at);
+            downlink.on_round_trip(block, answered);
+            downlink.rtt()
+        };
+        assert_eq!(rtt(&report(8, 32_768), at + ms(620)), Some(ms(120)), "half a second was kept");
+        assert_eq!(rtt(&report(7, 0), at + ms(200)), Some(ms(1_200)), "the one before");
+        assert_eq!(rtt(&report(6, 0), at), None, "too long ago");
+        assert_eq!(rtt(&report(8, 65_536), at + ms(10)), None, "nobody keeps it for longer than that");
+        assert_eq!(rtt(&report(8, u32::MAX), at), None);
+        assert_eq!(rtt(&report(0, 0), at), None, "nothing was told yet");
+    }
+}
