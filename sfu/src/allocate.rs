@@ -156,7 +156,7 @@ impl Sfu {
 
     fn class(&self, track: &Track) -> Class {
         let Some(publisher) = self.peers.get(track.publisher) else { return Class::Other };
-        let speaks = || self.rooms.get(publisher.room).is_some_and(|room| room.speakers.contains(&publisher.id));
+        let speaks = || self.rooms.get(publisher.room).is_some_and(|room| room.told.shows(publisher.id));
         match track.source {
             Source::Screen => Class::Screen,
             _ if publisher.rights.instructor => Class::InstructorCamera,
