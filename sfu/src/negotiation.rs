@@ -12,6 +12,7 @@ use crate::sdp::{
     self, Codec, CodecKey, CodecName, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
     Rid, SIMULCAST_MAX,
 };
+use crate::shared;
 use crate::{Refusal, Source, TrackHint, TrackId};
 
 /// Changes within this time of the last offer go into one offer.
@@ -394,7 +395,13 @@ impl Negotiation {
         for opus in codecs.iter().filter(|codec| codec.name == CodecName::Opus) {
             self.own_codec(opus);
         }
-        codecs.iter().filter_map(|codec| self.own_codec(codec)).collect()
+        let mut own: Vec<Codec> = codecs.iter().filter_map(|codec| self.own_codec(codec)).collect();
+        // RED we write ourselves where a link loses packets, whatever the publisher sends.
+        let has = |own: &[Codec], name| own.iter().any(|codec| codec.name == name);
+        if has(&own, CodecName::Opus) && !has(&own, CodecName::Red) {
+            own.extend(self.own_codec(&shared::red()));
+        }
+        own
     }
 
     /// A publisher's codec under this peer's payload types; new ones are given out where it never named any.

@@ -13,7 +13,7 @@ use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::shared::{NOBODY, audio_codecs};
-use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
+use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Red, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
     Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
@@ -792,7 +792,15 @@ pub(crate) fn outlet(line: &Line, track: &Track) -> Outlet {
 
 /// An m-line on which nothing flows yet.
 fn bare_outlet(line: &Line) -> Outlet {
-    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: Vec::new() }
+    let payload_type = |name| line.codecs.iter().find(|codec| codec.name == name).map(|codec| codec.payload_type);
+    let red = payload_type(CodecName::Red).zip(payload_type(CodecName::Opus));
+    Outlet {
+        mid: line.mid,
+        ids: ExtensionIds::of(&line.extensions),
+        mixed: line.mixed,
+        payloads: Vec::new(),
+        red: red.map(|(payload_type, opus)| Red { payload_type, opus }),
+    }
 }
 
 fn parse(text: &str) -> Result<Sdp, Refused> {
