@@ -170,7 +170,7 @@ impl Downlink {
         self.pacer.set_estimate(self.controller.estimate());
         let share = RESEND_SHARE + self.controller.lost().min(RESEND_SHARE);
         self.resends.set_rate(share * self.controller.estimate());
-        self.redundancy.follow(self.controller.lost(), self.controller.estimate(), now);
+        self.redundancy.follow(self.controller.lost_by_link(now), self.controller.estimate(), now);
     }
 }
 

@@ -151,6 +151,13 @@ impl Controller {
         if self.heard.is_some() { self.loss.recent() } else { self.reported }
     }
 
+    /// The part of packets lost lately, 0 to 1, that sending less would not save: nothing while a queue had to be emptied.
+    pub(crate) fn lost_by_link(&self, now: Instant) -> f64 {
+        let now = self.micros(now);
+        let congested = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
+        if congested || self.outage.is_some() { 0.0 } else { self.lost() }
+    }
+
     /// The round trip, if it is known.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.rtt

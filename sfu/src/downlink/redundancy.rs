@@ -7,13 +7,15 @@ use crate::subscription::DEPTH_MAX;
 /// From which part lost on, 0 to 1, how many older frames go along. At random losses of p, a frame is lost for good at about
 /// p to the power of one more than these.
 const LEVELS: [(f64, u8); DEPTH_MAX] = [(0.01, 1), (0.05, 2), (0.12, 3)];
+/// More go along after losses have asked for them for this long: a queue that overflows once is no lossy link.
+const RISE: Duration = Duration::from_millis(1_200);
 /// Fewer go along after losses have asked for fewer for this long: they come in waves.
 const HOLD: Duration = Duration::from_secs(10);
 /// Below this many bits a second at most one goes along, and below the next none: audio itself must get through first.
 const NARROW_BPS: f64 = 100_000.0;
 const TINY_BPS: f64 = 60_000.0;
-/// Audio and what goes along with it take no more than this part of the estimate, if leaving out the latter helps.
-const SHARE: f64 = 0.6;
+/// Where more than one goes along, audio takes no more than this part of the estimate with them.
+const SHARE: f64 = 0.5;
 /// What audio takes is measured over at least this, and believed to fall by a part of this only.
 const WINDOW: Duration = Duration::from_secs(1);
 const FALL: f64 = 0.9;
@@ -24,6 +26,8 @@ pub(super) struct Redundancy {
     /// What losses ask for, and when they last did.
     level: u8,
     asked: Instant,
+    /// Since when they ask for more, and the least that they asked for since.
+    rising: Option<(Instant, u8)>,
     depth: Option<u8>,
     /// Bytes of audio since `counted`, without what went along, and bits a second before.
     bytes: usize,
@@ -33,7 +37,7 @@ pub(super) struct Redundancy {
 
 impl Redundancy {
     pub(super) fn new(now: Instant) -> Self {
-        Redundancy { level: 0, asked: now, depth: None, bytes: 0, counted: now, bps: 0.0 }
+        Redundancy { level: 0, asked: now, rising: None, depth: None, bytes: 0, counted: now, bps: 0.0 }
     }
 
     /// Older frames to go along with each; `None` if audio goes as it came.
@@ -52,18 +56,33 @@ impl Redundancy {
     pub(super) fn follow(&mut self, lost: f64, estimate: f64, now: Instant) {
         self.measure(now);
         let asked = LEVELS.iter().rev().find(|(from, _)| lost >= *from).map_or(0, |(_, level)| *level);
-        if asked >= self.level {
-            (self.level, self.asked) = (asked, now);
-        } else if now.saturating_duration_since(self.asked) >= HOLD {
-            (self.level, self.asked) = (self.level - 1, now);
-        }
-        let room = (SHARE * estimate / self.bps.max(1.0) - 1.0).clamp(0.0, DEPTH_MAX as f64) as u8;
+        self.approach(asked, now);
+        let fits = 2.0 * self.bps <= estimate;
+        let room = (SHARE * estimate / self.bps.max(1.0) - 1.0).clamp(1.0, DEPTH_MAX as f64) as u8;
         self.depth = match self.level {
             _ if estimate < TINY_BPS => Some(0),
             0 => None,
-            level if estimate < NARROW_BPS => Some(level.min(room).min(1)),
+            _ if !fits => Some(0),
+            _ if estimate < NARROW_BPS => Some(1),
             level => Some(level.min(room)),
         };
+    }
+
+    fn approach(&mut self, asked: u8, now: Instant) {
+        if asked >= self.level {
+            self.asked = now;
+        } else if now.saturating_duration_since(self.asked) >= HOLD {
+            (self.level, self.asked) = (self.level - 1, now);
+        }
+        if asked <= self.level {
+            self.rising = None;
+            return;
+        }
+        let (since, least) = self.rising.map_or((now, asked), |(since, least)| (since, least.min(asked)));
+        self.rising = Some((since, least));
+        if now.saturating_duration_since(since) >= RISE {
+            (self.level, self.rising) = (least, None);
+        }
     }
 
     fn measure(&mut self, now: Instant) {
@@ -97,11 +116,15 @@ mod tests {
         let mut now = Instant::now();
         let mut redundancy = Redundancy::new(now);
         for (lost, depth) in [(0.0, None), (0.009, None), (0.01, Some(1)), (0.05, Some(2)), (0.2, Some(3))] {
-            assert_eq!(after(&mut redundancy, &mut now, lost, MBPS, 2), depth, "at once at {lost}");
+            assert_eq!(after(&mut redundancy, &mut now, lost, MBPS, 2), depth, "at {lost}");
         }
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 9), Some(3), "losses come in waves");
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 2), Some(2));
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 20), None);
+        assert_eq!(after(&mut redundancy, &mut now, 0.3, MBPS, 1), None, "a queue that overflows once");
+        assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 1), None);
+        assert_eq!(after(&mut redundancy, &mut now, 0.06, MBPS, 1), None);
+        assert_eq!(after(&mut redundancy, &mut now, 0.3, MBPS, 1), Some(2), "the least of the time");
     }
 
     #[test]
@@ -109,11 +132,12 @@ mod tests {
         for (estimate, lost, depth) in [
             (30_000.0, 0.0, Some(0)),
             (30_000.0, 0.3, Some(0)),
-            (90_000.0, 0.0, None),
-            (90_000.0, 0.3, Some(0)),
-            (140_000.0, 0.3, Some(1)),
-            (200_000.0, 0.3, Some(2)),
-            (300_000.0, 0.3, Some(3)),
+            (70_000.0, 0.0, None),
+            (70_000.0, 0.3, Some(0)),
+            (90_000.0, 0.3, Some(1)),
+            (200_000.0, 0.3, Some(1)),
+            (300_000.0, 0.3, Some(2)),
+            (400_000.0, 0.3, Some(3)),
         ] {
             let mut now = Instant::now();
             let mut redundancy = Redundancy::new(now);
@@ -122,9 +146,8 @@ mod tests {
         let mut now = Instant::now();
         let mut whisper = Redundancy::new(now);
         whisper.follow(0.3, 90_000.0, now);
+        now += RISE;
+        whisper.follow(0.3, 90_000.0, now);
         assert_eq!(whisper.depth(), Some(1), "at most one on a narrow link, however little it takes");
-        now += HOLD;
-        whisper.follow(0.3, 50_000.0, now);
-        assert_eq!(whisper.depth(), Some(0));
     }
 }

@@ -134,6 +134,9 @@ fn report_lost(world: &mut World, listener: usize, fraction_lost: u8) {
     let ssrc = world.tabs[listener].got.last().expect("it got something").ssrc;
     let mut report = Vec::new();
     rtcp::write_receiver_report(9, &[ReportBlock { ssrc, fraction_lost, ..ReportBlock::default() }], &mut report);
+    // Twice, for it is to last.
+    world.rtcp(listener, report.clone());
+    world.run_ms(1_500);
     world.rtcp(listener, report);
 }
 
