@@ -330,8 +330,9 @@ impl Sfu {
     fn restart_ice(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.offered.is_some() {
-            // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next.
-            peer.negotiation.wants_restart = true;
+            // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next,
+            // unless this offer is one of a restart already.
+            peer.negotiation.wants_restart = peer.ice.next.as_ref().is_none_or(|next| next.remote_ufrag.is_some());
             return;
         }
         peer.negotiation.wants_restart = false;
