@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::data::MESSAGE_BYTES_DEFAULT;
 use crate::downlink::Downlink;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
@@ -97,6 +98,7 @@ impl Sfu {
             remote_fingerprint: None,
             srtp: None,
             data: None,
+            message_bytes_max: MESSAGE_BYTES_DEFAULT,
             negotiation,
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
@@ -246,6 +248,10 @@ impl Sfu {
     /// ICE and DTLS parameters of a client's description. A new ufrag in an offer is an ICE restart.
     fn apply_transport(&mut self, key: usize, description: &Sdp, offer: bool, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(data) = description.media.iter().find(|m| m.kind == MediaKind::Application && !m.rejected) {
+            let longest = data.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT);
+            peer.message_bytes_max = if longest == 0 { u64::MAX } else { longest };
+        }
         let Some(media) = description.media.iter().find(|m| !m.rejected) else { return };
         let ufrag = media.ice_ufrag.clone();
         peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
