@@ -94,6 +94,11 @@ impl Line {
         }
     }
 
+    /// Data channels are agreed on it.
+    pub(crate) fn carries_data(&self) -> bool {
+        self.kind == MediaKind::Application && !self.rejected
+    }
+
     /// The track that we send, if any.
     pub(crate) fn sends(&self) -> Option<TrackId> {
         match self.outbound {
@@ -211,6 +216,10 @@ impl Negotiation {
             *nth += u32::from(media.direction.sends() && !media.rejected);
             let old = self.lines.get(index).filter(|old| old.mid == media.mid && !old.rejected);
             let mut line = answer_line(old, media, hints, guess, &mut mint);
+            // There is one association in a DTLS connection, and the first of these lines stands for it.
+            if line.carries_data() && lines.iter().any(Line::carries_data) {
+                line = Line::rejected(media.mid, media.kind);
+            }
             if self.only_answers {
                 line.inbound = None;
                 let takes_media = line.kind != MediaKind::Application && !line.rejected && media.direction.receives();

@@ -7,8 +7,8 @@ use rand::RngExt;
 
 use crate::floor::{AUDIO_SLOTS, Mode, preroll};
 use crate::peer::Peer;
-use crate::requests::outlet;
 use crate::sdp::{Codec, CodecName, Feedback, Mid};
+use crate::subscribe::outlet;
 use crate::subscription::{Draw, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{Kind, Now, PeerId, Sfu, Source, TrackId, View};

@@ -507,6 +507,27 @@ fn an_application_line_that_cannot_be_served_is_rejected_in_the_answer() {
     assert!(world.tabs[index].is_connected());
 }
 
+/// A second association would have nowhere to go.
+#[test]
+fn of_two_application_lines_the_second_is_rejected() {
+    let mut world = World::new();
+    let index = world.enter(1, false);
+    let now = world.now.mono;
+    world.tabs[index].add_data(now);
+    world.tabs[index].add_data(now);
+    for _ in 0..2 {
+        world.offer(index);
+        world.run_ms(500);
+        let (_, _, answer) = world.descriptions.last().expect("an answer");
+        let sections = crate::tab::sections(answer);
+        assert!(sections[0].starts_with("m=application 9 "), "{}", sections[0]);
+        assert!(sections[1].starts_with("m=application 0 "), "{}", sections[1]);
+        assert!(answer.contains("\r\na=group:BUNDLE 0\r\n"), "{answer}");
+        world.tabs[index].lines[1].rejected = false;
+    }
+    assert!(world.tabs[index].is_connected());
+}
+
 /// M9.
 #[test]
 fn hostile_descriptions_are_refused_and_change_nothing() {

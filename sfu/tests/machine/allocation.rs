@@ -47,7 +47,7 @@ impl Camera {
     /// A picture in each encoding, and now and then which time its timestamp stands for.
     fn shoot(&mut self, world: &mut World) {
         self.shot += 1;
-        for n in 0..3 {
+        for (n, (rid, bytes, size)) in ENCODINGS.into_iter().enumerate() {
             if !self.sends[n] {
                 self.keyframe[n] = true;
                 continue;
@@ -58,7 +58,6 @@ impl Camera {
                 rtcp::write_sender_report(stream.ssrc, self.clock(world), next, 1, 1, &[], &mut report);
                 world.rtcp(self.tab, report);
             }
-            let (rid, bytes, size) = ENCODINGS[n];
             let stream = &mut self.streams[n];
             stream.timestamp = stream.timestamp.wrapping_add(90 * FRAME.as_millis() as u32);
             let key = std::mem::take(&mut self.keyframe[n]);
