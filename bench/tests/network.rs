@@ -3,8 +3,11 @@
 use bench::network;
 
 /// Rows that must show all that is asked of them.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 12] = [
     "loss 10 %, RTT 150",
+    "loss 20 %, RTT 20",
+    "loss 20 %, RTT 150",
+    "bursts 10 %, RTT 50",
     "jitter ±30 reordering, loss 5 %, RTT 100",
     "outage of 10 s, RTT 50",
     "outage of 10 s at 2 Mbit/s",

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::subscription::DEPTH_MAX;
 
-/// From which part lost on, 0 to 1, how many older frames go along. At random losses of p, a frame is lost for good at about
-/// p to the power of one more than these.
-const LEVELS: [(f64, u8); DEPTH_MAX] = [(0.01, 1), (0.05, 2), (0.12, 3)];
-/// More go along after losses have asked for them for this long: a queue that overflows once is no lossy link.
+/// From which part lost on, 0 to 1, how many older frames go along. At random losses of p, a frame is lost for good at p to
+/// the power of one more than these; losses in bursts need more of them.
+const LEVELS: [(f64, u8); DEPTH_MAX] = [(0.01, 1), (0.04, 2), (0.1, 3)];
+/// More go along when losses ask for them again after this time and within [`HOLD`]: a queue that overflows once is no lossy
+/// link, one that loses in bursts is.
 const RISE: Duration = Duration::from_millis(1_200);
 /// Fewer go along after losses have asked for fewer for this long: they come in waves.
 const HOLD: Duration = Duration::from_secs(10);
@@ -26,7 +27,7 @@ pub(super) struct Redundancy {
     /// What losses ask for, and when they last did.
     level: u8,
     asked: Instant,
-    /// Since when they ask for more, and the least that they asked for since.
+    /// When they first asked for more, and for how many.
     rising: Option<(Instant, u8)>,
     depth: Option<u8>,
     /// Bytes of audio since `counted`, without what went along, and bits a second before.
@@ -75,13 +76,14 @@ impl Redundancy {
             (self.level, self.asked) = (self.level - 1, now);
         }
         if asked <= self.level {
-            self.rising = None;
             return;
         }
-        let (since, least) = self.rising.map_or((now, asked), |(since, least)| (since, least.min(asked)));
-        self.rising = Some((since, least));
-        if now.saturating_duration_since(since) >= RISE {
-            (self.level, self.rising) = (least, None);
+        let first = self.rising.filter(|(at, _)| now.saturating_duration_since(*at) < HOLD);
+        let (at, first) = first.unwrap_or((now, asked));
+        if now.saturating_duration_since(at) >= RISE {
+            (self.level, self.rising) = (asked.min(first), None);
+        } else {
+            self.rising = Some((at, first.max(asked)));
         }
     }
 
@@ -115,16 +117,17 @@ mod tests {
     fn as_many_as_are_needed() {
         let mut now = Instant::now();
         let mut redundancy = Redundancy::new(now);
-        for (lost, depth) in [(0.0, None), (0.009, None), (0.01, Some(1)), (0.05, Some(2)), (0.2, Some(3))] {
+        for (lost, depth) in [(0.0, None), (0.009, None), (0.01, Some(1)), (0.05, Some(2)), (0.1, Some(3))] {
             assert_eq!(after(&mut redundancy, &mut now, lost, MBPS, 2), depth, "at {lost}");
         }
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 9), Some(3), "losses come in waves");
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 2), Some(2));
         assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 20), None);
         assert_eq!(after(&mut redundancy, &mut now, 0.3, MBPS, 1), None, "a queue that overflows once");
-        assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 1), None);
-        assert_eq!(after(&mut redundancy, &mut now, 0.06, MBPS, 1), None);
-        assert_eq!(after(&mut redundancy, &mut now, 0.3, MBPS, 1), Some(2), "the least of the time");
+        assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 10), None);
+        assert_eq!(after(&mut redundancy, &mut now, 0.3, MBPS, 1), None, "and once more, much later");
+        assert_eq!(after(&mut redundancy, &mut now, 0.0, MBPS, 3), None);
+        assert_eq!(after(&mut redundancy, &mut now, 0.06, MBPS, 1), Some(2), "bursts, of which the least counts");
     }
 
     #[test]
