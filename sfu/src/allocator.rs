@@ -19,10 +19,15 @@ const HEADROOM_PERCENT: u64 = 15;
 /// What flows may be so much more than the estimate before it is lowered, in percent. With the head-room it spans ±10 % of
 /// noise (1.15 × 1.07 > 1.1 ÷ 0.9); a real want of bandwidth soon lowers the estimate by more than this.
 const TOLERANCE_PERCENT: u64 = 7;
+/// A raise begins with keyframes, a burst that lowers the estimate though the link carries what follows. For so long what flows
+/// may be so much more than the estimate, in percent: where the link is full the estimate falls to 85 % of what it carries,
+/// so that a raise that is too much for it (1.15 × 0.85 < 1) fails at once all the same.
+const BURST: Duration = Duration::from_secs(2);
+const BURST_TOLERANCE_PERCENT: u64 = 15;
 /// Nothing is raised within this time after a change.
 const HOLD: Duration = Duration::from_secs(2);
 /// A raise that fails within this time was one too many: the next waits twice as long …
-const TRIAL: Duration = Duration::from_secs(5);
+const TRIAL: Duration = Duration::from_secs(8);
 /// … but no longer than this.
 const HOLD_MAX: Duration = Duration::from_secs(32);
 /// Lines (the shorter side) from which a screen's text can be read.
@@ -84,9 +89,10 @@ impl Budget {
         (self.estimate.saturating_mul(100) / (100 + HEADROOM_PERCENT)).saturating_sub(self.audio)
     }
 
-    /// What videos that flow may take.
-    fn tolerated(self) -> u64 {
-        (self.estimate.saturating_mul(100 + TOLERANCE_PERCENT) / 100).saturating_sub(self.audio)
+    /// What videos that flow may take; `fresh` if they were raised just now.
+    fn tolerated(self, fresh: bool) -> u64 {
+        let more = if fresh { BURST_TOLERANCE_PERCENT } else { TOLERANCE_PERCENT };
+        (self.estimate.saturating_mul(100 + more) / 100).saturating_sub(self.audio)
     }
 }
 
@@ -108,6 +114,11 @@ impl Default for Pace {
 impl Pace {
     fn holds(&self, now: Instant) -> bool {
         self.changed.is_some_and(|at| now.saturating_duration_since(at) < self.hold)
+    }
+
+    /// The bursts of a raise may not be over.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.raised.is_some_and(|at| now.saturating_duration_since(at) < BURST)
     }
 
     fn note_raise(&mut self, now: Instant) {
@@ -228,7 +239,7 @@ impl Table {
         self.order.extend(self.rows.iter().enumerate().map(|(index, row)| (row.rank, row.current == 0, index)));
         self.order.sort_unstable();
         let flowing: u64 = self.rows.iter().map(|row| self.takes(row, row.current)).sum();
-        if flowing > budget.tolerated() {
+        if flowing > budget.tolerated(pace.is_fresh(now)) {
             self.fill(budget.careful(), true);
             return pace.note_shortage(now);
         }
@@ -265,6 +276,13 @@ impl Table {
         if level == 0 || row.muted { 0 } else { self.rungs[row.rungs.start + level - 1].takes }
     }
 
+    /// What a level of a row is counted with: what it takes, but what it needs if it is a raise, for an encoding that its
+    /// publisher does not send comes soon. One that does not come costs nothing from the next raise on.
+    fn costs(row: &Row, rungs: &[Rung], level: usize) -> u64 {
+        let Some(rung) = level.checked_sub(1).map(|index| rungs[row.rungs.start + index]) else { return 0 };
+        if level > row.current { rung.needs } else { rung.takes }
+    }
+
     /// Gives each its level. With `held` only what is eager rises above what flows.
     fn fill(&mut self, budget: u64, held: bool) {
         let cap = |row: &Row| if held && !row.eager { row.current } else { row.rungs.len() };
@@ -280,7 +298,7 @@ impl Table {
             row.near = spent + u64::from(lowest.price) <= budget;
             if cap(row) > 0 && spent + lowest.needs <= budget {
                 row.level = 1;
-                spent += lowest.takes;
+                spent += Self::costs(row, &self.rungs, 1);
             }
         }
         for group in self.order.chunk_by(|a, b| a.0 == b.0) {
@@ -292,10 +310,10 @@ impl Table {
                         continue;
                     }
                     let next = self.rungs[row.rungs.start + row.level];
-                    let others = spent - self.rungs[row.rungs.start + row.level - 1].takes;
+                    let others = spent - Self::costs(row, &self.rungs, row.level);
                     if others + next.needs <= budget {
-                        spent = others + next.takes;
                         row.level += 1;
+                        spent = others + Self::costs(row, &self.rungs, row.level);
                         rises = true;
                     }
                 }
