@@ -290,17 +290,22 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Payload types and extension ids mean one thing in a BUNDLE group: remember what the client calls them.
+    /// Payload types and extension ids mean one thing in a BUNDLE group: remember what the client calls them. What we called
+    /// otherwise stood in an offer that it rolled back.
     fn learn(&mut self, line: &Line) {
         for codec in &line.codecs {
             let key = codec.key();
+            let numbers = [Some(codec.payload_type), codec.rtx];
+            let is_taken = |number: Option<u8>| number.is_some() && numbers.contains(&number);
+            self.known_codecs.retain(|k| k.key() == key || !is_taken(Some(k.payload_type)) && !is_taken(k.rtx));
             match self.known_codecs.iter_mut().find(|k| k.key() == key) {
                 Some(known) => *known = codec.clone(),
                 None => self.known_codecs.push(codec.clone()),
             }
         }
         for (id, extension) in &line.extensions {
-            if !self.known_extensions.iter().any(|(i, e)| i == id || e == extension) {
+            if !self.known_extensions.contains(&(*id, *extension)) {
+                self.known_extensions.retain(|(i, e)| i != id && e != extension);
                 self.known_extensions.push((*id, *extension));
             }
         }
