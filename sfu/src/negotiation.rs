@@ -447,7 +447,7 @@ impl Negotiation {
         for extension in sdp::default_extensions(kind) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
             let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
-            let free = || std::iter::once(liked_id(*extension)).chain(1..=EXTENSION_ID_MAX).find(is_free);
+            let free = || liked_ids(*extension).into_iter().chain(1..=EXTENSION_ID_MAX).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -461,9 +461,11 @@ impl Negotiation {
 
 /// Ids that Chromium gives to nothing else. Where our offer was first, it numbers the extensions of its own video m-lines
 /// from 1 by their place in its list (1 is toffset, 3 the orientation, 5 to 8 and 10, 11 further ones) without looking at
-/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group.
-fn liked_id(extension: Extension) -> u8 {
-    match extension {
+/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group. Where its own audio was
+/// first, that has 1 to 4, and what they displace goes to 14 and 13.
+fn liked_ids(extension: Extension) -> [u8; 2] {
+    let liked = match extension {
+        Extension::AudioLevel | Extension::DependencyDescriptor => return [12, 13],
         Extension::AbsSendTime => 2,
         Extension::VideoOrientation => 3,
         Extension::TransportCc => 4,
@@ -471,9 +473,8 @@ fn liked_id(extension: Extension) -> u8 {
         Extension::Mid => 9,
         Extension::Rid => 10,
         Extension::RepairedRid => 11,
-        Extension::AudioLevel => 12,
-        Extension::DependencyDescriptor => 13,
-    }
+    };
+    [liked; 2]
 }
 
 /// What an m-line shows when the client does not say.

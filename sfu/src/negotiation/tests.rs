@@ -389,6 +389,20 @@ fn an_offer_that_comes_first_keeps_clear_of_the_ids_that_chromium_numbers_by_pla
     }
 }
 
+/// It gives 14 and 13 to what its audio displaced as soon as it adds a camera.
+#[test]
+fn an_offer_behind_chromiums_audio_keeps_clear_of_what_its_video_will_use() {
+    let mut side = Side::new();
+    let mut microphone = media(MediaKind::Audio, "0", Direction::Inactive);
+    let audio = [Extension::AudioLevel, Extension::AbsSendTime, Extension::TransportCc, Extension::Mid];
+    microphone.extensions = (1..).zip(audio).collect();
+    side.offered(vec![microphone]).unwrap();
+    side.offer(&[(2, MediaKind::Video)]);
+    let offered = side.negotiation.offered.as_ref().unwrap();
+    let ids: Vec<u8> = offered[1].extensions.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [4, 2, 3, 12]);
+}
+
 /// Chromium refuses whole offers in which one number has two meanings.
 #[test]
 fn numbers_of_an_offer_that_was_rolled_back_give_way_to_the_clients() {
