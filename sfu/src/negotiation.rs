@@ -291,17 +291,22 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Payload types and extension ids mean one thing in a BUNDLE group: remember what the client calls them.
+    /// Payload types and extension ids mean one thing in a BUNDLE group: remember what the client calls them. What we called
+    /// otherwise stood in an offer that it rolled back.
     fn learn(&mut self, line: &Line) {
         for codec in &line.codecs {
             let key = codec.key();
+            let numbers = [Some(codec.payload_type), codec.rtx];
+            let is_taken = |number: Option<u8>| number.is_some() && numbers.contains(&number);
+            self.known_codecs.retain(|k| k.key() == key || !is_taken(Some(k.payload_type)) && !is_taken(k.rtx));
             match self.known_codecs.iter_mut().find(|k| k.key() == key) {
                 Some(known) => *known = codec.clone(),
                 None => self.known_codecs.push(codec.clone()),
             }
         }
         for (id, extension) in &line.extensions {
-            if !self.known_extensions.iter().any(|(i, e)| i == id || e == extension) {
+            if !self.known_extensions.contains(&(*id, *extension)) {
+                self.known_extensions.retain(|(i, e)| i != id && e != extension);
                 self.known_extensions.push((*id, *extension));
             }
         }
@@ -449,7 +454,7 @@ impl Negotiation {
         for extension in sdp::default_extensions(kind) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
             let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
-            let free = || std::iter::once(liked_id(*extension)).chain(1..=EXTENSION_ID_MAX).find(is_free);
+            let free = || liked_ids(*extension).into_iter().chain(1..=EXTENSION_ID_MAX).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -463,9 +468,11 @@ impl Negotiation {
 
 /// Ids that Chromium gives to nothing else. Where our offer was first, it numbers the extensions of its own video m-lines
 /// from 1 by their place in its list (1 is toffset, 3 the orientation, 5 to 8 and 10, 11 further ones) without looking at
-/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group.
-fn liked_id(extension: Extension) -> u8 {
-    match extension {
+/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group. Where its own audio was
+/// first, that has 1 to 4, and what they displace goes to 14 and 13.
+fn liked_ids(extension: Extension) -> [u8; 2] {
+    let liked = match extension {
+        Extension::AudioLevel | Extension::DependencyDescriptor => return [12, 13],
         Extension::AbsSendTime => 2,
         Extension::VideoOrientation => 3,
         Extension::TransportCc => 4,
@@ -473,9 +480,8 @@ fn liked_id(extension: Extension) -> u8 {
         Extension::Mid => 9,
         Extension::Rid => 10,
         Extension::RepairedRid => 11,
-        Extension::AudioLevel => 12,
-        Extension::DependencyDescriptor => 13,
-    }
+    };
+    [liked; 2]
 }
 
 /// What an m-line shows when the client does not say.

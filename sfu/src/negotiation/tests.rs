@@ -389,6 +389,43 @@ fn an_offer_that_comes_first_keeps_clear_of_the_ids_that_chromium_numbers_by_pla
     }
 }
 
+/// It gives 14 and 13 to what its audio displaced as soon as it adds a camera.
+#[test]
+fn an_offer_behind_chromiums_audio_keeps_clear_of_what_its_video_will_use() {
+    let mut side = Side::new();
+    let mut microphone = media(MediaKind::Audio, "0", Direction::Inactive);
+    let audio = [Extension::AudioLevel, Extension::AbsSendTime, Extension::TransportCc, Extension::Mid];
+    microphone.extensions = (1..).zip(audio).collect();
+    side.offered(vec![microphone]).unwrap();
+    side.offer(&[(2, MediaKind::Video)]);
+    let offered = side.negotiation.offered.as_ref().unwrap();
+    let ids: Vec<u8> = offered[1].extensions.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [4, 2, 3, 12]);
+}
+
+/// Chromium refuses whole offers in which one number has two meanings.
+#[test]
+fn numbers_of_an_offer_that_was_rolled_back_give_way_to_the_clients() {
+    let mut side = Side::new();
+    side.offer(&[(1, MediaKind::Audio), (2, MediaKind::Video)]);
+    side.negotiation.offered = None;
+    let mut microphone = media(MediaKind::Audio, "0", Direction::SendOnly);
+    microphone.codecs[0].payload_type = 96;
+    microphone.extensions = vec![(1, Extension::AudioLevel), (3, Extension::TransportCc), (4, Extension::Mid)];
+    side.offered(vec![microphone]).unwrap();
+    side.offer(&[(1, MediaKind::Audio), (2, MediaKind::Video)]);
+    let (mut ids, mut numbers) = (HashMap::new(), HashMap::new());
+    for line in side.negotiation.offered.iter().flatten() {
+        for (id, extension) in &line.extensions {
+            assert_eq!(ids.entry(*id).or_insert(*extension), extension, "extension {id}");
+        }
+        for codec in &line.codecs {
+            assert_eq!(*numbers.entry(codec.payload_type).or_insert(codec.name), codec.name, "{}", codec.payload_type);
+        }
+    }
+    assert_eq!((ids[&4], numbers[&96]), (Extension::Mid, CodecName::Opus), "the client's");
+}
+
 #[test]
 fn an_offer_takes_tracks_away_until_it_is_made() {
     let mut side = Side::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sfu::{Event, Input, Kind, PeerId, Request, Rights, RoomId};
+use sfu::{Event, Input, Kind, PeerId, Request, Rights, RoomId, Source};
 
 use crate::tab::{LEVEL_ID, MID_ID, OPUS, attribute, plain_rtp, sections};
 use crate::world::World;
@@ -205,6 +205,9 @@ fn a_very_large_room_shares_its_m_lines() {
     let listener = 51;
     assert_eq!(streams(&last_offer(&world, listener)), (0..8).map(|n| format!("audio-{n}")).collect::<Vec<_>>());
     assert_eq!(streams(&last_offer(&world, 0)).len(), 8, "who was there before has them, too");
+    let (_, lines) = world.track_lines.iter().rfind(|(to, _)| *to == listener).expect("it was offered them");
+    let lines: Vec<_> = lines.iter().map(|line| (line.participant.to_string(), line.source)).collect();
+    assert_eq!(lines, (0..8).map(|n| (format!("audio-{n}"), Source::Microphone)).collect::<Vec<_>>());
 
     // Three speak, one after the other; each is heard from the beginning, on one of eight streams.
     for speaker in [3, 20, 50, 3] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sfu::{
     Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sample,
-    Sfu, TrackHint, TrackId,
+    Sfu, TrackHint, TrackId, TrackLine,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) verdicts: Vec<(usize, u8, Option<Cause>)>,
     /// Offers and answers, as (peer, is an offer, SDP).
     pub(crate) descriptions: Vec<(usize, bool, String)>,
+    /// What the offers say of their m-lines, by tab.
+    pub(crate) track_lines: Vec<(usize, Vec<TrackLine>)>,
     /// Tabs that leave the server's offers unanswered.
     pub(crate) silent: Vec<usize>,
     /// How long the SFU's descriptions take to their tabs.
@@ -49,6 +51,7 @@ impl World {
             samples: Vec::new(),
             verdicts: Vec::new(),
             descriptions: Vec::new(),
+            track_lines: Vec::new(),
             silent: Vec::new(),
             signaling: Duration::ZERO,
             mail: VecDeque::new(),
@@ -199,8 +202,9 @@ impl World {
                     self.tabs[peer.0 as usize].take_answer(&sdp, self.now.mono);
                     self.descriptions.push((peer.0 as usize, false, sdp));
                 }
-                Some((_, Event::Offer { peer, sdp, .. })) => {
+                Some((_, Event::Offer { peer, sdp, tracks })) => {
                     let index = peer.0 as usize;
+                    self.track_lines.push((index, tracks));
                     self.descriptions.push((index, true, sdp.clone()));
                     if !self.silent.contains(&index) {
                         let sdp = self.tabs[index].answer(&sdp, self.now.mono);
