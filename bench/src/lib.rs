@@ -9,6 +9,7 @@ pub mod bot;
 pub mod bots;
 pub mod forward;
 pub mod hall;
+pub mod idle;
 pub mod media;
 pub mod metrics;
 pub mod network;

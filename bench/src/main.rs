@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{bots, forward, network};
+use bench::{bots, forward, idle, network};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -23,6 +23,8 @@ enum Command {
     Bots(BotArguments),
     /// Forward through the SFU in memory and hold the cost against the bare cipher.
     Forward(ForwardArguments),
+    /// What connected peers cost while nothing is said or shown.
+    Idle(IdleArguments),
     /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
     Network(NetworkArguments),
 }
@@ -85,8 +87,8 @@ struct NetworkArguments {
     /// Where all accidents come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only the rows whose name contains one of these.
-    #[arg(long, value_delimiter = ',')]
+    /// Only the rows whose name contains one of these, split at semicolons.
+    #[arg(long, value_delimiter = ';')]
     rows: Vec<String>,
     /// Print JSON rather than a table.
     #[arg(long)]
@@ -108,6 +110,19 @@ fn parse_video(text: &str) -> Result<Video, String> {
     }
 }
 
+#[derive(Args)]
+struct IdleArguments {
+    /// Peers.
+    #[arg(long, default_value_t = 200)]
+    peers: usize,
+    /// Virtual seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
     let number: f64 = number.parse().map_err(|_| "expected a duration such as 30s, 500ms or 2m".to_owned())?;
@@ -125,6 +140,10 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bots(arguments) => run_bots(arguments),
         Command::Forward(arguments) => run_forward(&arguments),
+        Command::Idle(arguments) => {
+            print(arguments.json, &idle::run(arguments.peers, arguments.seconds));
+            ExitCode::SUCCESS
+        }
         Command::Network(arguments) => run_network(&arguments),
     }
 }

@@ -67,7 +67,7 @@ macro_rules! replays {
         }
     };
 }
-replays!(stun, rtp, rtcp, keyframe, payload, descriptor, sdp, srtp, datagram, signaling, twcc);
+replays!(stun, rtp, rtcp, keyframe, payload, descriptor, sdp, srtp, datagram, signaling, twcc, sctp);
 
 fn seed(target: &str, name: &str) -> Vec<u8> {
     seeds().into_iter().find(|it| (it.target, it.name.as_str()) == (target, name)).expect("a seed of that name").bytes
@@ -96,6 +96,16 @@ fn the_seeds_of_datagram_get_deep() {
     let forged = counted("forged");
     assert_eq!((forged.rtp_in, forged.dtls_connected), (idle.rtp_in, idle.dtls_connected));
     assert!(forged.drops.iter().sum::<u64>() >= 10, "{forged:?}");
+}
+
+#[test]
+fn the_seeds_of_sctp_get_deep() {
+    let counted = |name: &str| targets::sctp::play(&seed("sctp", name));
+    for (name, messages) in [("talk", 1), ("gaps", 2), ("reset", 1)] {
+        let (came, went) = counted(name);
+        assert!(came == messages && went >= 4, "{name}: {came} messages came, {went} packets went");
+    }
+    assert!(counted("lossy").1 > 5);
 }
 
 #[test]

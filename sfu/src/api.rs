@@ -47,6 +47,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The RTP clock rate of all codecs of the kind, Hz.
+    pub(crate) fn clock_rate(self) -> u32 {
+        match self {
+            Kind::Audio => 48_000,
+            Kind::Video => 90_000,
+        }
+    }
+
     /// The SDP media name, `audio` or `video`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -437,6 +445,11 @@ pub enum Event {
     },
     /// ICE and DTLS are up.
     Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// No valid STUN check came for 12 s: the path is probably dead, and a restart of ICE may find another.
+    PathSilent {
         /// Who.
         peer: PeerId,
     },

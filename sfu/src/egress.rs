@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::congestion::Purpose;
+use crate::downlink::Downlink;
 use crate::peer::{Peer, Srtp};
-use crate::ring::Ring;
-use crate::subscription::Subscription;
-use crate::track::Track;
+use crate::subscription::{Stamps, Subscription};
+use crate::track::{Layer, Track};
 use crate::{Counters, Drop, Kind, Now, Path, Run, Sfu};
 
 /// The longest run, below what one UDP GSO send takes (65,507 bytes).
@@ -63,12 +64,15 @@ struct Batch<'a> {
     segment: usize,
     datagrams: usize,
     closed: bool,
+    /// No further datagram once it is this long: the pacer's word.
+    limit: usize,
 }
 
 impl Batch<'_> {
     /// Whether a datagram of this size can follow: no longer than those before it, and none after a shorter one.
     fn takes(&self, len: usize) -> bool {
         let room = self.len + len + TAG_BYTES_MAX <= self.out.len() && self.datagrams < RUN_DATAGRAMS_MAX;
+        let room = room && self.len < self.limit;
         self.datagrams == 0 || (room && !self.closed && len <= self.segment)
     }
 
@@ -144,8 +148,8 @@ impl Sfu {
         }
     }
 
-    /// Queues a peer that has something to resend.
-    pub(crate) fn queue_resends(&mut self, key: usize) {
+    /// Queues a peer that has something to resend, or that had to wait.
+    pub(crate) fn queue_video(&mut self, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let room = peer.room;
         if !std::mem::replace(&mut peer.ready_video, true) {
@@ -166,18 +170,23 @@ impl Sfu {
             Kind::Audio => &mut room.ready_audio,
             Kind::Video => &mut room.ready_video,
         };
-        let mut built = None;
+        let (mut built, mut held) = (None, None);
         if let Some(key) = queue.front().copied() {
             self.blame = Some(key);
             let mut more = false;
+            let mut wait = None;
             if let Some(peer) = self.peers.get_mut(key) {
                 let abs_send_time = abs_send_time(now.saturating_duration_since(self.epoch));
                 peer.stamps.abs_send_time = abs_send_time;
                 built = fill_run(peer, kind, &mut self.tracks, &mut self.egress, &mut self.counters, now);
                 more = match kind {
                     Kind::Audio => !peer.pending_audio.is_empty(),
-                    Kind::Video => !peer.pending_video.is_empty() || !peer.resends.is_empty(),
+                    Kind::Video => peer.has_video(),
                 };
+                if more && kind == Kind::Video && built.is_none() {
+                    // The pacer holds it back: its timer brings it here again.
+                    (more, wait) = (false, Some(peer.downlink.ready_at()));
+                }
                 if !more {
                     match kind {
                         Kind::Audio => peer.ready_audio = false,
@@ -189,12 +198,16 @@ impl Sfu {
             if !more {
                 queue.pop_front();
             }
+            held = wait.map(|at| (key, at));
         }
         self.ready_rooms.pop_front();
         if room.ready_audio.is_empty() && room.ready_video.is_empty() {
             room.ready = false;
         } else {
             self.ready_rooms.push_back(room_key);
+        }
+        if let Some((key, at)) = held {
+            self.arm(key, at);
         }
         built
     }
@@ -217,12 +230,25 @@ fn fill_run(
         forget_pending(peer, kind);
         return None;
     };
-    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false };
+    let limit = peer.downlink.begin_run(kind, now);
+    if limit == 0 {
+        return None;
+    }
+    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false, limit };
     let full = fill_media(peer, kind, tracks, &mut batch, counters, now);
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
+        if peer.padding && batch.datagrams == 0 {
+            fill_padding(peer, &mut batch, now);
+        }
     }
-    (batch.datagrams > 0).then_some(Built { path, len: batch.len, segment: batch.segment })
+    if kind == Kind::Audio {
+        peer.allocation.audio_bytes += batch.len as u64;
+    }
+    let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
+    peer.downlink.end_run(len, now);
+    peer.quality.note_out(len, datagrams);
+    (datagrams > 0).then_some(Built { path, len, segment })
 }
 
 fn forget_pending(peer: &mut Peer, kind: Kind) {
@@ -237,6 +263,7 @@ fn forget_pending(peer: &mut Peer, kind: Kind) {
     }
     if kind == Kind::Video {
         peer.resends.clear();
+        peer.padding = false;
     }
 }
 
@@ -256,16 +283,25 @@ fn fill_media(
     };
     while let Some(key) = pending.last().copied() {
         if let Some(subscription) = peer.subscriptions.get_mut(key) {
-            if let Some(layer) = tracks.get_mut(subscription.track).and_then(|t| t.layers.first_mut()) {
-                if subscription.cursor < layer.ring.oldest() {
-                    counters.drops[Drop::Overrun as usize] += layer.ring.oldest() - subscription.cursor;
-                    subscription.cursor = layer.ring.oldest();
-                    subscription.waits_for_start = true;
-                    if kind == Kind::Video {
+            if let Some(track) = tracks.get_mut(subscription.track) {
+                let lost = subscription.overrun(&track.layers);
+                if lost > 0 {
+                    counters.drops[Drop::Overrun as usize] += lost;
+                    peer.quality.note_overrun(now);
+                    let wanted = subscription.wanted().map_or(0, |wanted| usize::from(wanted.layer));
+                    if let Some(layer) = track.layers.get_mut(wanted).filter(|_| kind == Kind::Video) {
                         layer.keyframes.want(now);
                     }
                 }
-                if fill_subscription(subscription, &layer.ring, srtp, &mut peer.stamps, batch, counters) {
+                if fill_subscription(
+                    subscription,
+                    &track.layers,
+                    srtp,
+                    &mut peer.stamps,
+                    &mut peer.downlink,
+                    batch,
+                    counters,
+                ) {
                     return true;
                 }
             }
@@ -279,21 +315,23 @@ fn fill_media(
 /// Whether the run is full before the subscription has seen all.
 fn fill_subscription(
     subscription: &mut Subscription,
-    ring: &Ring,
+    layers: &[Layer],
     srtp: &Srtp,
-    stamps: &mut crate::subscription::Stamps,
+    stamps: &mut Stamps,
+    downlink: &mut Downlink,
     batch: &mut Batch<'_>,
     counters: &mut Counters,
 ) -> bool {
     let overhead = srtp.sealer.overhead();
-    while let Some(packet) = ring.packet(subscription.cursor) {
+    while let Some((packet, ring)) = subscription.next(layers) {
         if !batch.takes(subscription.plain_len(packet) + overhead) {
             return true;
         }
-        let Some(prepared) = subscription.prepare(packet, ring) else { continue };
+        let Some(prepared) = subscription.prepare(packet) else { continue };
         let at = batch.len;
         let len = subscription.write(prepared, packet, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);
+        downlink.on_sent(len, Purpose::Media, stamps.transport_seq);
         counters.rtp_out += 1;
     }
     false
@@ -310,15 +348,11 @@ fn fill_resends(
     let Some(srtp) = &peer.srtp else { return };
     let overhead = srtp.sealer.overhead();
     while let Some((key, resend)) = peer.resends.front().copied() {
-        let ring = peer
-            .subscriptions
-            .get_mut(key)
-            .and_then(|s| tracks.get(s.track).and_then(|t| t.layers.first()).map(|layer| (s, &layer.ring)));
-        let Some((subscription, ring)) = ring else {
-            peer.resends.pop_front();
-            continue;
-        };
-        let Some(packet) = ring.packet(resend.index) else {
+        let found = peer.subscriptions.get_mut(key).and_then(|subscription| {
+            let layers = &tracks.get(subscription.track)?.layers;
+            subscription.resent(resend, layers).map(|(packet, ring)| (subscription, packet, ring))
+        });
+        let Some((subscription, packet, ring)) = found else {
             peer.resends.pop_front();
             continue;
         };
@@ -327,14 +361,35 @@ fn fill_resends(
             return;
         }
         peer.resends.pop_front();
-        if !peer.resend_budget.spend(len, now) {
+        if !peer.downlink.may_resend(len, now) {
             continue;
         }
         let at = batch.len;
-        if let Some(len) = subscription.write_rtx(resend, ring, &mut peer.stamps, &srtp.sealer, &mut batch.out[at..]) {
+        let out = &mut batch.out[at..];
+        if let Some(len) = subscription.write_rtx(resend, packet, ring, &mut peer.stamps, &srtp.sealer, out) {
             batch.added(len);
+            peer.downlink.on_sent(len, Purpose::Resend, peer.stamps.transport_seq);
             counters.rtx_out += 1;
         }
+    }
+}
+
+/// Writes the padding that a probe of the link is due to send, all of one size.
+fn fill_padding(peer: &mut Peer, batch: &mut Batch<'_>, now: Instant) {
+    peer.padding = false;
+    let Some(srtp) = &peer.srtp else { return };
+    let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.can_pad()) else { return };
+    let len = subscription.padding_len() + srtp.sealer.overhead();
+    while peer.downlink.padding(now).is_some() {
+        if !batch.takes(len) {
+            peer.padding = true;
+            return;
+        }
+        let at = batch.len;
+        let written = subscription.write_padding(&mut peer.stamps, &srtp.sealer, &mut batch.out[at..]);
+        let Some(len) = written else { return };
+        batch.added(len);
+        peer.downlink.on_sent(len, Purpose::Padding, peer.stamps.transport_seq);
     }
 }
 
@@ -364,18 +419,18 @@ mod tests {
     #[test]
     fn a_run_has_datagrams_of_one_size_and_a_shorter_one_ends_it() {
         let mut buffer = Sfu::egress_buffer();
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
         assert!(batch.takes(1_000));
         batch.added(1_000);
         assert!(batch.takes(1_000) && batch.takes(999) && !batch.takes(1_001));
         batch.added(500);
         assert!(!batch.takes(500));
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
         while batch.takes(1_200) {
             batch.added(1_200);
         }
         assert!(batch.datagrams == 50 && batch.len <= RUN_BYTES_MAX);
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false };
+        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
         while batch.takes(100) {
             batch.added(100);
         }

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
-use crate::track::{Layer, SenderClock, Track};
-use crate::{Drop, Kind, Now, Sfu};
+use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
+use crate::{Drop, Now, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
+/// A stream of which nothing came for so long is reported no more: whoever is muted costs nothing (RFC 3550 §6.4).
+const REPORTED_FOR: Duration = Duration::from_secs(10);
 /// The SSRC under which we send reports and feedback.
 const OWN_SSRC: u32 = 1;
 
@@ -20,9 +22,17 @@ impl Sfu {
         let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
         for packet in rtcp::parse(plain) {
             match packet {
-                Packet::SenderReport { ssrc, ntp, rtp_timestamp, .. } => {
+                Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
+                    self.note_reports(key, reports, now.mono);
                 }
+                Packet::TransportFeedback(feedback) => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_feedback(&feedback, now.mono);
+                        self.follow_downlink(key, now.mono);
+                    }
+                }
+                Packet::ReceiverReport { reports, .. } => self.note_reports(key, reports, now.mono),
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
                 Packet::Fir { entries, .. } => {
@@ -30,9 +40,14 @@ impl Sfu {
                         self.on_keyframe_request(key, media, now.mono);
                     }
                 }
+                Packet::Remb { bitrate, .. } => {
+                    if let Some(peer) = self.peers.get_mut(key) {
+                        peer.downlink.on_remb(bitrate, now.mono);
+                        self.follow_downlink(key, now.mono);
+                    }
+                }
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
-                // Estimates and feedback of receivers are for the congestion control to come; a BYE says nothing that
-                // signaling does not say better, and may name another's stream.
+                // A BYE says nothing that signaling does not say better, and may name another's stream.
                 _ => {}
             }
         }
@@ -44,8 +59,29 @@ impl Sfu {
         let Some(peer) = self.peers.get(key) else { return };
         let Some(stream) = peer.streams.iter().find(|s| s.ssrc == ssrc) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
-        if let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == ssrc) {
-            layer.clock = Some(SenderClock { ntp, timestamp, arrival: now });
+        let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == Some(ssrc)) else { return };
+        let first = layer.clock.replace(SenderClock { ntp, timestamp, arrival: now }).is_none();
+        if first && track.layers.len() > 1 {
+            // Whoever waits to go over to it had to wait for this, and may have let a keyframe pass.
+            track.survey_due = Some(now);
+            self.arm(key, now);
+        }
+    }
+
+    /// What a subscriber says of our streams; blocks about others find nothing.
+    fn note_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let mut lost = None;
+        for block in reports {
+            if let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) {
+                let clock_rate = subscription.kind.clock_rate();
+                peer.quality.note_report(&mut subscription.heard, &block, clock_rate, now);
+                lost = lost.max(Some(block.fraction_lost));
+            }
+        }
+        if let Some(lost) = lost {
+            peer.downlink.on_reports(lost, peer.quality.rtt(), now);
+            self.follow_downlink(key, now);
         }
     }
 
@@ -55,39 +91,35 @@ impl Sfu {
         else {
             return;
         };
-        let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
         let mut queued = false;
         for seq in lost {
             self.counters.nack_in += 1;
             if peer.resends.len() >= RESENDS_MAX {
                 break;
             }
-            if let Some(resend) = subscription.resendable(seq, &layer.ring, now) {
+            if let Some(resend) = subscription.resendable(seq, &track.layers, now) {
                 peer.resends.push_back((subscription_key, resend));
                 queued = true;
             }
         }
         if queued {
-            self.queue_resends(key);
+            self.queue_video(key);
         }
     }
 
     fn on_keyframe_request(&mut self, key: usize, media: u32, now: Instant) {
         self.counters.keyframe_requests_in += 1;
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
-        self.want_keyframe(subscription.track, now);
-    }
-
-    /// Asks the publisher of a track for a keyframe as soon as its window allows.
-    pub(crate) fn want_keyframe(&mut self, track: usize, now: Instant) {
-        let Some(track) = self.tracks.get_mut(track).filter(|track| track.kind == Kind::Video) else { return };
-        let publisher = track.publisher;
-        let Some(layer) = track.layers.first_mut() else { return };
-        layer.keyframes.want(now);
-        if let Some(due) = layer.keyframes.due() {
-            self.arm(publisher, due);
+        // Whoever waits for another layer is helped by that one's.
+        let (track, wanted, packets) = (subscription.track, subscription.wanted(), subscription.packets);
+        // Before its first packet there is no picture that could freeze.
+        if packets > 0 {
+            peer.quality.note_freeze(now);
         }
+        let Some(target) = wanted else { return };
+        self.want_keyframe(track, target.layer.into(), now);
     }
 
     /// Sends what is due to a peer: transport feedback, NACKs, keyframe requests, reports.
@@ -107,21 +139,24 @@ impl Sfu {
         }
         for track in &peer.published {
             let Some(track) = self.tracks.get_mut(*track) else { continue };
-            let unwatched = track.subscribers.is_empty();
-            let Some(layer) = track.layers.first_mut() else { continue };
-            self.sequences.clear();
-            layer.reception.take_nacks(now.mono, &mut self.sequences);
-            if !self.sequences.is_empty() {
-                self.counters.nack_out += self.sequences.len() as u64;
-                let lost = self.sequences.iter().copied();
-                compounds.send(|out| rtcp::write_nack(OWN_SSRC, layer.ssrc, lost, out));
-            }
-            if unwatched {
-                layer.keyframes.arrived();
-            }
-            if layer.keyframes.take(now.mono) {
-                self.counters.keyframe_requests_out += 1;
-                compounds.send(|out| rtcp::write_pli(OWN_SSRC, layer.ssrc, out));
+            for place in 0..track.layers.len() {
+                let watched = track.is_watched(place);
+                let layer = &mut track.layers[place];
+                let Some(ssrc) = layer.ssrc else { continue };
+                if !watched {
+                    layer.keyframes.arrived();
+                }
+                self.sequences.clear();
+                layer.reception.take_nacks(now.mono, &mut self.sequences);
+                if !self.sequences.is_empty() {
+                    self.counters.nack_out += self.sequences.len() as u64;
+                    let lost = self.sequences.iter().copied();
+                    compounds.send(|out| rtcp::write_nack(OWN_SSRC, ssrc, lost, out));
+                }
+                if layer.keyframes.take(now.mono) {
+                    self.counters.keyframe_requests_out += 1;
+                    compounds.send(|out| rtcp::write_pli(OWN_SSRC, ssrc, out));
+                }
             }
         }
         if peer.report_due <= now.mono {
@@ -130,7 +165,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&mut peer.subscriptions, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -168,15 +203,16 @@ impl Compounds<'_> {
 
 fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Instant) -> Vec<ReportBlock> {
     let mut blocks = Vec::new();
-    for key in published {
-        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.first_mut()) else { continue };
+    for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
+        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
+        let Some(ssrc) = layer.ssrc.filter(|_| !is_silent(layer, now)) else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
             let delay = now.saturating_duration_since(clock.arrival);
             ((clock.ntp >> 16) as u32, (delay.as_micros() * 65_536 / 1_000_000) as u32)
         });
         blocks.push(ReportBlock {
-            ssrc: layer.ssrc,
+            ssrc,
             fraction_lost: fraction,
             cumulative_lost: lost,
             extended_highest_sequence: highest,
@@ -188,10 +224,14 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
     blocks
 }
 
+fn is_silent(layer: &Layer, now: Instant) -> bool {
+    now.saturating_duration_since(layer.last) >= REPORTED_FOR
+}
+
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
-    subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    subscriptions: &mut slab::Slab<crate::subscription::Subscription>,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -199,12 +239,12 @@ fn send_sender_reports(
     compounds.scratch.clear();
     for (_, subscription) in subscriptions {
         let Some(track) = tracks.get(subscription.track) else { continue };
-        let Some(layer) = track.layers.first() else { continue };
-        let Some((ntp, timestamp)) = sender_time(layer, track.clock_rate(), now) else { continue };
-        let Some(offset) = subscription.timestamp_offset(layer.epoch) else { continue };
-        if subscription.packets == 0 {
+        let Some((place, offset)) = subscription.timestamp_offset(&track.layers) else { continue };
+        let Some((ntp, timestamp)) = sender_time(&track.layers[place], track.clock_rate(), now) else { continue };
+        if subscription.packets == 0 || is_silent(&track.layers[place], now) {
             continue;
         }
+        subscription.heard.note_told(ntp, now);
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
         rtcp::write_sender_report(
@@ -237,7 +277,8 @@ impl Peer {
     /// When [`Sfu::send_feedback`] has something to do.
     pub(crate) fn feedback_deadline(&self, tracks: &slab::Slab<Track>) -> Option<Instant> {
         self.srtp.as_ref()?;
-        let layers = self.published.iter().filter_map(|t| tracks.get(*t)?.layers.first());
+        let layers = self.published.iter().filter_map(|t| tracks.get(*t)).flat_map(|track| &track.layers);
+        let layers = layers.filter(|layer| layer.ssrc.is_some());
         let media = layers.flat_map(|l| [l.reception.nack_due(), l.keyframes.due()]).flatten().min();
         [Some(self.report_due), self.feedback_due, media].into_iter().flatten().min()
     }

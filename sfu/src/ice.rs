@@ -10,6 +10,10 @@ use crate::Path;
 /// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends no checks
 /// of its own, so it counts from the client's.
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Without a valid check for so long the path is probably dead, and a restart is the client's way to another. It must come
+/// before the client's own consent ends: Firefox sends no media after a restart that comes later. Lower takes two checks that
+/// got lost for the end of a path.
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(12);
 /// A path from which a peer sent a valid check so long ago or less is its own: another's check from there is dropped, so that
 /// who can send under a stranger's address cannot stop its media. Clients check every 2.5 to 6 seconds (RFC 7675 §5.1), so two
 /// may be lost. Higher makes whoever comes to the address of one who is gone wait for longer, lower makes loss a danger.
@@ -56,6 +60,17 @@ pub(crate) struct Checked {
     pub(crate) evicted: Option<Path>,
 }
 
+/// What becomes of consent when no checks come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// Checks come.
+    Given,
+    /// None came for [`SILENCE_TIMEOUT`].
+    Silent,
+    /// None came for [`CONSENT_TIMEOUT`]: nothing may be sent.
+    Lost,
+}
+
 /// The ICE side of one peer.
 #[derive(Debug)]
 pub(crate) struct Ice {
@@ -67,7 +82,7 @@ pub(crate) struct Ice {
     selected: Option<Path>,
     /// When the last valid check came; before the first, when the peer was made.
     last_check: Instant,
-    consent_lost: bool,
+    consent: Consent,
 }
 
 impl Ice {
@@ -78,7 +93,7 @@ impl Ice {
             paths: Vec::new(),
             selected: None,
             last_check: now,
-            consent_lost: false,
+            consent: Consent::Given,
         }
     }
 
@@ -87,9 +102,14 @@ impl Ice {
         [Some(&self.current), self.next.as_ref()].into_iter().flatten().find(|g| g.local.ufrag == local_ufrag)
     }
 
-    /// Where media goes.
+    /// Where media goes; nowhere while there is no consent (RFC 7675 §5.1).
     pub(crate) fn selected(&self) -> Option<Path> {
-        self.selected
+        self.selected.filter(|_| self.consent != Consent::Lost)
+    }
+
+    /// Time since the last valid check.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_check)
     }
 
     /// Every path from which a valid check came.
@@ -106,7 +126,7 @@ impl Ice {
     pub(crate) fn checked(&mut self, path: Path, nominated: bool, now: Instant) -> Checked {
         let mut done = Checked::default();
         self.last_check = now;
-        self.consent_lost = false;
+        self.consent = Consent::Given;
         match self.paths.iter_mut().find(|(p, _)| *p == path) {
             Some((_, at)) => *at = now,
             None => {
@@ -150,16 +170,21 @@ impl Ice {
         }
     }
 
-    /// When consent ends unless a check comes.
+    /// When consent becomes less unless a check comes; `None` when it is lost.
     pub(crate) fn consent_due(&self) -> Option<Instant> {
-        (!self.consent_lost).then(|| self.last_check + CONSENT_TIMEOUT)
+        let after = match self.consent {
+            Consent::Given => SILENCE_TIMEOUT,
+            Consent::Silent => CONSENT_TIMEOUT,
+            Consent::Lost => return None,
+        };
+        Some(self.last_check + after)
     }
 
-    /// Whether consent has just ended.
-    pub(crate) fn consent_ends(&mut self, now: Instant) -> bool {
-        let ends = self.consent_due().is_some_and(|due| due <= now);
-        self.consent_lost |= ends;
-        ends
+    /// What consent has just become, if it became less.
+    pub(crate) fn consent_ends(&mut self, now: Instant) -> Option<Consent> {
+        self.consent_due().filter(|due| *due <= now)?;
+        self.consent = if self.consent == Consent::Given { Consent::Silent } else { Consent::Lost };
+        Some(self.consent)
     }
 }
 
@@ -247,17 +272,22 @@ mod tests {
     #[test]
     fn consent_ends_once_and_any_check_brings_it_back() {
         let (mut ice, now) = ice();
-        assert_eq!(ice.consent_due(), Some(now + CONSENT_TIMEOUT));
+        let ms = Duration::from_millis(1);
+        assert_eq!(ice.consent_due(), Some(now + SILENCE_TIMEOUT));
         let checked = now + Duration::from_secs(10);
-        ice.checked(path(1), false, checked);
-        assert!(!ice.consent_ends(now + CONSENT_TIMEOUT));
-        assert!(!ice.consent_ends(checked + CONSENT_TIMEOUT - Duration::from_millis(1)));
-        assert!(ice.consent_ends(checked + CONSENT_TIMEOUT));
-        assert!(!ice.consent_ends(checked + CONSENT_TIMEOUT * 2));
-        assert_eq!(ice.consent_due(), None);
+        ice.checked(path(1), true, checked);
+        assert_eq!(ice.consent_ends(now + SILENCE_TIMEOUT), None);
+        assert_eq!(ice.consent_ends(checked + SILENCE_TIMEOUT - ms), None);
+        assert_eq!(ice.consent_ends(checked + SILENCE_TIMEOUT), Some(Consent::Silent));
+        assert_eq!(ice.consent_ends(checked + CONSENT_TIMEOUT - ms), None);
+        assert_eq!(ice.selected(), Some(path(1)), "media still goes there");
+        assert_eq!(ice.consent_ends(checked + CONSENT_TIMEOUT), Some(Consent::Lost));
+        assert_eq!(ice.consent_ends(checked + CONSENT_TIMEOUT * 2), None);
+        assert_eq!((ice.consent_due(), ice.selected()), (None, None));
         let back = checked + CONSENT_TIMEOUT * 3;
         ice.checked(path(1), false, back);
-        assert_eq!(ice.consent_due(), Some(back + CONSENT_TIMEOUT));
-        assert!(ice.consent_ends(back + CONSENT_TIMEOUT));
+        assert_eq!((ice.consent_due(), ice.selected()), (Some(back + SILENCE_TIMEOUT), Some(path(1))));
+        assert_eq!(ice.consent_ends(back + CONSENT_TIMEOUT), Some(Consent::Silent));
+        assert_eq!(ice.consent_ends(back + CONSENT_TIMEOUT), Some(Consent::Lost));
     }
 }

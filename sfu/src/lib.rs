@@ -6,20 +6,22 @@
 //! datagrams. Nothing on this way allocates once warm, and nothing is shared with another thread.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
-#[allow(dead_code)]
+mod allocate;
 mod allocator;
 mod api;
-#[allow(dead_code)]
 mod congestion;
 pub mod data;
+mod downlink;
 mod dtls;
 mod egress;
 mod feedback;
 mod ice;
 pub mod keyframe;
+mod layers;
 mod negotiation;
 pub mod payload;
 mod peer;
+mod quality;
 mod receive;
 mod requests;
 mod ring;
@@ -30,7 +32,6 @@ pub mod sdp;
 mod speakers;
 pub mod srtp;
 mod subscription;
-#[allow(dead_code)]
 mod target;
 mod track;
 pub mod twcc;
@@ -127,6 +128,7 @@ pub struct Sfu {
     egress: Vec<u8>,
     scratch: Vec<u8>,
     sequences: Vec<u16>,
+    allocation: allocate::Scratch,
     counters: Counters,
     /// The peer that pays if what happens now panics.
     blame: Option<usize>,
@@ -156,6 +158,7 @@ impl Sfu {
             egress: Self::egress_buffer(),
             scratch: Vec::with_capacity(2_048),
             sequences: Vec::new(),
+            allocation: allocate::Scratch::default(),
             counters: Counters::default(),
             blame: None,
         }
@@ -277,22 +280,37 @@ impl Sfu {
 
     fn tick_peer(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.due = None;
-        if peer.ice.consent_ends(now.mono) {
-            let peer = peer.id;
-            self.event(Event::ConsentLost { peer });
+        if let Some(due) = peer.due.take() {
+            peer.quality.note_late(now.mono.saturating_duration_since(due), now.mono);
+        }
+        let (id, connected) = (peer.id, peer.srtp.is_some());
+        while let Some(consent) = self.peers.get_mut(key).and_then(|peer| peer.ice.consent_ends(now.mono)) {
+            match consent {
+                ice::Consent::Lost => self.event(Event::ConsentLost { peer: id }),
+                // Who has not come yet has no path that could have died.
+                _ if connected => self.event(Event::PathSilent { peer: id }),
+                _ => {}
+            }
         }
         self.tick_dtls(key, now);
         self.tick_data(key, now);
         self.offer_if_due(key, now);
+        self.survey(key, now);
+        self.allocate_if_due(key, now);
         self.send_feedback(key, now);
+        self.tick_downlink(key, now);
+        self.judge(key, now);
         let Some(peer) = self.peers.get(key) else { return };
         let dtls = peer.dtls.as_ref().filter(|_| peer.srtp.is_none()).and_then(dtls::Dtls::due);
         // Without a path nothing can be sent, however long it is due: the next check wakes the peer.
         let data = peer.data.as_ref().and_then(|channels| channels.deadline(now.mono));
-        let sends = [dtls, data, peer.feedback_deadline(&self.tracks)].into_iter().flatten();
+        let judged = peer.srtp.as_ref().map(|_| peer.quality.due());
+        let paced = peer.has_video().then(|| peer.downlink.ready_at());
+        let feedback = peer.feedback_deadline(&self.tracks);
+        let sends = [dtls, data, judged, feedback, peer.downlink.deadline(), paced].into_iter().flatten();
         let sends = sends.filter(|_| peer.ice.selected().is_some()).min();
-        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due()];
+        let survey = peer.published.iter().filter_map(|track| self.tracks.get(*track)?.survey_due).min();
+        let next = [sends, peer.ice.consent_due(), peer.negotiation.offer_due(), survey, peer.allocation.due];
         if let Some(at) = next.into_iter().flatten().min() {
             // Never in the past: what was due has been done, and the rest can wait a moment.
             self.arm(key, at.max(now.mono + std::time::Duration::from_millis(1)));

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::allocate::Allocation;
 use crate::data::Channels;
+use crate::downlink::Downlink;
 use crate::dtls::Dtls;
 use crate::ice::Ice;
 use crate::negotiation::Negotiation;
+use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
@@ -29,10 +32,6 @@ pub(crate) const EARLY_DTLS_MAX: usize = 4;
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often transport-wide feedback goes to a publisher that sends.
 pub(crate) const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
-/// Retransmissions to one peer: bytes a second, and at once. Beyond it NACKs are ignored.
-pub(crate) const RESEND_BYTES_PER_SECOND: u64 = 256 << 10;
-pub(crate) const RESEND_BURST_BYTES: u64 = 128 << 10;
-
 /// Keys of an established association.
 pub(crate) struct Srtp {
     pub(crate) opener: Opener,
@@ -44,34 +43,12 @@ pub(crate) struct Srtp {
 pub(crate) struct Stream {
     pub(crate) ssrc: u32,
     pub(crate) track: usize,
-}
-
-/// Bytes that may still be resent, refilled with time.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    bytes: u64,
-    at: Instant,
-}
-
-impl Budget {
-    pub(crate) fn new(now: Instant) -> Self {
-        Budget { bytes: RESEND_BURST_BYTES, at: now }
-    }
-
-    /// Whether `bytes` may be sent now; they are then spent.
-    pub(crate) fn spend(&mut self, bytes: usize, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.at).as_millis() as u64;
-        let refill = elapsed * RESEND_BYTES_PER_SECOND / 1_000;
-        if refill > 0 {
-            self.bytes = (self.bytes + refill).min(RESEND_BURST_BYTES);
-            self.at = now;
-        }
-        let enough = self.bytes >= bytes as u64;
-        if enough {
-            self.bytes -= bytes as u64;
-        }
-        enough
-    }
+    /// Place of the layer in the track.
+    pub(crate) layer: u8,
+    /// It carries retransmissions.
+    pub(crate) repairs: bool,
+    /// A packet has come; until then the layer is what the description made us guess.
+    pub(crate) bound: bool,
 }
 
 /// See the module.
@@ -111,10 +88,17 @@ pub(crate) struct Peer {
     pub(crate) ready_audio: bool,
     pub(crate) ready_video: bool,
     pub(crate) resends: VecDeque<(usize, Resend)>,
-    pub(crate) resend_budget: Budget,
+    /// Padding is due to it.
+    pub(crate) padding: bool,
+    pub(crate) downlink: Downlink,
     pub(crate) stamps: Stamps,
 
+    pub(crate) allocation: Allocation,
+    /// What its downlink was last said to carry, bits a second; `None` before anything is known.
+    pub(crate) estimate_bps: Option<u64>,
+
     pub(crate) report_due: Instant,
+    pub(crate) quality: Quality,
     /// When its timer is set for.
     pub(crate) due: Option<Instant>,
 }
@@ -125,13 +109,10 @@ impl Peer {
         self.srtp.is_some() && self.ice.selected().is_some()
     }
 
-    /// Notes that an SSRC belongs to a track of this peer. When it has too many streams, further ones are dropped later.
-    pub(crate) fn bind_stream(&mut self, ssrc: u32, track: usize) {
-        if let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
-            stream.track = track;
-        } else if self.streams.len() < STREAMS_MAX {
-            self.streams.push(Stream { ssrc, track });
-        }
+    /// Notes that an SSRC carries a layer, which then has no other of this kind that was bound before. `false` if the peer
+    /// has too many streams.
+    pub(crate) fn bind_stream(&mut self, new: Stream) -> bool {
+        bind(&mut self.streams, new)
     }
 
     /// The subscription of a track.
@@ -157,51 +138,53 @@ impl Peer {
         !std::mem::replace(ready, true)
     }
 
+    /// Something of the video kind waits to be sent to it.
+    pub(crate) fn has_video(&self) -> bool {
+        !self.pending_video.is_empty() || !self.resends.is_empty() || self.padding
+    }
+
     /// How many videos it is subscribed to.
     pub(crate) fn video_subscriptions(&self) -> usize {
         self.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video).count()
     }
 }
 
+fn bind(streams: &mut Vec<Stream>, new: Stream) -> bool {
+    let same = |s: &Stream| (s.track, s.layer, s.repairs) == (new.track, new.layer, new.repairs);
+    if new.bound {
+        streams.retain(|s| s.ssrc == new.ssrc || !s.bound || !same(s));
+    }
+    if let Some(stream) = streams.iter_mut().find(|s| s.ssrc == new.ssrc) {
+        *stream = new;
+        return true;
+    }
+    let free = streams.len() < STREAMS_MAX;
+    if free {
+        streams.push(new);
+    }
+    free
+}
+
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
-        /// In no stretch of time is more spent than the burst and what is refilled in it; and what is there may be spent.
-        #[test]
-        fn a_budget_holds_in_every_stretch_of_time(spends in prop::collection::vec((0u64..200, 1usize..3_000), 1..2_000)) {
-            let start = Instant::now();
-            let (mut now, mut budget) = (start, Budget::new(start));
-            let mut spent: Vec<(u64, u64)> = Vec::new();
-            for (ms, bytes) in spends {
-                now += Duration::from_millis(ms);
-                if budget.spend(bytes, now) {
-                    spent.push(((now - start).as_millis() as u64, bytes as u64));
-                } else {
-                    prop_assert!(budget.bytes < bytes as u64);
-                }
-            }
-            for first in (0..spent.len()).step_by(97) {
-                let mut sum = 0;
-                for (at, bytes) in &spent[first..] {
-                    sum += bytes;
-                    let refilled = (at - spent[first].0) * RESEND_BYTES_PER_SECOND / 1_000;
-                    prop_assert!(sum <= RESEND_BURST_BYTES + refilled + RESEND_BYTES_PER_SECOND / 1_000);
-                }
-            }
-        }
-    }
-
+    /// A layer that comes again and again under new SSRCs fills no list; what a description names waits for its packets.
     #[test]
-    fn a_budget_that_is_asked_every_microsecond_is_refilled_too() {
-        let start = Instant::now();
-        let mut budget = Budget::new(start);
-        while budget.spend(1_000, start) {}
-        let spent =
-            (0..1_000_000u64).step_by(100).filter(|us| budget.spend(1_000, start + Duration::from_micros(*us))).count();
-        assert!((255..=263).contains(&spent), "{spent} kB in a second");
+    fn a_layer_has_one_stream_of_a_kind() {
+        let mut streams = Vec::new();
+        let stream = |ssrc, layer, repairs, bound| Stream { ssrc, track: 0, layer, repairs, bound };
+        assert!(bind(&mut streams, stream(1, 0, false, false)) && bind(&mut streams, stream(2, 1, false, false)));
+        for ssrc in 10..1_000 {
+            assert!(bind(&mut streams, stream(ssrc, (ssrc % 3) as u8, ssrc % 2 == 0, true)));
+        }
+        assert_eq!(streams.len(), 2 + 6);
+        assert!(bind(&mut streams, stream(1, 0, false, true)));
+        assert_eq!(streams.len(), 2 + 5, "and takes the place of what came before");
+        for ssrc in 2_000..3_000 {
+            bind(&mut streams, stream(ssrc, 0, false, false));
+        }
+        assert_eq!(streams.len(), STREAMS_MAX);
+        assert!(!bind(&mut streams, stream(5_000, 3, false, true)));
     }
 }

@@ -3,14 +3,14 @@
 use turn_server::stun::{self, Message, Method, Writer};
 
 use crate::dtls::{Dtls, Progress};
-use crate::payload::red;
-use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, STREAMS_MAX, Srtp, Stream};
+use crate::payload::{self, Description, Targets, red};
+use crate::peer::{EARLY_DTLS_MAX, FEEDBACK_INTERVAL, Peer, Srtp, Stream};
 use crate::ring::Incoming;
 use crate::rtp::{self, Class, Header};
 use crate::sdp::CodecName;
 use crate::srtp::Rejected;
-use crate::track::{Arrival, Layer, Track};
-use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, keyframe};
+use crate::track::{Arrival, Layer, SURVEY_INTERVAL, Track};
+use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
 const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
@@ -22,6 +22,8 @@ const RTP_BYTES_MAX: usize = 2_048;
 #[derive(Default)]
 struct Extensions<'a> {
     mid: Option<&'a [u8]>,
+    /// The RID, or for a retransmission that of what it repairs.
+    rid: Option<&'a [u8]>,
     transport_seq: Option<u16>,
     level: Option<u8>,
     descriptor: &'a [u8],
@@ -218,6 +220,7 @@ impl Sfu {
             .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
             .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
+        peer.quality.note_in(len);
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
             peer.arrivals.record(seq, now.mono);
@@ -228,55 +231,70 @@ impl Sfu {
             }
         }
         let payload = rtp::payload(plain, &header).ok_or(Drop::RtpMalformed)?;
-        let track = self.track_of(key, &header, extensions.mid)?;
-        self.on_media(key, track, &header, &extensions, payload, now)
+        let (track, layer) = self.layer_of(key, &header, &extensions, now)?;
+        self.on_media(key, (track, layer), &header, &extensions, payload, now)
     }
 
-    /// The track that a packet belongs to: by SSRC, else by mid, else by a payload type that only one m-line has.
-    fn track_of(&mut self, key: usize, header: &Header, mid: Option<&[u8]>) -> Result<usize, Drop> {
+    /// The track and layer that a packet belongs to: by SSRC once that is known, else by mid and RID.
+    fn layer_of(
+        &mut self,
+        key: usize,
+        header: &Header,
+        extensions: &Extensions<'_>,
+        now: Now,
+    ) -> Result<(usize, usize), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
-        if let Some(stream) = peer.streams.iter().find(|s| s.ssrc == header.ssrc) {
-            return Ok(stream.track);
+        let known = peer.streams.iter().find(|s| s.ssrc == header.ssrc).copied();
+        if let Some(stream) = known.filter(|stream| stream.bound) {
+            return Ok((stream.track, stream.layer.into()));
         }
-        let tracks = &self.tracks;
-        let mut candidates = peer.published.iter().copied().filter(|track| {
-            tracks.get(*track).is_some_and(|track| match mid {
-                Some(mid) => track.mid.as_bytes() == mid,
-                None => track
-                    .codecs
-                    .iter()
-                    .any(|c| c.payload_type == header.payload_type || c.rtx == Some(header.payload_type)),
-            })
-        });
-        let track = candidates.next().ok_or(Drop::UnknownStream)?;
-        if candidates.next().is_some() {
-            return Err(Drop::UnknownStream);
+        let track_key = match known {
+            Some(stream) => stream.track,
+            None => track_of(peer, &self.tracks, header, extensions.mid)?,
+        };
+        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
+        let codec = track.codec_of(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let repairs = track.codecs[codec].payload_type != header.payload_type;
+        let place = match (extensions.rid, known) {
+            _ if track.layers.len() == 1 => Some(0),
+            (Some(rid), _) if track.layers.iter().any(|layer| layer.rid.is_some()) => {
+                track.layers.iter().position(|layer| layer.rid.as_ref().is_some_and(|r| r.as_bytes() == rid))
+            }
+            (_, known) => known.map(|stream| usize::from(stream.layer)),
+        };
+        let place = place.ok_or(Drop::UnknownStream)?;
+        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        let stream = Stream { ssrc: header.ssrc, track: track_key, layer: place as u8, repairs, bound: true };
+        match layer.ssrc {
+            // What repairs nothing that is known.
+            None if repairs => return Err(Drop::UnknownStream),
+            // Another stream on a layer replaces the one that it had only if that has been silent.
+            Some(_) if !repairs && now.mono.saturating_duration_since(layer.last_packet()) < STREAM_SILENCE => {
+                return Err(Drop::UnknownStream);
+            }
+            _ => {}
         }
-        drop(candidates);
-        if peer.streams.len() == STREAMS_MAX {
+        if !peer.bind_stream(stream) {
             return Err(Drop::TooManyStreams);
         }
-        peer.streams.push(Stream { ssrc: header.ssrc, track });
-        Ok(track)
+        if !repairs {
+            layer.restart(header.ssrc, header.sequence_number, now.mono);
+        }
+        Ok((track_key, place))
     }
 
     fn on_media(
         &mut self,
         key: usize,
-        track_key: usize,
+        (track_key, place): (usize, usize),
         header: &Header,
         extensions: &Extensions<'_>,
         payload: &[u8],
         now: Now,
     ) -> Result<(), Drop> {
         let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
-        let payload_type = header.payload_type;
-        let codec = track
-            .codecs
-            .iter()
-            .position(|c| c.payload_type == payload_type || c.rtx == Some(payload_type))
-            .ok_or(Drop::UnknownPayloadType)?;
-        let repaired = track.codecs[codec].payload_type != payload_type;
+        let codec = track.codec_of(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let repaired = track.codecs[codec].payload_type != header.payload_type;
         let (seq, payload) = if repaired {
             self.counters.rtx_in += 1;
             // RFC 4588 §4: the original sequence number stands before the payload. Less is padding for probing.
@@ -285,45 +303,58 @@ impl Sfu {
         } else {
             (header.sequence_number, payload)
         };
-        let nack = track.codecs[codec].feedback.nack;
+        let recover = track.codecs[codec].feedback.nack && track.is_watched(place);
         let red = red_primary(track, codec, payload)?;
-        let video_codec = track.video_codec(codec as u8);
+        let video = track.video_codec(codec as u8);
         let (kind, clock_rate) = (track.kind, track.clock_rate());
-        let layer = layer_of(&mut track.layers, header.ssrc, seq, repaired, now)?;
-        let Arrival::New { seq, gap_too_large } = layer.reception.arrive(seq, nack, now.mono) else {
-            return Err(Drop::Duplicate);
-        };
-        if !repaired {
+        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        let (seq, gap_too_large) = arrive(layer, header, seq, repaired, recover, now)?;
+        if repaired {
+            layer.reception.note_repair();
+        } else {
             layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
         }
-        let start = match video_codec {
-            Some(codec) => keyframe::starts_keyframe(codec, payload),
-            None => !payload.is_empty(),
+        let description = match video {
+            Some(codec) => payload::describe(codec, payload, extensions.descriptor, &mut layer.descriptors),
+            None => sound(payload),
         };
-        if start {
+        let woke = layer.heard(header.timestamp, now.mono);
+        if layer.levels.note(&description, payload.len() + header.header_len, now.mono) || woke {
+            // Before the packet lies in the ring: what begins with it can be seen to begin.
+            track.rank(now.mono);
+            self.reaim(track_key, now.mono);
+        }
+        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
+        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        if description.starts_keyframe {
             layer.keyframes.arrived();
         }
         if gap_too_large && kind == Kind::Video {
             layer.keyframes.want(now.mono);
         }
         let skip = red.map_or(0, |primary| primary.offset as u16);
-        let epoch = layer.epoch;
         let incoming = Incoming {
             seq,
-            epoch,
+            epoch: layer.epoch,
             timestamp: header.timestamp,
             marker: header.marker,
             codec: codec as u8,
-            start,
+            video,
+            description,
             level: extensions.level,
             descriptor: extensions.descriptor,
             skip,
             payload,
         };
         layer.ring.push(incoming, now.mono);
-        let due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
+        let mut due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
         if let Some(level) = extensions.level {
             track.note_level(level);
+        }
+        if kind == Kind::Video && track.survey_due.is_none() {
+            let survey = now.mono + SURVEY_INTERVAL;
+            track.survey_due = Some(survey);
+            due = Some(due.map_or(survey, |due| due.min(survey)));
         }
         if !std::mem::replace(&mut track.fresh, true) {
             self.fresh.push(track_key);
@@ -347,23 +378,52 @@ fn red_primary(track: &Track, codec: usize, payload: &[u8]) -> Result<Option<red
     red::primary(payload).filter(is_opus).map(Some).ok_or(Drop::RtpMalformed)
 }
 
-/// The layer that a packet belongs to; the first packet of a track makes it.
-fn layer_of(layers: &mut Vec<Layer>, ssrc: u32, seq: u16, repaired: bool, now: Now) -> Result<&mut Layer, Drop> {
-    if layers.is_empty() {
-        if repaired {
-            return Err(Drop::UnknownStream);
-        }
-        // Should the first packets be lost, nobody could know: a keyframe is wanted unless this is one.
-        layers.push(Layer::new(ssrc, seq, now.mono));
+/// Notes a packet's sequence number in its layer: its extended number, and whether what is missing before it is given up.
+fn arrive(
+    layer: &mut Layer,
+    header: &Header,
+    seq: u16,
+    repaired: bool,
+    recover: bool,
+    now: Now,
+) -> Result<(u64, bool), Drop> {
+    let mut arrival = match repaired {
+        true => layer.reception.repair(seq, recover, now.mono),
+        false => layer.reception.arrive(seq, recover, now.mono),
+    };
+    if arrival == Arrival::Restart {
+        layer.restart(header.ssrc, seq, now.mono);
+        arrival = layer.reception.arrive(seq, recover, now.mono);
     }
-    let layer = layers.first_mut().ok_or(Drop::UnknownStream)?;
-    if !repaired && layer.ssrc != ssrc {
-        if now.mono.saturating_duration_since(layer.last_packet(now.mono)) < STREAM_SILENCE {
-            return Err(Drop::UnknownStream);
-        }
-        layer.restart(ssrc, seq, now.mono);
+    match arrival {
+        Arrival::New { seq, gap_too_large } => Ok((seq, gap_too_large)),
+        _ => Err(Drop::Duplicate),
     }
-    Ok(layer)
+}
+
+/// What a packet of audio says: any may be the first.
+pub(crate) fn sound(payload: &[u8]) -> Description {
+    Description {
+        starts_keyframe: !payload.is_empty(),
+        starts_frame: true,
+        ends_frame: true,
+        present: Targets::ALL,
+        decodable: Targets::ALL,
+        switch: Targets::ALL,
+        ..Description::default()
+    }
+}
+
+/// The track of a stream that is not known yet: by mid, else by a payload type that only one m-line has.
+fn track_of(peer: &Peer, tracks: &slab::Slab<Track>, header: &Header, mid: Option<&[u8]>) -> Result<usize, Drop> {
+    let mut candidates = peer.published.iter().copied().filter(|track| {
+        tracks.get(*track).is_some_and(|track| match mid {
+            Some(mid) => track.mid.as_bytes() == mid,
+            None => track.codec_of(header.payload_type).is_some(),
+        })
+    });
+    let track = candidates.next().ok_or(Drop::UnknownStream)?;
+    if candidates.next().is_some() { Err(Drop::UnknownStream) } else { Ok(track) }
 }
 
 fn read_extensions<'a>(peer: &Peer, plain: &'a [u8], header: &Header) -> Extensions<'a> {
@@ -381,6 +441,8 @@ fn read_extensions<'a>(peer: &Peer, plain: &'a [u8], header: &Header) -> Extensi
             found.level = body.first().copied();
         } else if id == ids.descriptor {
             found.descriptor = body;
+        } else if id == ids.rid || id == ids.repaired_rid {
+            found.rid = Some(body);
         }
     }
     found

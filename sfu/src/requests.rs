@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::downlink::Downlink;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
-use crate::peer::{Budget, LEFT_OUT_MAX, Peer, REPORT_INTERVAL, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::peer::{LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
@@ -50,7 +52,8 @@ impl Sfu {
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, wish, .. } => self.set_subscription(key, track, wish, now),
             Request::Mute { track, muted, .. } => {
-                if let Some(track) = self.tracks_by_id.get(&track).and_then(|t| self.tracks.get_mut(*t))
+                if let Some(track_key) = self.tracks_by_id.get(&track).copied()
+                    && let Some(track) = self.tracks.get_mut(track_key)
                     && track.publisher == key
                 {
                     track.muted = muted;
@@ -58,6 +61,7 @@ impl Sfu {
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.negotiation.mute(id, muted);
                     }
+                    self.reaim(track_key, now.mono);
                 }
             }
             Request::Leave { .. } => self.remove_peer(key, now),
@@ -100,10 +104,14 @@ impl Sfu {
             ready_audio: false,
             ready_video: false,
             resends: std::collections::VecDeque::new(),
-            resend_budget: Budget::new(now.mono),
+            padding: false,
+            downlink: Downlink::new(now.mono),
             stamps: Stamps { transport_seq: 0, abs_send_time: 0 },
             report_due: now.mono + REPORT_INTERVAL,
+            quality: Quality::new(now.mono),
             due: None,
+            allocation: Default::default(),
+            estimate_bps: None,
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
@@ -210,7 +218,7 @@ impl Sfu {
             .filter(|t| !peer.negotiation.lines.iter().any(|line| line.sends() == Some(*t)))
             .collect();
         if new_connection {
-            self.reset_transport(key);
+            self.reset_transport(key, now);
         }
         self.apply_transport(key, &answer, false, now);
         for track in refused {
@@ -258,7 +266,7 @@ impl Sfu {
     /// Forgets the client's RTCPeerConnection; seat and wishes stay.
     fn reset_peer(&mut self, key: usize, now: Now) {
         self.unpublish_all(key, now);
-        self.reset_transport(key);
+        self.reset_transport(key, now);
         let local = Credentials::random(&mut self.rng);
         let session_id = self.rng.random::<u64>() >> 2;
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -275,7 +283,7 @@ impl Sfu {
     }
 
     /// Forgets keys, paths and streams: another RTCPeerConnection answers.
-    fn reset_transport(&mut self, key: usize) {
+    fn reset_transport(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let paths: Vec<Path> = peer.ice.paths().collect();
         peer.ice.forget_all();
@@ -287,6 +295,9 @@ impl Sfu {
         peer.streams.clear();
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
+        peer.downlink = Downlink::new(now.mono);
+        peer.estimate_bps = None;
+        peer.stamps.transport_seq = 0;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
         }
@@ -336,20 +347,17 @@ impl Sfu {
             let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
             if same_room == self.peers.get(key).map(|p| p.room) {
                 self.subscribe(key, track_key, now);
+                let peer = self.peers.get_mut(key);
+                let subscription =
+                    peer.and_then(|peer| peer.subscriptions.iter_mut().find(|(_, s)| s.track_id == track));
+                if let Some((_, subscription)) = subscription {
+                    subscription.wish(wish);
+                }
             }
             return;
         };
-        let subscription = &mut peer.subscriptions[subscription_key];
-        let Some(enabled) = wish.enabled else { return };
-        if enabled && !subscription.enabled {
-            subscription.enabled = true;
-            if let Some(layer) = self.tracks.get(track_key).and_then(|t| t.layers.first()) {
-                subscription.start(&layer.ring);
-            }
-            self.want_keyframe(track_key, now.mono);
-        } else if !enabled {
-            subscription.enabled = false;
-        }
+        peer.subscriptions[subscription_key].wish(wish);
+        self.heed(key, subscription_key, now.mono);
     }
 
     /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
@@ -372,6 +380,7 @@ impl Sfu {
         let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
         track.subscribers.push(Subscriber { peer: key, subscription });
         peer.negotiation.wants_offer = true;
+        self.reaim_one(key, subscription, now.mono);
         self.arm(key, now.mono);
     }
 
@@ -456,15 +465,16 @@ impl Sfu {
                 None => self.publish(key, line, inbound, now),
             };
             self.rename(track_key, inbound);
-            let (Some(track), Some(peer)) = (self.tracks.get_mut(track_key), self.peers.get_mut(key)) else { continue };
+            let Some(track) = self.tracks.get_mut(track_key) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
-            if track.layers.is_empty() {
+            if track.is_silent() {
                 track.codecs.clone_from(&line.codecs);
+                if track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono) {
+                    self.reaim(track_key, now.mono);
+                }
             }
-            let ssrcs = inbound.ssrcs.iter().chain(inbound.rtx_ssrcs.iter().map(|(_, rtx)| rtx));
-            for ssrc in ssrcs {
-                peer.bind_stream(*ssrc, track_key);
-            }
+            let (Some(track), Some(peer)) = (self.tracks.get(track_key), self.peers.get_mut(key)) else { continue };
+            announce_streams(peer, track_key, track.layers.len(), inbound);
         }
     }
 
@@ -489,20 +499,10 @@ impl Sfu {
     fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
-        let track = Track {
-            id: inbound.track,
-            kind,
-            source: inbound.source,
-            muted: inbound.muted,
-            publisher: key,
-            participant: peer.participant.clone(),
-            mid: line.mid,
-            codecs: line.codecs.clone(),
-            layers: Vec::new(),
-            subscribers: Vec::new(),
-            fresh: false,
-            loudness: 0,
-        };
+        let mut track = Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone(), line.mid);
+        track.muted = inbound.muted;
+        track.codecs.clone_from(&line.codecs);
+        track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono);
         let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
         let (id, room) = (peer.id, peer.room);
         let track_key = self.tracks.insert(track);
@@ -591,15 +591,16 @@ impl Sfu {
         let mut keyframes = Vec::new();
         for (_, subscription) in &mut peer.subscriptions {
             if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
-                if let Some(layer) = self.tracks.get(subscription.track).and_then(|t| t.layers.first()) {
-                    subscription.start(&layer.ring);
+                if let Some(track) = self.tracks.get(subscription.track) {
+                    subscription.start(&track.layers);
                 }
-                keyframes.push(subscription.track);
+                keyframes.extend(subscription.wanted().map(|wanted| (subscription.track, wanted.layer.into())));
             }
         }
-        for track in keyframes {
-            self.want_keyframe(track, now.mono);
+        for (track, layer) in keyframes {
+            self.watch(track, layer, true, now.mono);
         }
+        self.allocate(key, now.mono);
     }
 
     /// Offers what has changed, if it may.
@@ -713,6 +714,19 @@ impl Sfu {
 
 fn without_send(direction: Direction) -> Direction {
     if direction.receives() { Direction::RecvOnly } else { Direction::Inactive }
+}
+
+/// Notes the SSRCs that a description names, and guesses their layers by their order.
+fn announce_streams(peer: &mut Peer, track: usize, layers: usize, inbound: &Inbound) {
+    let layer = |place: usize| place.min(layers - 1) as u8;
+    let repaired = |ssrc| inbound.ssrcs.iter().position(|s| *s == ssrc).unwrap_or(0);
+    let media = inbound.ssrcs.iter().enumerate().map(|(place, ssrc)| (*ssrc, layer(place), false));
+    let rtx = inbound.rtx_ssrcs.iter().map(|(ssrc, rtx)| (*rtx, layer(repaired(*ssrc)), true));
+    for (ssrc, layer, repairs) in media.chain(rtx) {
+        if !peer.streams.iter().any(|s| s.ssrc == ssrc && s.track == track && s.bound) {
+            peer.bind_stream(Stream { ssrc, track, layer, repairs, bound: false });
+        }
+    }
 }
 
 /// What a subscriber calls each codec of a track on its line.

@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::keyframe::VideoCodec;
+use crate::payload::{Description, PictureIds, Targets};
+
 /// The number of a packet in its ring, in order of arrival, from 0.
 pub(crate) type Index = u64;
 
@@ -33,8 +36,22 @@ pub(crate) struct Packet {
     pub(crate) marker: bool,
     /// Index into the track's codecs.
     pub(crate) codec: u8,
+    /// What its payload is, where pictures are numbered in it.
+    pub(crate) video: Option<VideoCodec>,
     /// First packet of a keyframe; for audio always true, since any packet may be the first.
     pub(crate) start: bool,
+    /// Last packet of the frame of its spatial layer.
+    pub(crate) ends_frame: bool,
+    /// Its spatial and temporal layer.
+    pub(crate) spatial: u8,
+    pub(crate) temporal: u8,
+    /// Who needs it.
+    pub(crate) present: Targets,
+    /// Who may go up with it, and to what ([`Description::may_switch`]).
+    pub(crate) decodable: Targets,
+    pub(crate) switch: Targets,
+    /// The picture numbers that its payload carries.
+    pub(crate) ids: PictureIds,
     /// The audio level byte (RFC 6464) if it had one.
     pub(crate) level: Option<u8>,
     /// Bytes of dependency descriptor stored before the payload.
@@ -55,7 +72,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) timestamp: u32,
     pub(crate) marker: bool,
     pub(crate) codec: u8,
-    pub(crate) start: bool,
+    pub(crate) video: Option<VideoCodec>,
+    pub(crate) description: Description,
     pub(crate) level: Option<u8>,
     pub(crate) descriptor: &'a [u8],
     pub(crate) skip: u16,
@@ -120,6 +138,7 @@ impl Ring {
         self.bytes[position..position + descriptor.len()].copy_from_slice(descriptor);
         self.bytes[position + descriptor.len()..position + len].copy_from_slice(payload);
         let index = self.next;
+        let says = &incoming.description;
         let packet = Packet {
             seq: incoming.seq,
             epoch: incoming.epoch,
@@ -127,7 +146,15 @@ impl Ring {
             arrival: now,
             marker: incoming.marker,
             codec: incoming.codec,
-            start: incoming.start,
+            video: incoming.video,
+            start: says.starts_keyframe,
+            ends_frame: says.ends_frame,
+            spatial: says.spatial,
+            temporal: says.temporal,
+            present: says.present,
+            decodable: says.decodable,
+            switch: says.switch,
+            ids: says.ids,
             level: incoming.level,
             descriptor_len,
             payload_len,
@@ -193,7 +220,15 @@ impl Ring {
             arrival: now,
             marker: false,
             codec: 0,
+            video: None,
             start: false,
+            ends_frame: false,
+            spatial: 0,
+            temporal: 0,
+            present: Targets::default(),
+            decodable: Targets::default(),
+            switch: Targets::default(),
+            ids: PictureIds::default(),
             level: None,
             descriptor_len: 0,
             payload_len: 0,
@@ -226,7 +261,8 @@ mod tests {
             timestamp: 0,
             marker: false,
             codec: 0,
-            start: true,
+            video: None,
+            description: Description::default(),
             level: None,
             descriptor: &[1, 2],
             skip: 0,

@@ -42,7 +42,7 @@ impl Sfu {
             for track_key in &peer.published {
                 let Some(track) = self.tracks.get_mut(*track_key).filter(|t| t.kind == Kind::Audio) else { continue };
                 heard = true;
-                let last = track.layers.first().map(|l| l.last_packet(now.mono));
+                let last = track.layers.first().map(|l| l.last_packet());
                 if last.is_none_or(|last| now.mono.saturating_duration_since(last) > SPEAKERS_INTERVAL) {
                     // Nothing comes in silence (DTX): fade out.
                     track.loudness /= 2;
@@ -62,6 +62,7 @@ impl Sfu {
             room.speakers = speakers;
             let room = room.id;
             self.event(Event::Speakers { room, speakers: loud, audio: Vec::new() });
+            self.allocate_room(room_key, now.mono);
         }
         if heard {
             self.watch_speakers(room_key, now);

@@ -1,29 +1,41 @@
 //! One track to one peer: what is negotiated for it, and the rewriting of its packets.
 //!
-//! The subscriber sees one continuous stream whatever happens to the publisher's: own SSRC, sequence numbers without
-//! gaps of our making, timestamps that follow the publisher's clock. An (SSRC, packet index) is sealed at most once per
-//! key: a resend goes out on the RTX stream, since other bytes under a used nonce would give the authentication key away.
+//! The subscriber sees one continuous stream whatever happens to the publisher's and from whichever of its encodings it
+//! comes: own SSRC, sequence numbers without gaps of our making, timestamps that follow the publisher's clock. An (SSRC,
+//! packet index) is sealed at most once per key: a resend goes out on the RTX stream, since other bytes under a used nonce
+//! would give the authentication key away.
+
+mod numbering;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::allocator::PRIORITY_DEFAULT;
+use crate::payload;
+use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
-use crate::{Kind, Source, TrackId};
+use crate::target::Target;
+use crate::track::{Layer, Track};
+use crate::{Kind, Pause, Source, TrackId};
+
+use numbering::{Numbering, Place, climb};
 
 /// Packets of one subscription that can be asked for again, at most. When full, the oldest are forgotten.
 const SENT_MAX: usize = 2_048;
 const SENT_MIN: usize = 32;
 /// The same packet is resent at most once in this time: a second NACK for it crossed the resend.
 const RESEND_WINDOW: Duration = Duration::from_millis(20);
-/// Places remembered at which the numbering shifted. When full, the oldest goes, and packets from before it are dropped.
-const SHIFTS_MAX: usize = 8;
-/// Packets before the first of a stream that are looked at again: more than a frame's worth of reordering. What overtook
-/// it by more is lost to the subscriber, who asks for another keyframe.
-const REWIND_MAX: u64 = 64;
+/// A keyframe's first packet that was overtaken by packets so far ahead begins nothing: there will be another.
+const OVERTAKEN_MAX: u64 = 64;
+/// Packets among which what overtook it is looked for: stragglers lie between.
+const REWIND_MAX: u64 = 2 * OVERTAKEN_MAX;
 /// First sequence numbers lie below 2^15, so that a receiver cannot mistake an early reordering for a wrap (RFC 3711 §3.3.1).
 const FIRST_SEQ_MASK: u16 = 0x3fff;
+
+/// Padding of a packet that carries nothing else: the most that its last byte can say, in whole words.
+const PADDING_BYTES: usize = 252;
 
 /// The ids under which one m-line carries header extensions; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,30 +123,11 @@ struct Sent {
     index: Index,
 }
 
-/// From this incoming sequence number on, outgoing = incoming − base.
-#[derive(Clone, Copy, Debug)]
-struct Shift {
-    from: u64,
-    base: u64,
-}
-
-/// Where the numbering stands.
-#[derive(Debug)]
-struct Numbering {
-    epoch: u16,
-    shifts: Vec<Shift>,
-    highest_in: u64,
-    highest_out: u64,
-    timestamp_offset: u32,
-    last_timestamp: u32,
-    last_arrival: Instant,
-}
-
 /// A packet ready to be written: what [`Subscription::prepare`] decided.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prepared {
     index: Index,
-    out: u64,
+    place: Place,
     payload_types: PayloadTypes,
     layout: Layout,
 }
@@ -156,27 +149,44 @@ pub(crate) struct Subscription {
     pub(crate) participant: Arc<str>,
     /// The subscriber wants it.
     pub(crate) enabled: bool,
+    /// Pixels at which the subscriber shows it, and how much it wants it.
+    pub(crate) size: Option<(u16, u16)>,
+    pub(crate) priority: u8,
+    /// What was chosen for it, whether that comes yet or not; `None` while it is paused.
+    pub(crate) chosen: Option<Target>,
+    /// It is new, or its wishes are: what is chosen may rise at once.
+    pub(crate) eager: bool,
+    /// The layer that its publisher should send for it.
+    pub(crate) awaited: Option<u8>,
+    /// Why nothing flows, as the subscriber was told.
+    pub(crate) paused: Option<Pause>,
     /// Agreed with the subscriber.
     pub(crate) outlet: Option<Outlet>,
-    /// The first packet since it last waited, which a rewind must not send again.
-    started_at: Option<Index>,
     /// It has an outlet but has not started.
     pub(crate) fresh_outlet: bool,
     /// It waits in its peer's list for [`crate::Sfu::next_run`].
     pub(crate) pending: bool,
-    /// The next packet of the ring to look at.
-    pub(crate) cursor: Index,
+    /// What it is to be sent; `None` pauses it.
+    wanted: Option<Target>,
+    /// Packets flow: `numbering` says which.
+    flowing: bool,
+    /// The next packet to look at of the layer that flows.
+    cursor: Index,
+    /// The next packet to look at of the layer that is wanted and does not flow.
+    seek: Index,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
-    /// Video waits for the first packet of a keyframe.
-    pub(crate) waits_for_start: bool,
     /// The subscriber was told that it cannot decode this.
     pub(crate) told_unavailable: bool,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
+    /// What the subscriber was told of it and reports.
+    pub(crate) heard: Heard,
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
+    /// The timestamp that padding carries: that of the last packet.
+    padding_time: u32,
     sent: Vec<Sent>,
     began: Instant,
 }
@@ -191,7 +201,7 @@ pub(crate) struct Draw {
 }
 
 impl Subscription {
-    pub(crate) fn new(track: usize, of: &crate::track::Track, draw: Draw, now: Instant) -> Self {
+    pub(crate) fn new(track: usize, of: &Track, draw: Draw, now: Instant) -> Self {
         Subscription {
             track,
             track_id: of.id,
@@ -199,149 +209,244 @@ impl Subscription {
             source: of.source,
             participant: of.participant.clone(),
             enabled: true,
+            size: None,
+            priority: PRIORITY_DEFAULT,
+            chosen: None,
+            eager: true,
+            awaited: None,
+            paused: None,
             outlet: None,
-            started_at: None,
             fresh_outlet: false,
             pending: false,
+            wanted: None,
+            flowing: false,
             cursor: 0,
+            seek: 0,
             ssrc: draw.ssrc,
             rtx_ssrc: draw.rtx_ssrc,
-            waits_for_start: true,
             told_unavailable: false,
             packets: 0,
             octets: 0,
+            heard: Heard::default(),
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
+            padding_time: 0,
             sent: Vec::new(),
             began: now,
         }
     }
 
-    /// Whether packets flow.
+    /// Whether its track's packets are to be looked at.
     pub(crate) fn flows(&self) -> bool {
-        self.enabled && self.outlet.is_some()
+        self.wanted.is_some() && self.outlet.is_some()
     }
 
-    /// Starts (again) at the ring's end: the next packet that may start a stream is the first.
-    pub(crate) fn start(&mut self, ring: &Ring) {
-        self.cursor = ring.next();
-        self.waits_for_start = true;
+    /// What it is to be sent; `None` while it is paused.
+    pub(crate) fn wanted(&self) -> Option<Target> {
+        self.wanted
+    }
+
+    /// What it is being sent; `None` until a keyframe comes, and while it is paused.
+    pub(crate) fn current(&self) -> Option<Target> {
+        self.numbering.as_ref().filter(|_| self.flowing).map(Numbering::target)
+    }
+
+    /// Says what it is to be sent from now on; `None` stops it at once. What it is being sent goes on until a keyframe of
+    /// what is wanted comes; returns whether that is to be asked for.
+    pub(crate) fn aim(&mut self, wanted: Option<Target>, layers: &[Layer]) -> bool {
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        let (Some(wanted), true) = (wanted, before != wanted) else {
+            self.flowing &= wanted.is_some();
+            return false;
+        };
+        if before.is_none_or(|before| before.layer != wanted.layer) {
+            self.seek = end(layers, wanted);
+        }
+        match (&self.numbering, self.flowing) {
+            (Some(numbering), true) if numbering.target().layer == wanted.layer => numbering.needs_keyframe(wanted),
+            _ => true,
+        }
+    }
+
+    /// Whether a keyframe of the wanted layer must come before it gets what is wanted.
+    pub(crate) fn awaits_keyframe(&self) -> bool {
+        let Some(wanted) = self.wanted else { return false };
+        match (&self.numbering, self.flowing) {
+            (Some(numbering), true) => self.is_switching() || numbering.needs_keyframe(wanted),
+            _ => true,
+        }
+    }
+
+    /// Starts (again) with the next keyframe of what is wanted.
+    pub(crate) fn start(&mut self, layers: &[Layer]) {
+        self.flowing = false;
+        self.seek = self.wanted.map_or(0, |wanted| end(layers, wanted));
+    }
+
+    /// Goes on with another track, under the same SSRC, numbers and time: nothing of it flows until it is aimed at, and
+    /// then from its next keyframe on. `payloads` is what the subscriber calls its codecs ([`Outlet::payloads`]).
+    #[allow(dead_code)]
+    pub(crate) fn retarget(&mut self, key: usize, track: &Track, payloads: Vec<Option<PayloadTypes>>) {
+        self.track = key;
+        self.track_id = track.id;
+        self.source = track.source;
+        self.wanted = None;
+        self.flowing = false;
+        // What was sent lies in rings of the other track: nobody can have it again.
+        self.sent.fill(Sent::default());
+        if let Some(numbering) = &mut self.numbering {
+            numbering.estrange();
+        }
+        if let Some(outlet) = &mut self.outlet {
+            outlet.payloads = payloads;
+        }
     }
 
     /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.
     pub(crate) fn renew(&mut self) {
         self.outlet = None;
         self.numbering = None;
-        self.waits_for_start = true;
-        self.started_at = None;
+        self.flowing = false;
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
+        self.heard = Heard::default();
         self.packets = 0;
         self.octets = 0;
     }
 
-    /// Bytes of header and payload that a packet would have, before the SRTP tag.
+    /// Bytes of header and payload that a packet would have at most, before the SRTP tag.
     pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
         self.layout(packet, 0).plain_len
     }
 
-    /// Decides what becomes of the packet at the cursor, and moves the cursor on: `None` if it is not to be sent.
-    pub(crate) fn prepare(&mut self, packet: &Packet, ring: &Ring) -> Option<Prepared> {
+    fn is_switching(&self) -> bool {
+        match (&self.numbering, self.wanted) {
+            (Some(numbering), Some(wanted)) => !self.flowing || numbering.target().layer != wanted.layer,
+            (_, wanted) => wanted.is_some(),
+        }
+    }
+
+    /// The packet to look at next and its ring; goes over to what is wanted if that can begin. `None` when all there is has
+    /// been looked at.
+    pub(crate) fn next<'a>(&mut self, layers: &'a [Layer]) -> Option<(&'a Packet, &'a Ring)> {
+        if self.is_switching() {
+            self.switch(layers);
+        }
+        let numbering = self.numbering.as_ref().filter(|_| self.flowing)?;
+        let ring = &layers.get(usize::from(numbering.target().layer))?.ring;
+        Some((ring.packet(self.cursor)?, ring))
+    }
+
+    /// Looks for a keyframe with which what is wanted can begin.
+    fn switch(&mut self, layers: &[Layer]) {
+        let Some(wanted) = self.wanted else { return };
+        let Some(layer) = layers.get(usize::from(wanted.layer)) else { return };
+        self.seek = self.seek.max(layer.ring.oldest());
+        while let Some(packet) = layer.ring.packet(self.seek) {
+            if packet.start && self.decodes(packet) && self.may_leave(layers, layer) {
+                if self.is_amid_picture(layers) {
+                    return;
+                }
+                if let Some(cursor) = rewound(self.seek, packet, &layer.ring)
+                    && self.begin(packet, wanted, layers)
+                {
+                    self.flowing = true;
+                    self.cursor = cursor;
+                    return;
+                }
+            }
+            self.seek += 1;
+        }
+    }
+
+    fn decodes(&self, packet: &Packet) -> bool {
+        let payloads = self.outlet.as_ref().map(|outlet| &outlet.payloads);
+        payloads.and_then(|p| p.get(usize::from(packet.codec))).is_some_and(Option::is_some)
+    }
+
+    /// Whether what flows may be left for a layer: not for one whose clock is not known, unless it is dead.
+    fn may_leave(&self, layers: &[Layer], to: &Layer) -> bool {
+        let Some(current) = self.current() else { return true };
+        let from = layers.get(usize::from(current.layer)).filter(|layer| layer.alive);
+        from.is_none_or(|from| to.clock.is_some() || (from.clock.is_none() && to.reports_nothing()))
+    }
+
+    /// Whether the picture that is being sent goes on with a packet that has come: it is completed first.
+    fn is_amid_picture(&self, layers: &[Layer]) -> bool {
+        let Some(numbering) = self.numbering.as_ref().filter(|_| self.flowing) else { return false };
+        let ring = layers.get(usize::from(numbering.target().layer)).map(|layer| &layer.ring);
+        ring.and_then(|ring| ring.packet(self.cursor)).is_some_and(|packet| numbering.is_amid(packet))
+    }
+
+    /// Goes over to an encoding that begins with this packet, unless that is a straggler.
+    fn begin(&mut self, packet: &Packet, wanted: Target, layers: &[Layer]) -> bool {
+        let base = Target { layer: wanted.layer, ..Target::default() };
+        let target = climb(base, wanted, packet);
+        let Some(numbering) = &mut self.numbering else {
+            self.numbering = Some(Numbering::new(packet, self.first_seq.into(), target));
+            return true;
+        };
+        let clock_rate = clock_rate(self.kind);
+        let (layer, epoch) = numbering.encoding();
+        let from = layers.get(usize::from(layer)).filter(|layer| layer.epoch == epoch).and_then(|layer| layer.clock);
+        let to = layers.get(usize::from(wanted.layer)).and_then(|layer| layer.clock);
+        let relation = from.zip(to).map(|(from, to)| from.relation(&to, clock_rate));
+        numbering.begin(packet, target, relation, clock_rate)
+    }
+
+    /// Waits for a keyframe, from a packet of the layer that flows on.
+    fn stop(&mut self, at: Index) {
+        let layer = self.current().map(|current| current.layer);
+        if layer.is_some() && layer == self.wanted.map(|wanted| wanted.layer) {
+            self.seek = at;
+        }
+        self.flowing = false;
+    }
+
+    /// How many packets of the layer that flows its ring has let go unseen. If any, it waits for a keyframe.
+    pub(crate) fn overrun(&mut self, layers: &[Layer]) -> u64 {
+        let Some(current) = self.current() else { return 0 };
+        let oldest = layers.get(usize::from(current.layer)).map_or(0, |layer| layer.ring.oldest());
+        let lost = oldest.saturating_sub(self.cursor);
+        if lost > 0 {
+            self.stop(oldest);
+        }
+        lost
+    }
+
+    /// Decides what becomes of the packet that [`Subscription::next`] gave, and moves on: `None` if it is not to be sent.
+    pub(crate) fn prepare(&mut self, packet: &Packet) -> Option<Prepared> {
         let index = self.cursor;
         self.cursor += 1;
-        let waited = self.waits_for_start;
-        if (waited && !packet.start) || self.started_at == Some(index) {
+        let (numbering, wanted) = (self.numbering.as_mut()?, self.wanted?);
+        let (layer, epoch) = numbering.encoding();
+        if packet.epoch != epoch {
+            // A new stream of the publisher's: it may begin with this very packet.
+            self.stop(index);
             return None;
         }
         let Some(payload_types) = self.outlet.as_ref()?.payloads.get(usize::from(packet.codec)).copied().flatten()
         else {
             // What it cannot decode leaves no gap: the stream goes on at the next start that it can.
-            self.waits_for_start = true;
+            self.stop(index + 1);
             return None;
         };
-        let out = self.number(packet)?;
-        if waited {
-            self.started_at = Some(index);
-            self.rewind(index, packet, ring);
+        let wanted = if wanted.layer == layer { wanted } else { numbering.target() };
+        let place = numbering.place(packet, wanted)?;
+        let mut layout = self.layout(packet, 0);
+        if place.empty {
+            layout.plain_len = layout.header_len;
         }
-        let layout = self.layout(packet, 0);
-        Some(Prepared { index, out, payload_types, layout })
+        Some(Prepared { index, place, payload_types, layout })
     }
 
-    /// Goes back to what overtook the first packet of a stream: it was passed over while waiting, but belongs to it.
-    fn rewind(&mut self, start: Index, first: &Packet, ring: &Ring) {
-        let from = start.saturating_sub(REWIND_MAX).max(ring.oldest());
-        let overtook = (from..start).find(|index| {
-            ring.packet(*index).is_some_and(|packet| packet.epoch == first.epoch && packet.seq > first.seq)
-        });
-        if let Some(index) = overtook {
-            self.cursor = index;
-        }
-    }
-
-    /// The outgoing extended sequence number of a packet, or `None` if it must be left out.
-    fn number(&mut self, packet: &Packet) -> Option<u64> {
-        let clock_rate = if self.kind == Kind::Audio { 48_000.0 } else { 90_000.0 };
-        let Some(numbering) = &mut self.numbering else {
-            let out = u64::from(self.first_seq);
-            self.numbering = Some(Numbering {
-                epoch: packet.epoch,
-                shifts: vec![Shift { from: packet.seq, base: packet.seq.wrapping_sub(out) }],
-                highest_in: packet.seq,
-                highest_out: out,
-                timestamp_offset: 0,
-                last_timestamp: packet.timestamp,
-                last_arrival: packet.arrival,
-            });
-            self.waits_for_start = false;
-            return Some(out);
-        };
-        let new_stream = numbering.epoch != packet.epoch;
-        if self.waits_for_start || new_stream {
-            if new_stream && !packet.start {
-                self.waits_for_start = true;
-                return None;
-            }
-            if new_stream {
-                // The new stream's clock began anywhere: go on where the old one would be now.
-                let elapsed =
-                    packet.arrival.saturating_duration_since(numbering.last_arrival).as_secs_f64() * clock_rate;
-                let expected = numbering
-                    .last_timestamp
-                    .wrapping_add(numbering.timestamp_offset)
-                    .wrapping_add(elapsed.max(1.0) as u32);
-                numbering.timestamp_offset = expected.wrapping_sub(packet.timestamp);
-                numbering.epoch = packet.epoch;
-            } else if packet.seq <= numbering.highest_in {
-                return None;
-            }
-            self.waits_for_start = false;
-            // A straggler from before the pause must not be numbered: its place is taken by what follows.
-            numbering.shifts.clear();
-            numbering.highest_in = packet.seq.wrapping_sub(1);
-            numbering.shift(packet.seq, packet.seq.wrapping_sub(numbering.highest_out + 1));
-        }
-        if packet.payload_len == 0 && packet.seq == numbering.highest_in + 1 {
-            // Padding only, at the head of the stream: leave it out and close the gap.
-            numbering.highest_in = packet.seq;
-            let base = numbering.base(packet.seq)?;
-            numbering.shift(packet.seq + 1, base.wrapping_add(1));
-            return None;
-        }
-        let out = packet.seq.wrapping_sub(numbering.base(packet.seq)?);
-        if packet.seq > numbering.highest_in {
-            numbering.highest_in = packet.seq;
-            numbering.highest_out = out;
-            numbering.last_timestamp = packet.timestamp;
-            numbering.last_arrival = packet.arrival;
-        }
-        Some(out)
-    }
-
-    /// What the publisher's timestamps are shifted by; `None` before the first packet.
-    pub(crate) fn timestamp_offset(&self, epoch: u16) -> Option<u32> {
-        self.numbering.as_ref().filter(|n| n.epoch == epoch).map(|n| n.timestamp_offset)
+    /// What the timestamps of a layer are shifted by, if that is what flows.
+    pub(crate) fn timestamp_offset(&self, layers: &[Layer]) -> Option<(usize, u32)> {
+        let numbering = self.numbering.as_ref().filter(|_| self.flowing)?;
+        let (layer, epoch) = numbering.encoding();
+        let layer = usize::from(layer);
+        layers.get(layer).filter(|of| of.epoch == epoch).map(|_| (layer, numbering.timestamp_offset()))
     }
 
     fn layout(&self, packet: &Packet, prefix: usize) -> Layout {
@@ -387,52 +492,64 @@ impl Subscription {
         sealer: &Sealer,
         out: &mut [u8],
     ) -> usize {
-        self.remember(prepared.out, prepared.index, ring);
+        let Prepared { index, place, payload_types, layout } = prepared;
+        self.remember(place.out, index, ring);
         let (descriptor, payload) = ring.bytes(packet);
         let payload = &payload[self.skip(packet)..];
         let header = Header {
-            marker: packet.marker,
-            payload_type: prepared.payload_types.primary,
-            seq: prepared.out as u16,
-            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset(packet.epoch).unwrap_or(0)),
+            marker: place.marker,
+            payload_type: payload_types.primary,
+            seq: place.out as u16,
+            timestamp: place.timestamp,
             ssrc: self.ssrc,
         };
-        let layout = prepared.layout;
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
-        out[layout.header_len..layout.plain_len].copy_from_slice(payload);
+        write_payload(packet, &place, payload, &mut out[layout.header_len..layout.plain_len]);
+        self.padding_time = header.timestamp;
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(payload.len() as u32);
-        sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.ssrc, prepared.out)
+        self.octets = self.octets.wrapping_add((layout.plain_len - layout.header_len) as u32);
+        sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.ssrc, place.out)
     }
 
-    /// Writes and seals the retransmission (RFC 4588) of a packet that [`Subscription::resendable`] found.
+    /// The packet that a resend is of, and its ring; `None` if it can no longer be sent.
+    pub(crate) fn resent<'a>(&self, resend: Resend, layers: &'a [Layer]) -> Option<(&'a Packet, &'a Ring)> {
+        let stretch = self.numbering.as_ref()?.went_out(resend.out)?;
+        let ring = &layers.get(usize::from(stretch.layer))?.ring;
+        Some((ring.packet(resend.index)?, ring))
+    }
+
+    /// Writes and seals the retransmission (RFC 4588) of a packet that [`Subscription::resent`] gave: the same bytes.
     pub(crate) fn write_rtx(
         &mut self,
         resend: Resend,
+        packet: &Packet,
         ring: &Ring,
         stamps: &mut Stamps,
         sealer: &Sealer,
         out: &mut [u8],
     ) -> Option<usize> {
-        let packet = ring.packet(resend.index)?;
         let payload_types = (*self.outlet.as_ref()?.payloads.get(usize::from(packet.codec))?)?;
         let payload_type = payload_types.rtx?;
-        let offset = self.timestamp_offset(packet.epoch)?;
+        let place = self.numbering.as_ref()?.went_out(resend.out)?.translate(packet, resend.out);
         let (descriptor, payload) = ring.bytes(packet);
         let payload = &payload[self.skip(packet)..];
-        let layout = self.layout(packet, 2);
+        let mut layout = self.layout(packet, 2);
+        if place.empty {
+            layout.plain_len = layout.header_len + 2;
+        }
         let index = self.next_rtx;
         self.next_rtx += 1;
         let header = Header {
-            marker: packet.marker,
+            marker: place.marker,
             payload_type,
             seq: index as u16,
-            timestamp: packet.timestamp.wrapping_add(offset),
+            timestamp: place.timestamp,
             ssrc: self.rtx_ssrc,
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
-        out[layout.header_len..layout.header_len + 2].copy_from_slice(&resend.seq.to_be_bytes());
-        out[layout.header_len + 2..layout.plain_len].copy_from_slice(payload);
+        let (number, rest) = out[layout.header_len..layout.plain_len].split_at_mut(2);
+        number.copy_from_slice(&(resend.out as u16).to_be_bytes());
+        write_payload(packet, &place, payload, rest);
         Some(sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.rtx_ssrc, index))
     }
 
@@ -482,7 +599,7 @@ impl Subscription {
         }
         let old = self.sent[self.place(out)];
         debug_assert_ne!(old.out, out as u32 + 1, "a sequence number is sealed at most once");
-        if old.out != 0 && self.sent.len() < SENT_MAX && ring.packet(old.index).is_some() {
+        if old.out != 0 && self.sent.len() < SENT_MAX && self.is_kept(old, ring) {
             let mut larger = vec![Sent::default(); self.sent.len() * 2];
             let mask = larger.len() - 1;
             for sent in self.sent.drain(..).filter(|s| s.out != 0) {
@@ -494,45 +611,116 @@ impl Subscription {
         self.sent[place] = Sent { out: (out as u32).wrapping_add(1), resent_ms: 0, index };
     }
 
+    /// What its retransmissions are called, if it takes any.
+    pub(crate) fn rtx_payload_type(&self) -> Option<u8> {
+        self.outlet.as_ref()?.payloads.iter().flatten().find_map(|types| types.rtx)
+    }
+
+    /// Bytes of a packet of padding, before the SRTP tag.
+    pub(crate) fn padding_len(&self) -> usize {
+        self.padding_header_len() + PADDING_BYTES
+    }
+
+    fn padding_header_len(&self) -> usize {
+        let Some(Outlet { ids, mid, .. }) = &self.outlet else { return 12 };
+        let elements = [(ids.mid, mid.as_bytes().len()), (ids.abs_send_time, 3), (ids.transport_cc, 2)];
+        let len: usize = elements.iter().filter(|(id, _)| *id != 0).map(|(_, body)| 1 + body).sum();
+        if len == 0 { 12 } else { 16 + len.next_multiple_of(4) }
+    }
+
+    /// Writes and seals a packet of nothing but padding (RFC 3550 §5.1) on the RTX stream.
+    pub(crate) fn write_padding(&mut self, stamps: &mut Stamps, sealer: &Sealer, out: &mut [u8]) -> Option<usize> {
+        let payload_type = self.rtx_payload_type()?;
+        let header_len = self.padding_header_len();
+        let layout = Layout { two_byte: false, header_len, plain_len: header_len + PADDING_BYTES };
+        let index = self.next_rtx;
+        self.next_rtx += 1;
+        let header = Header {
+            marker: false,
+            payload_type,
+            seq: index as u16,
+            timestamp: self.padding_time,
+            ssrc: self.rtx_ssrc,
+        };
+        self.write_header(&header, layout, None, &[], stamps, out);
+        out[0] |= 0x20;
+        out[layout.header_len..layout.plain_len].fill(0);
+        out[layout.plain_len - 1] = PADDING_BYTES as u8;
+        Some(sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.rtx_ssrc, index))
+    }
+
+    /// Whether a packet that was sent may still be asked for; of another layer than this ring's it is taken to be.
+    fn is_kept(&self, sent: Sent, ring: &Ring) -> bool {
+        let Some(numbering) = &self.numbering else { return false };
+        let stretch = numbering.went_out(u64::from(sent.out) - 1);
+        stretch.is_some_and(|s| s.layer != numbering.target().layer || ring.packet(sent.index).is_some())
+    }
+
     /// Whether a packet that the subscriber NACKed can be resent now, and from where.
-    pub(crate) fn resendable(&mut self, seq: u16, ring: &Ring, now: Instant) -> Option<Resend> {
-        let highest = self.numbering.as_ref()?.highest_out;
+    pub(crate) fn resendable(&mut self, seq: u16, layers: &[Layer], now: Instant) -> Option<Resend> {
+        let highest = self.numbering.as_ref()?.next_out().checked_sub(1)?;
         let out = crate::rtp::extend(highest, seq);
         if self.sent.is_empty() {
             return None;
         }
         let place = self.place(out);
-        let sent = &mut self.sent[place];
-        if sent.out != (out as u32).wrapping_add(1) || ring.packet(sent.index).is_none() {
+        let sent = self.sent[place];
+        let resend = Resend { index: sent.index, out };
+        if sent.out != (out as u32).wrapping_add(1) || self.resent(resend, layers).is_none() {
             return None;
         }
         let elapsed = now.saturating_duration_since(self.began).as_millis() as u32;
         if sent.resent_ms != 0 && elapsed.saturating_sub(sent.resent_ms - 1) < RESEND_WINDOW.as_millis() as u32 {
             return None;
         }
-        sent.resent_ms = elapsed.wrapping_add(1);
-        Some(Resend { index: sent.index, seq })
+        self.sent[place].resent_ms = elapsed.wrapping_add(1);
+        Some(resend)
     }
 }
 
 /// A packet to be sent again: a reference into the slab, never a second payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resend {
-    pub(crate) index: Index,
-    /// The sequence number under which it was first sent.
-    pub(crate) seq: u16,
+    index: Index,
+    /// The extended sequence number under which it was first sent.
+    out: u64,
 }
 
-impl Numbering {
-    fn base(&self, seq: u64) -> Option<u64> {
-        self.shifts.iter().rev().find(|s| s.from <= seq).map(|s| s.base)
-    }
-
-    fn shift(&mut self, from: u64, base: u64) {
-        if self.shifts.len() == SHIFTS_MAX {
-            self.shifts.remove(0);
+/// Where to go on when a stream begins with the packet at `start`: at what overtook it, if anything did. `None` if it came
+/// too late to begin with.
+fn rewound(start: Index, first: &Packet, ring: &Ring) -> Option<Index> {
+    let mut cursor = start;
+    for index in (start.saturating_sub(REWIND_MAX).max(ring.oldest())..start).rev() {
+        let overtook = ring.packet(index).filter(|packet| packet.epoch == first.epoch && packet.seq > first.seq);
+        if let Some(packet) = overtook {
+            if packet.seq > first.seq + OVERTAKEN_MAX {
+                return None;
+            }
+            cursor = index;
         }
-        self.shifts.push(Shift { from, base });
+    }
+    Some(cursor)
+}
+
+fn end(layers: &[Layer], wanted: Target) -> Index {
+    layers.get(usize::from(wanted.layer)).map_or(0, |layer| layer.ring.next())
+}
+
+fn clock_rate(kind: Kind) -> u32 {
+    match kind {
+        Kind::Audio => 48_000,
+        Kind::Video => 90_000,
+    }
+}
+
+/// The payload with its picture numbers, into `out`, which is as long, or empty.
+fn write_payload(packet: &Packet, place: &Place, payload: &[u8], out: &mut [u8]) {
+    if place.empty {
+        return;
+    }
+    out.copy_from_slice(payload);
+    if let (Some(ids), Some(codec)) = (place.ids, packet.video) {
+        payload::renumber(codec, out, ids);
     }
 }
 

@@ -6,7 +6,6 @@ use super::*;
 use crate::ring::Incoming;
 use crate::srtp::{Profile, from_keying_material};
 use crate::subscription::{ExtensionIds, Outlet, PayloadTypes};
-use crate::track::Layer;
 
 fn sfu() -> (Sfu, Now) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -46,20 +45,9 @@ fn call(peers: u64) -> (Sfu, Now) {
         sfu.paths.insert(path(id as u16), key);
     }
     let publisher = sfu.by_id[&PeerId(0)];
-    let track = Track {
-        id: TrackId(9),
-        kind: Kind::Audio,
-        source: Source::Microphone,
-        muted: false,
-        publisher,
-        participant: "pa_0".into(),
-        mid: sdp::Mid::new("0").unwrap(),
-        codecs: vec![],
-        layers: vec![Layer::new(5, 0, now.mono)],
-        subscribers: vec![],
-        fresh: false,
-        loudness: 0,
-    };
+    let mid = sdp::Mid::new("0").unwrap();
+    let mut track = Track::new(TrackId(9), Kind::Audio, Source::Microphone, publisher, "pa_0".into(), mid);
+    track.take_layers(&[], 1, now.mono);
     let track = sfu.tracks.insert(track);
     sfu.tracks_by_id.insert(TrackId(9), track);
     sfu.peers[publisher].published.push(track);
@@ -85,8 +73,9 @@ fn publish(sfu: &mut Sfu, seq: u64, now: Now) {
         timestamp: 960 * seq as u32,
         marker: false,
         codec: 0,
+        video: None,
+        description: receive::sound(&[1; 100]),
         skip: 0,
-        start: true,
         level: None,
         descriptor: &[],
         payload: &[1; 100],

@@ -1,12 +1,17 @@
 //! A published track: its layers, what has come of them, and who subscribes.
 
+mod levels;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::keyframe::VideoCodec;
+use crate::payload::DescriptorState;
+use crate::quality::FREEZE;
 use crate::ring::Ring;
 use crate::rtp;
 use crate::sdp::{Codec, Mid};
+use crate::target::Step;
 use crate::{Kind, Source, TrackId};
 
 /// A publisher is asked for a keyframe of a layer at most once in this time.
@@ -21,6 +26,21 @@ pub(crate) const NACKS_MAX: u8 = 8;
 pub(crate) const NACK_DELAY: Duration = Duration::from_millis(8);
 /// Missing packets remembered per layer. A larger gap means a burst that is lost for good: a keyframe is asked for.
 pub(crate) const MISSING_MAX: usize = 256;
+/// Encodings of one track. Further ones are refused when they are described, and their packets dropped.
+pub(crate) const LAYERS_MAX: usize = 4;
+/// An encoding from which nothing came for so long, while another went on, is dead. Raising it makes subscribers of a dead
+/// one freeze for longer; lowering it takes a slow one for dead.
+const LAYER_SILENCE: Duration = Duration::from_millis(700);
+/// … and if it is silent for so many of the other's intervals between pictures: those of a still screen come seldom.
+const LAYER_INTERVALS: u32 = 3;
+/// A track that is silent as a whole loses its encodings after this time.
+const TRACK_SILENCE: Duration = Duration::from_secs(3);
+/// An encoding that sent for so long without a sender report will not send one.
+const REPORTS_AWAITED: Duration = Duration::from_secs(3);
+/// How often it is looked at which encodings live and who watches them.
+pub(crate) const SURVEY_INTERVAL: Duration = Duration::from_millis(250);
+/// An encoding that nobody has watched for so long is no longer wanted.
+pub(crate) const INTEREST_LASTS: Duration = Duration::from_secs(3);
 /// Packets behind the highest for which duplicates are recognised; older ones are dropped.
 const WINDOW: u64 = 1_024;
 
@@ -43,7 +63,27 @@ pub(crate) struct Reception {
     /// For the fraction lost of the next report.
     reported: (u64, u64),
     jitter: f64,
+    /// Packets that came as retransmissions.
+    repaired: u64,
+    /// A gap was not repaired in time.
+    froze: bool,
+    /// For the next [`Reception::progress`]: packets expected and lost before repair.
+    told: (u64, u64),
     transit: Option<(Instant, u32)>,
+    /// The number that would follow one too old to tell: if it comes, the stream began anew (RFC 3550 appendix A.1).
+    suspect: Option<u16>,
+}
+
+/// What has come of a stream in a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) expected: u64,
+    /// Before repair.
+    pub(crate) lost: u64,
+    /// In timestamp units.
+    pub(crate) jitter: f64,
+    /// A gap was not repaired in time; only of streams whose losses are asked for.
+    pub(crate) froze: bool,
 }
 
 /// What to make of an arriving sequence number.
@@ -53,6 +93,8 @@ pub(crate) enum Arrival {
     New { seq: u64, gap_too_large: bool },
     /// It came before, or is too old to tell.
     Duplicate,
+    /// The second in a row that is too old to tell: the publisher counts anew.
+    Restart,
 }
 
 impl Reception {
@@ -67,7 +109,11 @@ impl Reception {
             received: 0,
             reported: (0, 0),
             jitter: 0.0,
+            repaired: 0,
+            froze: false,
+            told: (0, 0),
             transit: None,
+            suspect: None,
         }
     }
 
@@ -97,7 +143,12 @@ impl Reception {
             return Arrival::New { seq, gap_too_large: gap_too_large && recover };
         }
         let (word, bit) = Self::bit(seq);
-        if self.highest - seq >= WINDOW || self.seen[word] & bit != 0 {
+        if self.highest - seq >= WINDOW {
+            let again = self.suspect == Some(seq as u16);
+            self.suspect = Some((seq as u16).wrapping_add(1));
+            return if again { Arrival::Restart } else { Arrival::Duplicate };
+        }
+        if self.seen[word] & bit != 0 {
             return Arrival::Duplicate;
         }
         self.mark(seq);
@@ -112,6 +163,22 @@ impl Reception {
         self.first = self.first.min(seq);
     }
 
+    /// Notes the sequence number of a retransmission: one that is no news of the stream's head may not move it.
+    pub(crate) fn repair(&mut self, seq: u16, recover: bool, now: Instant) -> Arrival {
+        let suspect = self.suspect;
+        if rtp::extend(self.highest, seq) > self.highest + WINDOW {
+            return Arrival::Duplicate;
+        }
+        let arrival = self.arrive(seq, recover, now);
+        self.suspect = suspect;
+        if arrival == Arrival::Restart { Arrival::Duplicate } else { arrival }
+    }
+
+    /// Forgets what is missing: nobody watches.
+    pub(crate) fn forget_missing(&mut self) {
+        self.missing.clear();
+    }
+
     /// RFC 3550 §6.4.1 interarrival jitter, in timestamp units.
     pub(crate) fn note_jitter(&mut self, timestamp: u32, clock_rate: u32, now: Instant) {
         if let Some((at, before)) = self.transit
@@ -122,6 +189,24 @@ impl Reception {
             self.jitter += ((arrived - sent).abs() - self.jitter) / 16.0;
         }
         self.transit = Some((now, timestamp));
+    }
+
+    /// The packet that has just arrived was a retransmission.
+    pub(crate) fn note_repair(&mut self) {
+        self.repaired += 1;
+    }
+
+    /// What has come since the last call.
+    pub(crate) fn progress(&mut self) -> Progress {
+        let expected = self.highest + 1 - self.first;
+        let lost = expected.saturating_sub(self.received - self.repaired);
+        let before = std::mem::replace(&mut self.told, (expected, lost));
+        Progress {
+            expected: expected.saturating_sub(before.0),
+            lost: lost.saturating_sub(before.1),
+            jitter: self.jitter,
+            froze: std::mem::take(&mut self.froze),
+        }
     }
 
     /// When something missing is to be asked for.
@@ -136,6 +221,8 @@ impl Reception {
                 out.push(missing.seq as u16);
                 missing.asked += 1;
                 missing.due = now + NACK_REPEAT;
+                // Asked so often, it has been missing for too long for any picture.
+                self.froze |= NACK_DELAY + NACK_REPEAT * u32::from(missing.asked - 1) >= FREEZE;
             }
         }
         self.missing.retain(|m| m.asked < NACKS_MAX);
@@ -163,6 +250,16 @@ pub(crate) struct SenderClock {
     pub(crate) arrival: Instant,
 }
 
+impl SenderClock {
+    /// What is added to timestamps of another stream of the same publisher to get those of this one for the same moment.
+    pub(crate) fn relation(&self, other: &SenderClock, clock_rate: u32) -> u32 {
+        // 32.32 fixed point seconds.
+        let apart = i128::from(other.ntp.wrapping_sub(self.ntp) as i64) * i128::from(clock_rate);
+        let ticks = ((apart + (1 << 31)) >> 32) as u32;
+        self.timestamp.wrapping_sub(other.timestamp).wrapping_add(ticks)
+    }
+}
+
 /// Who wants a keyframe, and when it was last asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyframeRequests {
@@ -175,6 +272,13 @@ impl KeyframeRequests {
     pub(crate) fn want(&mut self, now: Instant) {
         let earliest = self.asked.map_or(now, |at| (at + KEYFRAME_WINDOW).max(now));
         self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
+    }
+
+    /// Somebody still waits: wants a keyframe unless one was asked for within the last second.
+    pub(crate) fn remind(&mut self, now: Instant) {
+        if self.due.is_none() && self.asked.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_REPEAT) {
+            self.want(now);
+        }
     }
 
     /// When a request is to be sent.
@@ -198,37 +302,89 @@ impl KeyframeRequests {
     }
 }
 
-/// One encoding of a track. A track has 1..n layers; all subscribers are on layer 0 for now.
+/// One encoding of a track.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    pub(crate) ssrc: u32,
-    /// Grows when the publisher starts a new stream (SSRC) on this layer.
+    /// Its name, where there are several (RFC 8851).
+    pub(crate) rid: Option<Arc<str>>,
+    /// The stream that it comes in; `None` before its first packet.
+    pub(crate) ssrc: Option<u32>,
+    /// Grows when the publisher starts a new stream on this layer.
     pub(crate) epoch: u16,
     pub(crate) ring: Ring,
     pub(crate) reception: Reception,
     pub(crate) clock: Option<SenderClock>,
     pub(crate) keyframes: KeyframeRequests,
+    pub(crate) levels: Levels,
+    pub(crate) descriptors: DescriptorState,
+    /// Packets come of it.
+    pub(crate) alive: bool,
+    /// Since when, and when the last one came.
+    since: Instant,
+    pub(crate) last: Instant,
+    /// The timestamp of its last picture, when that began to come, and how long after the one before.
+    picture: (u32, Instant),
+    interval: Duration,
+    /// When somebody last watched it or wanted to.
+    pub(crate) watched_at: Instant,
 }
 
 impl Layer {
-    /// A layer that begins at `now`: a keyframe is wanted.
-    pub(crate) fn new(ssrc: u32, first_seq: u16, now: Instant) -> Self {
-        let mut keyframes = KeyframeRequests::default();
-        keyframes.want(now);
-        Layer { ssrc, epoch: 0, ring: Ring::default(), reception: Reception::new(first_seq), clock: None, keyframes }
+    /// A layer of which nothing has come.
+    pub(crate) fn new(rid: Option<Arc<str>>, now: Instant) -> Self {
+        Layer {
+            rid,
+            ssrc: None,
+            epoch: 0,
+            ring: Ring::default(),
+            reception: Reception::new(0),
+            clock: None,
+            keyframes: KeyframeRequests::default(),
+            levels: Levels::new(),
+            descriptors: DescriptorState::default(),
+            alive: false,
+            since: now,
+            last: now,
+            picture: (0, now),
+            interval: Duration::ZERO,
+            watched_at: now,
+        }
     }
 
-    /// When its last packet came; `now` if none has.
-    pub(crate) fn last_packet(&self, now: Instant) -> Instant {
-        self.ring.next().checked_sub(1).and_then(|last| self.ring.packet(last)).map_or(now, |p| p.arrival)
+    /// When its last packet came; when it was made if none has.
+    pub(crate) fn last_packet(&self) -> Instant {
+        self.last
     }
 
-    /// The publisher sends this layer under a new SSRC: numbers and timestamps start anew.
+    /// A packet of the picture of this timestamp came; whether it is the first after a silence.
+    pub(crate) fn heard(&mut self, timestamp: u32, now: Instant) -> bool {
+        self.last = now;
+        if self.picture.0 != timestamp {
+            self.interval = now.saturating_duration_since(self.picture.1);
+            self.picture = (timestamp, now);
+        }
+        let woke = !std::mem::replace(&mut self.alive, true);
+        if woke {
+            self.since = now;
+            self.levels.resume(now);
+        }
+        woke
+    }
+
+    /// It sends no sender reports.
+    pub(crate) fn reports_nothing(&self) -> bool {
+        self.clock.is_none() && self.last.saturating_duration_since(self.since) >= REPORTS_AWAITED
+    }
+
+    /// The publisher begins a stream on this layer, or a new one: numbers and timestamps start anew. Should its first packets
+    /// be lost, nobody could know: a keyframe is wanted unless this is one.
     pub(crate) fn restart(&mut self, ssrc: u32, first_seq: u16, now: Instant) {
-        self.ssrc = ssrc;
-        self.epoch = self.epoch.wrapping_add(1);
+        if self.ssrc.replace(ssrc).is_some() {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.clock = None;
+        }
         self.reception = Reception::new(first_seq);
-        self.clock = None;
+        self.descriptors = DescriptorState::default();
         self.keyframes.want(now);
     }
 }
@@ -252,7 +408,16 @@ pub(crate) struct Track {
     pub(crate) mid: Mid,
     /// The codecs that the publisher may send, with its payload types.
     pub(crate) codecs: Vec<Codec>,
+    /// Its encodings, in order of the publisher's description, at least one and at most [`LAYERS_MAX`]. Places never change.
     pub(crate) layers: Vec<Layer>,
+    /// Places of the layers by quality, the smallest picture first.
+    pub(crate) ranks: [u8; LAYERS_MAX],
+    /// The layers that subscribers get or wait for, one bit each.
+    pub(crate) watched: u8,
+    /// The layers of which the publisher was told that they are wanted.
+    pub(crate) told: u8,
+    /// When it is next looked at which layers live and who watches them.
+    pub(crate) survey_due: Option<Instant>,
     pub(crate) subscribers: Vec<Subscriber>,
     /// It has packets that its subscribers have not been told of.
     pub(crate) fresh: bool,
@@ -261,6 +426,40 @@ pub(crate) struct Track {
 }
 
 impl Track {
+    /// A track of which nothing is known but what its description says; it has no layers yet ([`Track::take_layers`]).
+    pub(crate) fn new(
+        id: TrackId,
+        kind: Kind,
+        source: Source,
+        publisher: usize,
+        participant: Arc<str>,
+        mid: Mid,
+    ) -> Self {
+        Track {
+            id,
+            kind,
+            source,
+            muted: false,
+            publisher,
+            participant,
+            mid,
+            codecs: Vec::new(),
+            layers: Vec::new(),
+            ranks: [0, 1, 2, 3],
+            watched: 0,
+            told: 0,
+            survey_due: None,
+            subscribers: Vec::new(),
+            fresh: false,
+            loudness: 0,
+        }
+    }
+
+    /// The codec that a payload type is of, or the retransmissions of.
+    pub(crate) fn codec_of(&self, payload_type: u8) -> Option<usize> {
+        self.codecs.iter().position(|c| c.payload_type == payload_type || c.rtx == Some(payload_type))
+    }
+
     /// What the keyframe detector needs to know of a codec.
     pub(crate) fn video_codec(&self, codec: u8) -> Option<VideoCodec> {
         use crate::sdp::CodecName;
@@ -273,14 +472,98 @@ impl Track {
         })
     }
 
+    /// Takes the encodings that a description names, before any packet came: by their RIDs; without these one, or for video
+    /// (`a=ssrc-group:SIM`) as many as it has SSRCs. Whether there are others now than
+    /// before.
+    pub(crate) fn take_layers(&mut self, rids: &[Arc<str>], ssrcs: usize, now: Instant) -> bool {
+        let count = match self.kind {
+            Kind::Audio => 1,
+            Kind::Video if rids.is_empty() => ssrcs.clamp(1, LAYERS_MAX),
+            Kind::Video => rids.len().min(LAYERS_MAX),
+        };
+        let named = (0..count).map(|place| rids.get(place).cloned());
+        if self.layers.iter().map(|layer| layer.rid.clone()).eq(named.clone()) {
+            return false;
+        }
+        self.layers = named.map(|rid| Layer::new(rid, now)).collect();
+        self.told = (1 << count) - 1;
+        self.survey_due = (count > 1).then_some(now + SURVEY_INTERVAL);
+        true
+    }
+
+    /// No packet has come yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.layers.iter().all(|layer| layer.ssrc.is_none())
+    }
+
+    /// The qualities that it can be had in, ascending; encodings that are known and silent are among them.
+    pub(crate) fn steps(&self, now: Instant) -> impl Iterator<Item = Step> + '_ {
+        let ranks = self.ranks.iter().take(self.layers.len()).enumerate();
+        ranks.flat_map(move |(rank, place)| {
+            let layer = self.layers.get(usize::from(*place)).into_iter();
+            layer.flat_map(move |layer| layer.levels.steps(*place, rank, layer.alive, now))
+        })
+    }
+
+    /// Puts the layers in order: by the size of their pictures, or else their rates, where these are known; others keep the
+    /// places that the description gave them. Whether anything changed.
+    pub(crate) fn rank(&mut self, now: Instant) -> bool {
+        let mut known = [0u8; LAYERS_MAX];
+        let mut count = 0;
+        let seen = || self.layers.iter().take(LAYERS_MAX).enumerate().filter(|(_, layer)| layer.ssrc.is_some());
+        let by_area = seen().all(|(_, layer)| layer.levels.area() > 0);
+        let by_rate = seen().all(|(_, layer)| layer.levels.total_bps(now) > 0);
+        for (place, _) in seen().filter(|_| by_area || by_rate) {
+            known[count] = place as u8;
+            count += 1;
+        }
+        let slots = known;
+        let key = |place: &u8| {
+            let levels = &self.layers[usize::from(*place)].levels;
+            if by_area { levels.area() } else { levels.total_bps(now) }
+        };
+        known[..count].sort_by_key(key);
+        // Rates waver: those that are nearly alike say nothing.
+        let apart = |pair: &[u8]| u64::from(key(&pair[0])) * 3 <= u64::from(key(&pair[1])) * 2;
+        if !by_area && !known[..count].windows(2).all(apart) {
+            return false;
+        }
+        let mut ranks = [0, 1, 2, 3];
+        for (slot, place) in slots.iter().zip(known).take(count) {
+            ranks[usize::from(*slot)] = place;
+        }
+        std::mem::replace(&mut self.ranks, ranks) != ranks
+    }
+
+    /// Finds out which layers have died. Whether any has.
+    pub(crate) fn bury(&mut self, now: Instant) -> bool {
+        let newest = self.layers.iter().filter(|layer| layer.alive).max_by_key(|layer| layer.last);
+        let Some((newest, interval)) = newest.map(|layer| (layer.last, layer.interval)) else { return false };
+        let mut any = false;
+        for layer in self.layers.iter_mut().filter(|layer| layer.alive) {
+            let silence = now.saturating_duration_since(layer.last);
+            let behind =
+                newest.saturating_duration_since(layer.last) >= LAYER_SILENCE.max(interval * LAYER_INTERVALS) / 2;
+            if silence >= TRACK_SILENCE || (silence >= LAYER_SILENCE && behind) {
+                layer.alive = false;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Whether somebody gets or waits for a layer.
+    pub(crate) fn is_watched(&self, layer: usize) -> bool {
+        !self.subscribers.is_empty() && self.watched >> layer & 1 == 1
+    }
+
     /// The RTP clock rate, Hz.
     pub(crate) fn clock_rate(&self) -> u32 {
-        match self.kind {
-            Kind::Audio => 48_000,
-            Kind::Video => 90_000,
-        }
+        self.kind.clock_rate()
     }
 }
+
+use levels::Levels;
 
 #[cfg(test)]
 mod tests;

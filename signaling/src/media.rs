@@ -161,7 +161,7 @@ impl Lobby {
                     peer.consent_lost = false;
                 }
             }
-            Event::ConsentLost { peer } => self.consent_lost(peer, now),
+            Event::PathSilent { peer } | Event::ConsentLost { peer } => self.consent_lost(peer, now),
             Event::Closed { peer, reason: _ } => self.sfu_closed(peer),
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),

@@ -237,6 +237,7 @@ impl Lobby {
             Event::Answer { peer, .. }
             | Event::Offer { peer, .. }
             | Event::Refused { peer, .. }
+            | Event::PathSilent { peer }
             | Event::ConsentLost { peer }
             | Event::Closed { peer, .. } => *peer,
             _ => return Some(event),

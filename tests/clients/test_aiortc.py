@@ -2,6 +2,8 @@
 
 import asyncio
 
+from aiortc import RTCDataChannel
+
 from person import unique
 from sfu_peer import Colour, SfuPeer, Tone
 
@@ -142,3 +144,30 @@ async def test_a_track_can_be_muted_and_a_subscription_stopped(person):
         assert sees(ben, ann, ANN)
     finally:
         await asyncio.gather(ann.close(), ben.close())
+
+
+async def test_data_channels_beside_media_and_alone(person):
+    session = unique("data")
+    peers: list[SfuPeer] = []
+    channels: list[RTCDataChannel] = []
+    came: list[list[str | bytes]] = [[], []]
+    try:
+        for look, heard in ((ANN, came[0]), (None, came[1])):
+            peer = SfuPeer(await (await person()).join(session, unique("rtc")))
+            peers.append(peer)
+            # Before the channel: aiortc closes the transport of one that it made first when the answer bundles it.
+            if look:
+                peer.pc.addTrack(Tone(look[1]))
+            channels.append(peer.pc.createDataChannel("data"))
+            channels[-1].on("message", heard.append)
+            await peer.publish()
+        await until("both channels open", lambda: all(c.readyState == "open" for c in channels), JOIN_S_MAX, *peers)
+        ids = [peer.person.seat["participantId"] for peer in peers]
+        long = bytes(range(256)) * 200
+        for at in range(2):
+            channels[at].send("\nto all")
+            channels[at].send(ids[1 - at].encode() + b"\n" + long)
+            expected = [f"{ids[at]}\nto all", ids[at].encode() + b"\n" + long]
+            await until("both messages come", lambda e=expected, h=came[1 - at]: h == e, LATE_S_MAX, *peers)
+    finally:
+        await asyncio.gather(*(peer.close() for peer in peers))

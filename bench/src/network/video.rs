@@ -13,7 +13,7 @@ use super::wire::{KEY, Print, Vp8};
 const FIRST_KEY_WAIT: Duration = Duration::from_millis(200);
 /// One that has had pictures asks when none could be shown for so long though packets come. libwebrtc waits up to 3 s.
 const KEY_WAIT: Duration = Duration::from_millis(500);
-/// The playout delay covers the lateness of all but one in twenty of the last so many frames …
+/// The playout delay covers the lateness of all but one in fifty of the last so many frames …
 const LATENESS_FRAMES: usize = 300;
 /// … between these bounds.
 const PLAYOUT_MIN: Duration = Duration::from_millis(10);
@@ -144,7 +144,7 @@ impl Video {
         if self.lateness.len().is_multiple_of(10) || self.lateness.len() == LATENESS_FRAMES {
             let mut sorted: Vec<Duration> = self.lateness.iter().copied().collect();
             sorted.sort();
-            let late = sorted[sorted.len() * 95 / 100].saturating_sub(self.transit_min);
+            let late = sorted[sorted.len() * 98 / 100].saturating_sub(self.transit_min);
             self.playout = (late + PLAYOUT_MIN).min(PLAYOUT_MAX);
         }
     }

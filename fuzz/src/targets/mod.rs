@@ -5,12 +5,14 @@ pub mod datagram;
 mod feedback;
 pub mod mutate;
 mod payload;
+pub mod sctp;
 pub mod sdp;
 pub mod seeds;
 mod signaling;
 mod srtp;
 
 pub use self::datagram::datagram;
+pub use self::sctp::sctp;
 pub use self::sdp::sdp;
 pub use codecs::{keyframe, rtp, stun};
 pub use feedback::{rtcp, twcc};
@@ -29,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "stun", run: stun, mutants: 5_000 },
     Target { name: "rtp", run: rtp, mutants: 5_000 },
     Target { name: "rtcp", run: rtcp, mutants: 5_000 },
@@ -41,6 +43,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "datagram", run: datagram, mutants: 60 },
     Target { name: "signaling", run: signaling, mutants: 200 },
     Target { name: "twcc", run: twcc, mutants: 2_000 },
+    Target { name: "sctp", run: sctp, mutants: 1_000 },
 ];
 
 /// Separates the records of a text corpus.

@@ -3,8 +3,8 @@
 use sfu::{Kind, rtcp};
 use turn_server::stun::{Method, TransactionId, Writer};
 
-use super::RECORD_SEPARATOR;
 use super::datagram::{step, write_step};
+use super::{RECORD_SEPARATOR, sctp};
 use crate::media::{self, Stamp, Vp8};
 use crate::peer::{ClientPeer, Identity};
 
@@ -84,6 +84,9 @@ pub fn seeds() -> Vec<Seed> {
     }
     for (name, bytes) in arrivals() {
         add("twcc", name, bytes);
+    }
+    for (name, bytes) in associations() {
+        add("sctp", name, bytes);
     }
     seeds
 }
@@ -344,4 +347,66 @@ fn arrivals() -> Vec<(&'static str, Vec<u8>)> {
             bytes(&[(10, 1), (3_000, 1), (11, 1), (0, u16::MAX), (35_000, 9), (35_001, 65_534), (35_002, 65_534)]),
         ),
     ]
+}
+
+/// Channels that open, talk, lose and close.
+fn associations() -> Vec<(&'static str, Vec<u8>)> {
+    let data = |tsn: u32, flags: u8, stream: u16, protocol: u32, bytes: &[u8]| {
+        let tsn = sctp::FIRST_TSN + tsn;
+        let head = [&tsn.to_be_bytes()[..], &stream.to_be_bytes(), &[0, 0], &protocol.to_be_bytes()].concat();
+        sctp::chunk(0, flags, &[&head, bytes].concat())
+    };
+    let sack = |cumulative: u32, gaps: &[u8]| {
+        let count = (gaps.len() / 4) as u16;
+        let head = [&cumulative.to_be_bytes()[..], &[0, 16, 0, 0], &count.to_be_bytes(), &[0, 0]].concat();
+        sctp::chunk(3, 0, &[&head, gaps].concat())
+    };
+    let open = data(0, 3, 0, 50, b"\x03\0\0\0\0\0\0\0\0\x04\0\0data");
+    let (chunks, time, send) = (sctp::step::CHUNKS, sctp::step::TIME, sctp::step::SEND);
+    let scene = |steps: &[(u8, Vec<u8>)]| {
+        let mut out = Vec::new();
+        steps.iter().for_each(|(kind, bytes)| sctp::write_step(&mut out, *kind, bytes));
+        out
+    };
+    let talk = scene(&[
+        (chunks, [open.clone(), data(1, 3, 0, 51, b"\nhello")].concat()),
+        (send, vec![0; 100]),
+        (chunks, sack(3, &[0, 2, 0, 4])),
+        (time, vec![0; 60]),
+        (chunks, sack(9, &[])),
+        (chunks, sctp::chunk(4, 0, b"\0\x01\0\x08beat")),
+    ]);
+    let gaps = scene(&[
+        (chunks, open.clone()),
+        (chunks, data(2, 2, 0, 53, b"\nbegin")),
+        (chunks, data(4, 1, 0, 53, b"end")),
+        (chunks, data(3, 0, 0, 53, b"middle")),
+        (chunks, data(6, 7, 0, 51, b"\novertakes")),
+        (time, vec![0; 10]),
+        (chunks, sctp::chunk(192, 0, &(sctp::FIRST_TSN + 1).to_be_bytes())),
+        (chunks, sctp::chunk(192, 0, &[&(sctp::FIRST_TSN + 5).to_be_bytes()[..], &[0; 4]].concat())),
+    ]);
+    let lossy = scene(&[
+        (chunks, open.clone()),
+        (chunks, sack(0, &[])),
+        (send, vec![1; 50]),
+        (chunks, sack(0, &[0, 2, 0, 2])),
+        (chunks, sack(0, &[0, 2, 0, 3])),
+        (chunks, sack(0, &[0, 2, 0, 4])),
+        (time, vec![0; 100]),
+        (time, vec![0; 4_000]),
+    ]);
+    let request = |number: u32, last: u32| {
+        let body = [&number.to_be_bytes()[..], &[0; 4], &last.to_be_bytes(), &[0, 0]].concat();
+        sctp::chunk(130, 0, &[&[0, 13, 0, 18][..], &body].concat())
+    };
+    let reset = scene(&[
+        (chunks, open),
+        (chunks, request(sctp::FIRST_TSN, sctp::FIRST_TSN + 1)),
+        (chunks, data(1, 3, 0, 51, b"\nlast words")),
+        (chunks, request(sctp::FIRST_TSN, sctp::FIRST_TSN + 1)),
+        (chunks, sctp::chunk(130, 0, &[0, 16, 0, 12, 0, 0, 0, 0, 0, 0, 0, 1])),
+        (chunks, data(2, 3, 0, 50, b"\x03\x81\0\0\0\0\0\0\0\x04\0\0data")),
+    ]);
+    vec![("talk", talk), ("gaps", gaps), ("lossy", lossy), ("reset", reset)]
 }

@@ -36,19 +36,23 @@ const CLOCK_STEP: i64 = 5_000_000;
 const QUEUE_MS: f64 = 80.0;
 const QUEUE_MORE_MS: f64 = 400.0;
 const EMPTYING: Micros = 3_000_000;
+/// After this without overuse, what gets through is believed.
+const CALM: Micros = 3_000_000;
+/// Time for the first probes, before an estimate that only began counts as one.
+const FIRST_PROBES: Micros = 1_500_000;
 /// No probe for this long after the queue had grown.
 const PROBE_WAIT: Micros = 1_000_000;
 /// Nor into a queue of this length.
 const PROBE_QUEUE_MS: f64 = 100.0;
 /// Then it is looked at again after this.
 const PROBE_RETRY: Micros = 200_000;
-/// A change of the estimate by this part is worth telling.
-const WORTH_TELLING: f64 = 0.05;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Controller {
     began: Instant,
+    /// When packets leave.
+    clock: Micros,
     history: History,
     acked: Acked,
     delay: Delay,
@@ -61,6 +65,9 @@ pub(crate) struct Controller {
     pads: bool,
     /// When feedback came last.
     heard: Option<Micros>,
+    /// When feedback came first.
+    first_heard: Option<Micros>,
+    informed: bool,
     /// The highest number that feedback told of.
     heard_of: u64,
     /// The last reference time, its wraps counted, and the receiver's clock against ours then.
@@ -74,27 +81,26 @@ pub(crate) struct Controller {
     outage: Option<(f64, Micros)>,
     /// A part of the rate that is sent while a queue empties.
     emptying: f64,
-    told: f64,
-    worth_telling: bool,
 }
 
 impl Controller {
     /// A controller that knows nothing.
     pub(crate) fn new(now: Instant) -> Self {
-        let rate = Rate::new();
         Controller {
             began: now,
+            clock: 0,
             history: History::new(),
             acked: Acked::default(),
             delay: Delay::new(),
             loss: Loss::default(),
-            told: rate.bps(),
-            rate,
+            rate: Rate::new(),
             prober: Prober::new(),
             fallback: Fallback::default(),
             wanted: 0.0,
             pads: true,
             heard: None,
+            first_heard: None,
+            informed: false,
             heard_of: 0,
             reference: None,
             rtt: None,
@@ -103,7 +109,6 @@ impl Controller {
             sent_bps: 0.0,
             outage: None,
             emptying: 1.0,
-            worth_telling: false,
         }
     }
 
@@ -121,22 +126,20 @@ impl Controller {
         self.estimate() * (1.0 - self.loss.recent().min(0.5))
     }
 
+    /// Whether the client told enough to make an estimate of: the link was too small for what was sent, or the first
+    /// probes have had their time.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.informed || self.fallback.is_informed()
+    }
+
+    /// Whether the client tells anything, so that it can be paced.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.is_some() || self.fallback.is_informed()
+    }
+
     /// The part of packets lost lately, 0 to 1.
     pub(crate) fn lost(&self) -> f64 {
         self.loss.recent()
-    }
-
-    /// The round trip, if it is known.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt
-    }
-
-    /// Whether the estimate changed so much since this was last asked that others should know.
-    pub(crate) fn take_change(&mut self) -> bool {
-        if self.worth_telling {
-            self.told = self.estimate();
-        }
-        std::mem::take(&mut self.worth_telling)
     }
 
     /// What everything that the subscriber wishes for would need, in bits a second: probes look for no more.
@@ -155,10 +158,16 @@ impl Controller {
         self.history.next() as u16
     }
 
+    /// Says when the packets leave of which [`Controller::on_sent`] tells next: once for many.
+    #[inline]
+    pub(crate) fn set_clock(&mut self, now: Instant) {
+        self.clock = self.micros(now);
+    }
+
     /// Notes a packet with that number, of this size on the wire. The hot path.
     #[inline]
-    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose, now: Instant) {
-        let now = self.micros(now);
+    pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose) {
+        let now = self.clock;
         let cluster = self.prober.cluster();
         if cluster != 0 {
             self.prober.on_sent(self.history.next(), bytes, now);
@@ -209,7 +218,6 @@ impl Controller {
         if arrived {
             self.conclude(now);
         }
-        self.note_change();
     }
 
     /// Packets between the last feedback and this one, of which a lost one told: they count as carried, or the
@@ -266,8 +274,8 @@ impl Controller {
         };
         if self.rate.on_feedback(&seen, now) {
             self.prober.wait_until(now + PROBE_WAIT);
-            self.worth_telling = true;
         }
+        self.believe_throughput(&seen, now);
         let wish = self.wish();
         if let Some(found) = self.prober.result(wish, inherent, now)
             && seen.usage != Usage::Over
@@ -279,12 +287,14 @@ impl Controller {
                 Verdict::Nothing => {}
                 Verdict::Lower(bps) => {
                     self.rate.set(bps, now);
-                    self.worth_telling = true;
                 }
                 Verdict::Restore(bps) => self.rate.set(bps.max(self.rate.bps()), now),
             }
         }
         self.empty_queue(now);
+        let first_heard = *self.first_heard.get_or_insert(now);
+        let short = self.rate.decreased().is_some() || self.loss.holds();
+        self.informed |= short || now.saturating_sub(first_heard) > FIRST_PROBES;
     }
 
     /// The acknowledged rate, in bits a second; of a shorter time if it fell.
@@ -295,7 +305,7 @@ impl Controller {
 
     fn empty_queue(&mut self, now: Micros) {
         let recent = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
-        let over = (self.delay.queue_ms() - QUEUE_MS) / QUEUE_MORE_MS;
+        let over = (self.delay.queue_ms().unwrap_or(0.0) - QUEUE_MS) / QUEUE_MORE_MS;
         self.emptying = if recent { 1.0 - over.clamp(0.0, 0.5) } else { 1.0 };
     }
 
@@ -335,7 +345,6 @@ impl Controller {
         self.measure_sent(now);
         let bps = self.fallback.on_remb(bps, self.rate.bps(), self.sent_bps, self.wanted, now);
         self.rate.set(bps, now);
-        self.note_change();
     }
 
     /// Takes in what a receiver report says was lost, 0 to 1; of no effect where there is something better.
@@ -344,14 +353,10 @@ impl Controller {
             return;
         }
         let now = self.micros(now);
-        if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.wanted, now) {
+        self.measure_sent(now);
+        if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.sent_bps, self.wanted, now) {
             self.rate.set(bps, now);
         }
-        self.note_change();
-    }
-
-    fn note_change(&mut self) {
-        self.worth_telling |= (self.estimate() - self.told).abs() > WORTH_TELLING * self.told;
     }
 
     /// When [`Controller::tick`] or [`Controller::padding`] has something to do; `None` for a quiet or silent subscriber.
@@ -361,6 +366,20 @@ impl Controller {
         let probe = if self.pads && self.outage.is_none() { self.prober.due(self.wish()) } else { None };
         let due = [outage, probe].into_iter().flatten().min()?;
         Some(self.began + Duration::from_micros(due))
+    }
+
+    /// What gets through without a growing queue is carried, however little was believed before.
+    fn believe_throughput(&mut self, seen: &Seen, now: Micros) {
+        let calm = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > CALM);
+        if let Some(throughput) = seen.throughput
+            && calm
+            && seen.usage == Usage::Normal
+            && !seen.hold
+            && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_MS)
+            && throughput > self.rate.bps()
+        {
+            self.rate.set(throughput, now);
+        }
     }
 
     /// Notes that time went by: lowers the rate while nothing is heard of what is sent.
@@ -373,10 +392,9 @@ impl Controller {
         if due && self.rate.bps() > MIN_BPS {
             let before = self.outage.map_or(self.rate.bps(), |(before, _)| before);
             self.outage = Some((before, now));
+            self.informed = true;
             self.rate.set(self.rate.bps() / 2.0, now);
-            self.worth_telling = true;
         }
-        self.note_change();
     }
 
     /// When the first packet was sent that nothing was heard of.
@@ -407,7 +425,8 @@ impl Controller {
     pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
         let now = self.micros(now);
         self.heard.filter(|_| self.pads)?;
-        if self.outage.is_none() && self.delay.queue_ms() < PROBE_QUEUE_MS && self.delay.usage() != Usage::Over {
+        let short = self.delay.queue_ms().is_some_and(|queue| queue < PROBE_QUEUE_MS);
+        if self.outage.is_none() && short && self.delay.usage() != Usage::Over {
             let wish = self.wish();
             self.prober.begin(wish, now);
         } else {

@@ -103,10 +103,12 @@ impl Delay {
         self.usage
     }
 
-    /// How long packets wait at the bottleneck, in ms, by comparison with the least delay of the last 10 to 20 s.
-    pub(super) fn queue_ms(&self) -> f64 {
+    /// How long packets wait at the bottleneck, in ms, by comparison with the least delay of the last 10 to 20 s; `None`
+    /// while that is not known.
+    pub(super) fn queue_ms(&self) -> Option<f64> {
         let base = self.base[0].min(self.base[1]);
-        if base == i64::MAX || self.latest == i64::MAX { 0.0 } else { (self.latest - base) as f64 / 1_000.0 }
+        let known = base != i64::MAX && self.latest != i64::MAX;
+        known.then(|| (self.latest - base) as f64 / 1_000.0)
     }
 
     /// The mean difference of delay between neighbouring groups, in ms.

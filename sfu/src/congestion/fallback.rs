@@ -19,31 +19,38 @@ const STEP_SECONDS_MAX: f64 = 2.0;
 #[derive(Debug, Default)]
 pub(super) struct Fallback {
     changed: Option<Micros>,
-    remb: bool,
+    /// The last REMB.
+    remb: Option<f64>,
 }
 
 impl Fallback {
+    /// Whether a REMB or a report ever came.
+    pub(super) fn is_informed(&self) -> bool {
+        self.changed.is_some()
+    }
+
     /// The new rate after a REMB of any value.
     pub(super) fn on_remb(&mut self, remb: u64, bps: f64, sent_bps: f64, wanted: f64, now: Micros) -> f64 {
-        self.remb = true;
         let remb = (remb as f64).clamp(MIN_BPS, MAX_BPS);
+        let fell = self.remb.replace(remb).is_none_or(|before| remb < before);
         let elapsed = self.elapsed(now);
-        if remb < REMB_ROOM * sent_bps {
+        if fell || remb < REMB_ROOM * sent_bps {
             return remb;
         }
         remb.max(grown(bps, elapsed, wanted))
     }
 
-    /// The new rate after a receiver report with this part lost, the worst of its blocks. A REMB is better.
-    pub(super) fn on_report(&mut self, lost: f64, bps: f64, wanted: f64, now: Micros) -> Option<f64> {
-        if self.remb || self.changed.is_some_and(|at| now.saturating_sub(at) < REPORT_WINDOW) {
+    /// The new rate after a receiver report with this part lost, the worst of its blocks; what is sent without loss is
+    /// carried. A REMB is better.
+    pub(super) fn on_report(&mut self, lost: f64, bps: f64, sent_bps: f64, wanted: f64, now: Micros) -> Option<f64> {
+        if self.remb.is_some() || self.changed.is_some_and(|at| now.saturating_sub(at) < REPORT_WINDOW) {
             return None;
         }
         let elapsed = self.elapsed(now);
         if lost > LOSS_HIGH {
             Some((bps * (1.0 - 0.5 * lost)).max(MIN_BPS))
         } else if lost < LOSS_LOW {
-            Some(grown(bps, elapsed, wanted))
+            Some(grown(bps, elapsed, wanted).max(sent_bps))
         } else {
             None
         }

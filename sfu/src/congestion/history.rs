@@ -6,6 +6,8 @@ use super::{Micros, Purpose};
 /// feedback about them finds nothing.
 pub(super) const SENT_MAX: usize = 8_192;
 const SENT_MIN: usize = 32;
+/// As long as feedback never came: most likely it never will.
+const SENT_UNHEARD_MAX: usize = 256;
 /// A packet that nothing was heard of makes the ring grow rather than be forgotten within this time.
 const KEEP: u32 = 2_000_000;
 
@@ -46,6 +48,8 @@ pub(super) struct History {
     /// A power of two; the place is the number's low bits.
     sent: Vec<Sent>,
     next: u64,
+    /// How long it may become.
+    most: usize,
     /// Bytes ever sent, padding left out.
     pub(super) bytes: u64,
 }
@@ -53,7 +57,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn new() -> Self {
         // A round ahead, so that numbers behind the first are told from ones ahead.
-        History { sent: Vec::new(), next: 1 << 16, bytes: 0 }
+        History { sent: Vec::new(), next: 1 << 16, most: SENT_UNHEARD_MAX, bytes: 0 }
     }
 
     /// The number of the next packet; its low half goes out with it.
@@ -71,7 +75,7 @@ impl History {
     pub(super) fn push(&mut self, bytes: usize, purpose: Purpose, cluster: u8, at: Micros) {
         let place = self.next as usize & self.sent.len().wrapping_sub(1);
         let full = self.sent.get(place).is_none_or(|old| {
-            old.state == State::InFlight && (at as u32).wrapping_sub(old.at) < KEEP && self.sent.len() < SENT_MAX
+            old.state == State::InFlight && (at as u32).wrapping_sub(old.at) < KEEP && self.sent.len() < self.most
         });
         if full {
             self.grow();
@@ -112,6 +116,7 @@ impl History {
         if usize::from(behind) >= self.sent.len() {
             return None;
         }
+        self.most = SENT_MAX;
         let number = newest - u64::from(behind);
         let place = number as usize & self.sent.len().wrapping_sub(1);
         let sent = self.sent.get_mut(place)?;

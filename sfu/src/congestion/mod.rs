@@ -19,9 +19,7 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)]
 pub(crate) use controller::Controller;
-#[allow(unused_imports)]
 pub(crate) use pacer::{Allowance, Pacer};
 
 /// Microseconds since the controller began.

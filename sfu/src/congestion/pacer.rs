@@ -36,6 +36,13 @@ impl Allowance {
         self.paid_at <= now + self.slack
     }
 
+    /// Bytes that may be spent now; the last packet may go beyond.
+    #[inline]
+    pub(crate) fn left(&self, now: Instant) -> usize {
+        let left = (now + self.slack).saturating_duration_since(self.paid_at);
+        left.min(self.slack).as_nanos() as usize / self.nanos_per_byte.max(1) as usize + usize::from(self.has_some(now))
+    }
+
     /// Spends, whether it has it or not.
     #[inline]
     pub(crate) fn spend(&mut self, bytes: usize, now: Instant) {
@@ -64,10 +71,10 @@ impl Pacer {
         self.0.set_rate(PACE * estimate);
     }
 
-    /// Whether video may leave now.
+    /// Bytes of video that may leave now; the last packet may go beyond.
     #[inline]
-    pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        self.0.has_some(now)
+    pub(crate) fn left(&self, now: Instant) -> usize {
+        self.0.left(now)
     }
 
     /// Notes what leaves now.

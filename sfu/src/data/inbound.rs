@@ -108,6 +108,24 @@ impl Inbound {
         RECEIVE_BYTES_MAX.saturating_sub(self.held_bytes + partial + self.inbox_bytes)
     }
 
+    /// What is counted is what is there, and no more than may be.
+    #[cfg(test)]
+    pub(super) fn assert_bounds(&self) {
+        let cost = |received: &Received| received.bytes.len() + OVERHEAD_BYTES;
+        let held = self.slots.iter().map(|slot| if let Slot::Held(it) = slot { cost(&it.message) } else { 0 });
+        assert_eq!(held.sum::<usize>(), self.held_bytes);
+        assert_eq!(self.inbox.iter().map(cost).sum::<usize>(), self.inbox_bytes);
+        assert!(self.held_bytes <= HELD_BYTES_MAX && self.slots.len() <= TSNS_AHEAD_MAX);
+        assert!(self.held_bytes + self.inbox_bytes <= RECEIVE_BYTES_MAX);
+        assert!(!matches!(self.slots.front(), Some(Slot::Done | Slot::Held(_))));
+    }
+
+    #[cfg(test)]
+    pub(super) fn assert_empty(&self) {
+        self.assert_bounds();
+        assert_eq!((self.held_bytes, self.inbox_bytes, self.partial.is_none()), (0, 0, true));
+    }
+
     /// Takes a DATA chunk (RFC 9260 §6.2).
     pub(super) fn data(&mut self, flags: u8, body: &[u8], now: Instant) -> Result<(), TooLong> {
         let (Some(tsn), Some(stream), Some(ssn), Some(protocol)) =

@@ -227,6 +227,12 @@ impl Outbound {
         [self.timer, stall].into_iter().flatten().min()
     }
 
+    /// Nothing is counted that is not there.
+    #[cfg(test)]
+    pub(super) fn assert_empty(&self) {
+        assert_eq!((self.buffered, self.flying, self.lost), (0, 0, 0));
+    }
+
     fn next_len(&self) -> Option<usize> {
         let rest = match &self.head {
             Some(head) => head.message.bytes.len() - head.start,
@@ -279,9 +285,7 @@ impl Outbound {
         }
         self.peer_window = (peer_window as usize).saturating_sub(self.flying);
         let abandoned = self.abandoned_end();
-        if abandoned != self.forwarded && abandoned != self.acknowledged {
-            self.forward_due = true;
-        }
+        self.forward_due = abandoned != self.forwarded && abandoned != self.acknowledged;
     }
 
     fn pop_acknowledged(&mut self, now: Instant) {

@@ -417,17 +417,23 @@ fn mids() {
 /// What parsing a written description must give.
 fn as_parsed(local: &Local) -> Description {
     let is_rejected =
-        |media: &LocalMedia| media.rejected || media.kind == MediaKind::Application || media.codecs.is_empty();
+        |media: &LocalMedia| media.rejected || media.kind != MediaKind::Application && media.codecs.is_empty();
+    let muxes = local.media.iter().find(|m| !is_rejected(m)).is_some_and(|m| m.kind != MediaKind::Application);
     let media = local.media.iter().map(|media| {
         let rejected = is_rejected(media);
-        let send = media.send.as_ref().filter(|_| !rejected);
+        let data = media.kind == MediaKind::Application;
+        let send = media.send.as_ref().filter(|_| !rejected && !data);
         let bare =
             |codec: &Codec| Codec { fmtp: String::new(), feedback: Feedback::default(), rtx: None, ..codec.clone() };
         Media {
             kind: media.kind,
             mid: media.mid,
             rejected,
-            direction: if rejected { Direction::Inactive } else { media.direction },
+            direction: match media.kind {
+                _ if rejected => Direction::Inactive,
+                MediaKind::Application => Direction::SendRecv,
+                _ => media.direction,
+            },
             ice_ufrag: (!rejected).then(|| local.ice_ufrag.clone()),
             ice_pwd: (!rejected).then(|| local.ice_pwd.clone()),
             fingerprint: (!rejected).then_some(local.fingerprint),
@@ -437,14 +443,15 @@ fn as_parsed(local: &Local) -> Description {
                 _ if rejected => media.codecs.first().map(bare).into_iter().collect(),
                 _ => media.codecs.clone(),
             },
-            extensions: if rejected { Vec::new() } else { media.extensions.clone() },
-            mixed: !rejected && media.mixed,
+            extensions: if rejected || data { Vec::new() } else { media.extensions.clone() },
+            mixed: !rejected && !data && media.mixed,
             msid: send.map(|send| (send.stream_id.to_string(), send.track_id.clone())),
             ssrcs: send.map(|send| send.ssrc).into_iter().collect(),
             rtx_ssrcs: send.and_then(|send| Some((send.ssrc, send.rtx_ssrc?))).into_iter().collect(),
             rids: Vec::new(),
-            rtcp_mux: !rejected,
-            sctp_port: None,
+            // It means nothing for data, and comes from the first line of the group.
+            rtcp_mux: !rejected && (!data || muxes),
+            sctp_port: (!rejected && data).then_some(5_000),
         }
     });
     Description {
@@ -662,13 +669,14 @@ fn a_written_offer() {
         a=candidate:3 1 tcp 1520435199 192.0.2.1 444 typ host tcptype passive\na=end-of-candidates";
     let expected = format!(
         "v=0\no=- 9223372036854775807 3 IN IP4 127.0.0.1\ns=-\nt=0 0\na=ice-lite\na=ice-options:ice2 trickle\n\
-         a=group:BUNDLE 1 4\na=msid-semantic:WMS *\n\
+         a=group:BUNDLE 1 2 4\na=msid-semantic:WMS *\n\
          m=audio 0 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=inactive\na=mid:0\na=rtpmap:111 opus/48000/2\n\
          m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n{candidates}\n\
          a=mid:1\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap-allow-mixed\n\
          a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n\
          a=msid:ann t1\na=ssrc-group:FID 7 8\na=ssrc:7 cname:ann\na=ssrc:7 msid:ann t1\na=ssrc:8 cname:ann\na=ssrc:8 msid:ann t1\n\
-         m=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=inactive\na=mid:2\n\
+         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\n{transport}\n{candidates}\n\
+         a=mid:2\na=sctp-port:5000\na=max-message-size:262144\n\
          m=video 0 UDP/TLS/RTP/SAVPF 0\nc=IN IP4 0.0.0.0\na=inactive\na=mid:3\n\
          m=audio 9 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=rtcp-mux\na=rtcp-rsize\n{transport}\n{candidates}\n\
          a=mid:4\na=sendonly\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\n\

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::payload::{Description, Targets};
 
 fn arrive(reception: &mut Reception, seq: u64, now: Instant) -> Arrival {
     reception.arrive(seq as u16, true, now)
@@ -113,6 +114,95 @@ fn a_gap_too_large_to_ask_for_is_said_once_and_remembers_nothing() {
     assert_eq!(unasked.nack_due(), None, "what was not negotiated is not asked for");
 }
 
+#[test]
+fn a_stream_that_jumps_back_begins_anew_and_a_straggler_or_retransmission_does_not() {
+    let now = Instant::now();
+    let mut reception = Reception::new(30_000);
+    arrive(&mut reception, 30_000, now);
+    assert_eq!(arrive(&mut reception, 20_000, now), Arrival::Duplicate, "one may be a straggler");
+    arrive(&mut reception, 30_001, now);
+    assert_eq!(arrive(&mut reception, 20_007, now), Arrival::Duplicate);
+    for seq in 20_008..20_010 {
+        assert_eq!(reception.repair(seq, true, now), Arrival::Duplicate);
+    }
+    assert_eq!(arrive(&mut reception, 20_008, now), Arrival::Restart);
+    assert_eq!(reception.repair(32_000, true, now), Arrival::Duplicate, "a repair does not lead");
+    assert_eq!(reception.repair(30_002, true, now), Arrival::New { seq: 65_536 + 30_002, gap_too_large: false });
+}
+
+fn simulcast(now: Instant) -> Track {
+    let mid = Mid::new("0").unwrap();
+    let mut track = Track::new(TrackId(1), Kind::Video, Source::Camera, 0, "pa".into(), mid);
+    assert!(track.take_layers(&["f".into(), "h".into(), "q".into()], 0, now));
+    assert!(!track.take_layers(&["f".into(), "h".into(), "q".into()], 0, now));
+    track
+}
+
+fn hear(track: &mut Track, place: usize, temporal: u8, bytes: usize, size: Option<(u16, u16)>, now: Instant) {
+    let mut present = Targets::default();
+    (temporal..4).for_each(|t| (0..4).for_each(|s| present.insert(s, t)));
+    let says = Description { temporal, present, size, ..Description::default() };
+    let layer = &mut track.layers[place];
+    layer.ssrc = Some(place as u32);
+    let timestamp = layer.picture.0.wrapping_add(3_000);
+    layer.heard(timestamp, now);
+    layer.levels.note(&says, bytes, now);
+}
+
+/// The description names the largest first; what is known of the pictures counts for more.
+#[test]
+fn steps_ascend_by_picture_and_by_layer_with_the_rates_that_were_measured() {
+    let start = Instant::now();
+    let mut track = simulcast(start);
+    let silent: Vec<Step> = track.steps(start).collect();
+    assert_eq!(
+        silent.iter().map(|s| (s.target.layer, s.active)).collect::<Vec<_>>(),
+        [(0, false), (1, false), (2, false)]
+    );
+    assert!(silent.is_sorted_by_key(|s| s.bps) && silent[0].bps > 0);
+    for n in 0..90u64 {
+        let now = start + Duration::from_micros(n * 33_333);
+        for place in 0..3 {
+            let size = (n == 0).then_some((1280 >> place, 720 >> place));
+            hear(&mut track, place, (n % 2) as u8, 4_000 >> (2 * place), size, now);
+        }
+    }
+    let now = start + Duration::from_secs(3);
+    assert!(track.rank(now) && !track.rank(now));
+    let steps: Vec<Step> = track.steps(now).collect();
+    let of = |s: &Step| (s.target.layer, s.target.temporal, s.width);
+    let expected = [(2, 0, 320), (2, 1, 320), (1, 0, 640), (1, 1, 640), (0, 0, 1280), (0, 1, 1280)];
+    assert_eq!(steps.iter().map(of).collect::<Vec<_>>(), expected);
+    assert!(steps.iter().all(|s| s.active && s.target.spatial == 0));
+    for (step, bytes) in steps.iter().zip([250u32, 250, 1_000, 1_000, 4_000, 4_000]) {
+        let expected = bytes * 8 * if step.target.temporal == 0 { 15 } else { 30 };
+        assert!(step.bps.abs_diff(expected) <= expected / 10, "{step:?} {expected}");
+    }
+}
+
+#[test]
+fn a_layer_dies_within_a_second_of_the_others_and_slow_ones_live() {
+    let start = Instant::now();
+    let mut track = simulcast(start);
+    let at = |ms| start + Duration::from_millis(ms);
+    for ms in (0..5_000u64).step_by(20) {
+        // Frames of a still screen come once a second, of all encodings together.
+        if ms % 1_000 < 60 {
+            hear(&mut track, (ms % 1_000 / 20) as usize, 0, 100, None, at(ms));
+        }
+        assert!(!track.bury(at(ms)), "{ms}");
+    }
+    for ms in (5_000..6_000u64).step_by(20) {
+        (0..2).for_each(|place| hear(&mut track, place, 0, 100, None, at(ms)));
+        if track.bury(at(ms)) {
+            break;
+        }
+    }
+    assert_eq!(track.layers.iter().map(|l| l.alive).collect::<Vec<_>>(), [true, true, false]);
+    assert!(track.steps(at(6_000)).any(|step| step.target.layer == 2 && !step.active));
+    assert!(track.bury(at(10_000)) && track.layers.iter().all(|l| !l.alive), "nothing comes at all");
+}
+
 proptest! {
     /// Against a model that remembers everything.
     #[test]
@@ -136,7 +226,7 @@ proptest! {
                         given_up = (65_536 + i64::from(first)..seq).filter(|s| !seen.contains(s)).collect();
                     }
                 }
-                Arrival::Duplicate => prop_assert!(seen.contains(&seq) || highest - seq >= 1_024),
+                Arrival::Duplicate | Arrival::Restart => prop_assert!(seen.contains(&seq) || highest - seq >= 1_024),
             }
             highest = highest.max(seq);
             prop_assert!(reception.missing.len() <= MISSING_MAX);

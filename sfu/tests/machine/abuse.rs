@@ -334,8 +334,9 @@ fn a_storm_of_nacks_is_held_to_a_budget() {
         world.run_ms(5);
     }
     let resent: usize = world.tabs[1].got[sent..].iter().map(|got| got.payload.len()).sum();
-    assert!(resent > 100_000, "the budget is spent: {resent}");
-    assert!(resent < (128 << 10) + (256 << 10) + 10_000, "{resent} bytes in a second");
+    // A quarter of 500 kbit/s, 1.5 s of it at once.
+    assert!(resent > 30_000, "the budget is spent: {resent}");
+    assert!(resent < 23_500 + 15_700 + 1_200, "{resent} bytes in a second");
     assert_eq!(world.tabs[1].unopened, 0);
     world.assert_media(0, 1);
 }
@@ -457,15 +458,15 @@ fn replayed_changed_and_early_media_is_dropped() {
     world.assert_media(0, 1);
 }
 
-/// M8: there are no data channels yet; an m-line for them is refused, not the description.
+/// M8: an m-line for data on another port is refused, not the description.
 #[test]
-fn an_application_line_is_rejected_in_the_answer() {
+fn an_application_line_that_cannot_be_served_is_rejected_in_the_answer() {
     let mut world = World::new();
     let index = world.enter(1, false);
     world.tabs[index].add(Kind::Audio);
     let mut line = offered_line(Kind::Audio, "data", 1, 2);
     line.media = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel".into();
-    line.attributes = vec!["a=sctp-port:5000".into(), "a=max-message-size:18446744073709551615".into()];
+    line.attributes = vec!["a=sctp-port:5001".into(), "a=max-message-size:18446744073709551615".into()];
     line.sources.clear();
     world.tabs[index].lines.push(line);
     world.offer(index);

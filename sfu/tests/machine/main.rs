@@ -2,11 +2,17 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod allocation;
 mod audio;
+mod data;
+mod downlink;
+mod layers;
 mod media;
 mod negotiation;
 mod paths;
+mod quality;
 mod reports;
+mod sctp;
 mod tab;
 mod transport;
 mod world;

@@ -211,6 +211,23 @@ fn the_address_of_one_who_is_gone_is_free() {
     assert_call(&mut world);
 }
 
+/// Twelve seconds without a check: signaling is told, and asks for a restart.
+#[test]
+fn a_path_that_falls_silent_is_told_of_before_consent_ends() {
+    let mut world = World::call(2, &BOTH);
+    world.enter(1, false);
+    world.tabs[1].checks = false;
+    world.run(Duration::from_secs(9));
+    assert_eq!(world.events, []);
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.events, [Event::PathSilent { peer: PeerId(1) }], "one who has not come yet has no path to lose");
+    world.tabs[1].checks = true;
+    world.tabs[1].path = path(1, 63_000);
+    world.run(Duration::from_secs(60));
+    assert_call(&mut world);
+    assert_eq!(world.events.iter().filter(|event| matches!(event, Event::PathSilent { peer: PeerId(1) })).count(), 1);
+}
+
 /// RFC 7675: thirty seconds without a check, then signaling is told and asks for a restart; the tracks stay.
 #[test]
 fn after_consent_is_lost_a_restart_brings_the_same_peer_back() {
@@ -218,7 +235,8 @@ fn after_consent_is_lost_a_restart_brings_the_same_peer_back() {
     let before = world.tabs[1].remote.clone();
     world.tabs[1].checks = false;
     world.run(Duration::from_secs(27));
-    assert_eq!(world.events, []);
+    assert_eq!(world.events, [Event::PathSilent { peer: PeerId(1) }]);
+    world.events.clear();
     world.run(Duration::from_secs(4));
     assert_eq!(world.events, [Event::ConsentLost { peer: PeerId(1) }]);
     world.request(Request::RestartIce { peer: PeerId(1) });

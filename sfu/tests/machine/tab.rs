@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sctp::Sctp;
 use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rand::rngs::StdRng;
@@ -93,6 +94,8 @@ pub(crate) struct Tab {
     pub(crate) rtcp: Vec<Vec<u8>>,
     /// Media that did not open.
     pub(crate) unopened: u64,
+    /// Its data channels, if it has any.
+    pub(crate) sctp: Option<Sctp>,
     rng: StdRng,
 }
 
@@ -123,6 +126,7 @@ impl Tab {
             got: Vec::new(),
             rtcp: Vec::new(),
             unopened: 0,
+            sctp: None,
             rng: StdRng::seed_from_u64(number as u64),
         };
         tab.restart();
@@ -169,6 +173,20 @@ impl Tab {
         self.sources.len() - 1
     }
 
+    /// Adds the line of data channels.
+    pub(crate) fn add_data(&mut self, now: Instant) {
+        let attributes = vec!["a=sctp-port:5000".to_owned(), "a=max-message-size:262144".to_owned()];
+        self.lines.push(Line {
+            media: "m=application 9 UDP/DTLS/SCTP webrtc-datachannel".to_owned(),
+            mid: self.lines.len().to_string(),
+            direction: "sendrecv",
+            attributes,
+            sources: Vec::new(),
+            rejected: false,
+        });
+        self.sctp = Some(Sctp::new(self.rng.random(), now));
+    }
+
     /// Our offer.
     pub(crate) fn offer(&mut self) -> String {
         self.describe("actpass")
@@ -209,7 +227,7 @@ impl Tab {
             let mid = attribute(&section, "mid").unwrap_or_default().to_owned();
             let own = self.lines.get(index).filter(|line| line.mid == mid);
             let sources = own.map(|line| line.sources.clone()).unwrap_or_default();
-            let kept = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:"];
+            let kept = ["a=sctp-port:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:"];
             let attributes =
                 section.lines().filter(|l| kept.iter().any(|k| l.starts_with(k))).map(str::to_owned).collect();
             let direction = match section.lines().find_map(direction_of) {
@@ -263,11 +281,30 @@ impl Tab {
         if self.dtls_due.is_some_and(|due| due <= now) {
             self.drive(now, None);
         }
+        self.tick_data(now);
+    }
+
+    /// Lets the data channels say what they have to say.
+    fn tick_data(&mut self, now: Instant) {
+        let packets = match &mut self.sctp {
+            Some(sctp) if self.keys.is_some() => sctp.tick(now),
+            _ => return,
+        };
+        for packet in packets {
+            self.send_data(&packet, now);
+        }
+    }
+
+    /// Sends any SCTP packet over DTLS.
+    pub(crate) fn send_data(&mut self, packet: &[u8], now: Instant) {
+        self.dtls.as_mut().unwrap().send_application_data(packet).unwrap();
+        self.drive(now, None);
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let check = self.check_due.filter(|_| self.checks && self.remote.is_some());
-        [check, self.dtls_due].into_iter().flatten().min()
+        let data = self.sctp.as_ref().filter(|_| self.keys.is_some()).and_then(Sctp::deadline);
+        [check, self.dtls_due, data].into_iter().flatten().min()
     }
 
     /// Takes a datagram.
@@ -333,6 +370,11 @@ impl Tab {
                     };
                     self.profile = Some(profile);
                     self.keys = srtp::from_keying_material(profile, &material, false);
+                }
+                Output::ApplicationData(packet) => {
+                    if let Some(sctp) = &mut self.sctp {
+                        sctp.take(packet, now);
+                    }
                 }
                 Output::Timeout(at) => {
                     self.dtls_due = self.keys.is_none().then_some(at);

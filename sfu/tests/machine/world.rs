@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::{
-    Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, RoomId, Sfu, TrackHint, TrackId,
+    Cause, Certificate, Config, Drop, Event, Input, Kind, Now, Output, Path, PeerId, Request, Rights, RoomId, Sample,
+    Sfu, TrackHint, TrackId,
 };
 
 use crate::tab::{SERVER, Tab, self_signed};
@@ -17,8 +18,12 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// Tab *i* is `PeerId(i)`.
     pub(crate) tabs: Vec<Tab>,
-    /// Events that are no descriptions.
+    /// Events that are no descriptions, samples or verdicts.
     pub(crate) events: Vec<Event>,
+    /// Samples, by tab.
+    pub(crate) samples: Vec<(usize, Sample)>,
+    /// Verdicts on connections, by tab.
+    pub(crate) verdicts: Vec<(usize, u8, Option<Cause>)>,
     /// Offers and answers, as (peer, is an offer, SDP).
     pub(crate) descriptions: Vec<(usize, bool, String)>,
     /// Tabs that leave the server's offers unanswered.
@@ -37,6 +42,8 @@ impl World {
             now,
             tabs: Vec::new(),
             events: Vec::new(),
+            samples: Vec::new(),
+            verdicts: Vec::new(),
             descriptions: Vec::new(),
             silent: Vec::new(),
             closed: Vec::new(),
@@ -70,6 +77,10 @@ impl World {
 
     /// Lets a tab in that has not offered anything yet.
     pub(crate) fn enter(&mut self, room: u64, offer_first: bool) -> usize {
+        self.enter_as(room, offer_first, Rights::default())
+    }
+
+    pub(crate) fn enter_as(&mut self, room: u64, offer_first: bool, rights: Rights) -> usize {
         let index = self.tabs.len();
         self.tabs.push(Tab::new(index, self.now.mono));
         let participant: Arc<str> = format!("pa_{index}").into();
@@ -80,7 +91,7 @@ impl World {
             participant,
             auto_subscribe: true,
             offer_first,
-            rights: Default::default(),
+            rights,
             view: Default::default(),
         });
         index
@@ -149,6 +160,7 @@ impl World {
         while let Some(run) = self.sfu.next_run(self.now) {
             moved = true;
             assert!(run.segment > 0 && run.bytes.len() <= 60_016, "a run of {} bytes", run.bytes.len());
+            assert!(run.bytes[0] >= 64 || run.segment <= 1_200, "a DTLS datagram of {} bytes", run.segment);
             let datagrams: Vec<Vec<u8>> = run.datagrams().map(<[u8]>::to_vec).collect();
             let Some(tab) = self.tabs.iter_mut().find(|tab| tab.path == run.path) else { continue };
             for mut datagram in datagrams {
@@ -174,6 +186,10 @@ impl World {
                         let sdp = self.tabs[index].answer(&sdp, self.now.mono);
                         self.request(Request::Answer { peer, sdp, tracks: vec![] });
                     }
+                }
+                Output::Event(Event::Sample { peer, sample }) => self.samples.push((peer.0 as usize, *sample)),
+                Output::Event(Event::Quality { peer, score, cause }) => {
+                    self.verdicts.push((peer.0 as usize, score, cause));
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(path) => self.closed.push(path),

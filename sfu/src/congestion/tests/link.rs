@@ -161,7 +161,8 @@ impl Flow {
     fn send(&mut self, bytes: usize, purpose: Purpose, link: &mut Link, start: Instant, now: u64) {
         let at = start + Duration::from_micros(now);
         let seq = self.controller.next_seq();
-        self.controller.on_sent(bytes, purpose, at);
+        self.controller.set_clock(at);
+        self.controller.on_sent(bytes, purpose);
         self.pacer.spend(bytes, at);
         self.sent += bytes as u64;
         if purpose == Purpose::Padding {
@@ -188,7 +189,7 @@ impl Flow {
         }
         let at = start + Duration::from_micros(now);
         self.pacer.set_estimate(self.controller.estimate());
-        while self.pacer.is_ready(at) {
+        while self.pacer.left(at) > 0 {
             let Some(bytes) = self.queue.pop_front() else { break };
             self.send(bytes, Purpose::Media, link, start, now);
         }
@@ -245,6 +246,7 @@ pub(super) struct World {
 
 /// What one flow did in a stretch of time.
 #[derive(Debug)]
+#[allow(dead_code)]
 pub(super) struct Stretch {
     /// Bits a second that entered the link.
     pub(super) sent: f64,
