@@ -13,12 +13,8 @@ use crate::{Event, Kind, Now, Pause, Sfu, Source, Wish};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// … and how often when publishers change what can be had, so that a restless one costs little.
 const SPACING: Duration = Duration::from_millis(100);
-/// An estimate that differs by less waits for its turn.
-const CHANGE_PERCENT: u64 = 5;
 /// Audio is measured over at least this.
 const AUDIO_WINDOW: Duration = Duration::from_millis(400);
-/// The downlink is probed for this much more than what is wished for takes: the allocator leaves some free.
-const WANTED: f64 = 1.2;
 /// What a downlink is taken to carry about which nothing is known.
 const UNKNOWN_BPS: u64 = 50_000_000;
 
@@ -73,11 +69,9 @@ impl Sfu {
         }
     }
 
-    /// What a receiver believes that the way to it carries.
-    pub(crate) fn on_estimate(&mut self, key: usize, bps: u64, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let before = peer.estimate_bps.replace(bps).unwrap_or(UNKNOWN_BPS);
-        if before.abs_diff(bps).saturating_mul(100) >= before.saturating_mul(CHANGE_PERCENT) {
+    /// Divides a downlink anew if it is believed to carry more or less than before.
+    pub(crate) fn heed_downlink(&mut self, key: usize, now: Instant) {
+        if self.peers.get_mut(key).is_some_and(|peer| peer.downlink.take_change()) {
             self.allocate_soon(key, now);
         }
     }
@@ -115,8 +109,8 @@ impl Sfu {
         peer.allocation.last = Some(now);
         peer.allocation.due = scratch.lively.then(|| now + INTERVAL);
         let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now) };
-        peer.downlink.set_wanted(WANTED * (scratch.table.wished() + budget.audio) as f64);
         scratch.table.allocate(budget, &mut peer.allocation.pace, now);
+        peer.downlink.set_wanted((scratch.table.wished() + budget.audio) as f64);
         for subscription in &scratch.unseen {
             self.give(key, *subscription, None, Pause::Unsubscribed, now);
         }
@@ -162,7 +156,7 @@ impl Sfu {
 
     fn class(&self, track: &Track) -> Class {
         let Some(publisher) = self.peers.get(track.publisher) else { return Class::Other };
-        let speaks = || self.rooms.get(publisher.room).is_some_and(|room| room.speakers.contains(&publisher.id));
+        let speaks = || self.rooms.get(publisher.room).is_some_and(|room| room.told.shows(publisher.id));
         match track.source {
             Source::Screen => Class::Screen,
             _ if publisher.rights.instructor => Class::InstructorCamera,
@@ -264,9 +258,9 @@ fn best(track: &Track, chosen: Target, now: Instant) -> Option<Target> {
     best
 }
 
-/// Bits a second that a peer can be sent.
+/// Bits a second that a peer can be sent, as far as its client told: many negotiate that they will and never do.
 fn downlink(peer: &Peer) -> u64 {
-    peer.estimate_bps.unwrap_or(UNKNOWN_BPS)
+    if peer.downlink.is_informed() { peer.downlink.estimate() as u64 } else { UNKNOWN_BPS }
 }
 
 impl Subscription {

@@ -250,6 +250,7 @@ impl Table {
     }
 
     /// Bits a second that all would take if there were no limit: what the link is worth probing for.
+    #[allow(dead_code)]
     pub(crate) fn wished(&self) -> u64 {
         let dearest = |row: &Row| self.rungs[row.rungs.clone()].last().map_or(0, |rung| rung.needs);
         self.rows.iter().filter(|row| !row.muted).map(dearest).sum()

@@ -3,21 +3,31 @@
 use std::time::{Duration, Instant};
 
 use crate::congestion::{Allowance, Controller, Pacer, Purpose};
-use crate::rtcp::TransportFeedback;
+use crate::rtcp::{ReportBlock, TransportFeedback};
 use crate::subscription::Subscription;
 use crate::{Kind, Now, Sfu};
 
 /// The part of the estimate that goes to retransmissions, beside as much as is being lost. When it is used up, NACKs are
 /// ignored: the subscriber asks again.
 const RESEND_SHARE: f64 = 0.25;
+/// It is probed for this much more than what is wished for takes: the allocator leaves 15 % free.
+const WANTED: f64 = 1.2;
 /// What may be resent at once: a lost keyframe comes back as one burst, which the pacer spreads.
 const RESEND_SLACK: Duration = Duration::from_millis(1_500);
+/// Sender reports of which the receiver's answers tell the round trip: those sent last.
+const REPORTS_MAX: usize = 4;
+/// A longer delay between report and answer is a lie or a machine that slept.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(30);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Downlink {
     controller: Controller,
     pacer: Pacer,
     resends: Allowance,
+    /// The middle 32 bits of the NTP time of sender reports, and when they left; the next goes to the place `report`.
+    reports: [Option<(u32, Instant)>; REPORTS_MAX],
+    report: usize,
 }
 
 impl Downlink {
@@ -28,18 +38,34 @@ impl Downlink {
             pacer: Pacer::new(estimate, now),
             resends: Allowance::new(RESEND_SHARE * estimate, RESEND_SLACK, now),
             controller,
+            reports: [None; REPORTS_MAX],
+            report: 0,
         }
     }
 
-    /// Bits a second that may be given to media: what the downlink carries, less what its losses take to resend. `None`
-    /// before its client told anything that can be believed.
-    pub(crate) fn estimate(&self) -> Option<u64> {
-        self.controller.is_informed().then(|| self.controller.for_media() as u64)
+    /// Bits a second that may be given to media: what the downlink carries, less what its losses take to resend.
+    pub(crate) fn estimate(&self) -> f64 {
+        self.controller.for_media()
+    }
+
+    /// Whether the client ever told anything that an estimate can be made of.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.controller.is_informed()
+    }
+
+    /// Whether the estimate changed so much since this was last asked that the allocator is due.
+    pub(crate) fn take_change(&mut self) -> bool {
+        self.controller.take_change()
     }
 
     /// Bits a second that everything wished for would need; more is not probed for.
     pub(crate) fn set_wanted(&mut self, bps: f64) {
-        self.controller.set_wanted(bps);
+        self.controller.set_wanted(WANTED * bps);
+    }
+
+    /// The round trip, if it is known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.controller.rtt()
     }
 
     /// Says when the packets leave that are noted next; bytes of video that may leave. Whoever told nothing is not paced.
@@ -93,12 +119,27 @@ impl Downlink {
         self.follow();
     }
 
-    /// Takes in what receiver reports say: the part lost of the worst stream, in 256ths, and the round trip.
-    pub(crate) fn on_reports(&mut self, lost: u8, rtt: Option<Duration>, now: Instant) {
-        if let Some(rtt) = rtt {
-            self.controller.on_rtt(rtt, now);
+    /// Notes a sender report that leaves now.
+    pub(crate) fn reported(&mut self, ntp: u64, now: Instant) {
+        self.reports[self.report] = Some(((ntp >> 16) as u32, now));
+        self.report = (self.report + 1) % REPORTS_MAX;
+    }
+
+    /// Takes in how long the client's report was after the one of ours that it answers (RFC 3550 §6.4.1).
+    pub(crate) fn on_round_trip(&mut self, block: &ReportBlock, now: Instant) {
+        let answered = self.reports.iter().flatten().find(|(ntp, _)| *ntp == block.last_sender_report);
+        if let Some((_, sent)) = answered.filter(|_| block.last_sender_report != 0) {
+            let held = Duration::from_secs_f64(f64::from(block.delay_since_last_sender_report) / 65_536.0);
+            let elapsed = now.saturating_duration_since(*sent);
+            if let Some(rtt) = elapsed.checked_sub(held).filter(|_| elapsed < REPORT_AGE_MAX) {
+                self.controller.on_rtt(rtt, now);
+            }
         }
-        self.controller.on_report(f64::from(lost) / 256.0, now);
+    }
+
+    /// Takes in the part that the client's last report says was lost, 0 to 1.
+    pub(crate) fn on_lost(&mut self, lost: f64, now: Instant) {
+        self.controller.on_report(lost, now);
         self.follow();
     }
 
@@ -127,24 +168,17 @@ impl Sfu {
             downlink.controller.tick(now.mono);
             downlink.follow();
             peer.padding = downlink.padding(now.mono).is_some();
-            if let Some(bps) = downlink.estimate() {
-                self.on_estimate(key, bps, now.mono);
-            }
+            self.heed_downlink(key, now.mono);
         }
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.has_video() && peer.downlink.ready_at() <= now.mono {
             self.queue_video(key);
         }
     }
 
-    /// Tells the allocator of what a downlink carries now, and looks at it when it next needs it.
-    pub(crate) fn follow_downlink(&mut self, key: usize, now: Instant) {
-        let Some(downlink) = self.peers.get(key).map(|peer| &peer.downlink) else { return };
-        let (estimate, due) = (downlink.estimate(), downlink.deadline());
-        if let Some(bps) = estimate {
-            self.on_estimate(key, bps, now);
-        }
-        if let Some(due) = due {
+    /// Looks at a downlink when it next needs it.
+    pub(crate) fn arm_downlink(&mut self, key: usize) {
+        if let Some(due) = self.peers.get(key).and_then(|peer| peer.downlink.deadline()) {
             self.arm(key, due);
         }
     }
@@ -156,5 +190,34 @@ impl Subscription {
     pub(crate) fn can_pad(&self) -> bool {
         let told_of = self.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0);
         self.kind == Kind::Video && told_of && self.rtx_payload_type().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_what_passed_less_what_the_receiver_kept() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let at = now + Duration::from_secs(1);
+        let report = |last: u32, kept: u32| ReportBlock {
+            last_sender_report: last,
+            delay_since_last_sender_report: kept,
+            ..ReportBlock::default()
+        };
+        let rtt = |block: &ReportBlock, answered: Instant| {
+            let mut downlink = Downlink::new(now);
+            downlink.reported(7 << 16, now);
+            downlink.reported(8 << 16, at);
+            downlink.on_round_trip(block, answered);
+            downlink.rtt()
+        };
+        assert_eq!(rtt(&report(8, 32_768), at + ms(620)), Some(ms(120)), "half a second was kept");
+        assert_eq!(rtt(&report(7, 0), at + ms(200)), Some(ms(1_200)), "the one before");
+        assert_eq!(rtt(&report(6, 0), at), None, "too long ago");
+        assert_eq!(rtt(&report(8, 65_536), at + ms(10)), None, "nobody keeps it for longer than that");
+        assert_eq!(rtt(&report(8, u32::MAX), at), None);
+        assert_eq!(rtt(&report(0, 0), at), None, "nothing was told yet");
     }
 }

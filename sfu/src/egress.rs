@@ -116,6 +116,9 @@ impl Sfu {
         while let Some(key) = self.fresh.pop() {
             let Some(track) = self.tracks.get_mut(key) else { continue };
             track.fresh = false;
+            if !track.forwarded {
+                continue;
+            }
             for subscriber in &track.subscribers {
                 let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
                 let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription) else { continue };

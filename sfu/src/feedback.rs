@@ -24,26 +24,27 @@ impl Sfu {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                     self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
-                    self.note_reports(key, reports, now.mono);
+                    self.on_reports(key, reports, now.mono);
                 }
+                Packet::ReceiverReport { reports, .. } => self.on_reports(key, reports, now.mono),
                 Packet::TransportFeedback(feedback) => {
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.downlink.on_feedback(&feedback, now.mono);
-                        self.follow_downlink(key, now.mono);
-                    }
-                }
-                Packet::ReceiverReport { reports, .. } => self.note_reports(key, reports, now.mono),
-                Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
-                Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
-                Packet::Fir { entries, .. } => {
-                    for (media, _) in entries {
-                        self.on_keyframe_request(key, media, now.mono);
+                        self.arm_downlink(key);
+                        self.heed_downlink(key, now.mono);
                     }
                 }
                 Packet::Remb { bitrate, .. } => {
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.downlink.on_remb(bitrate, now.mono);
-                        self.follow_downlink(key, now.mono);
+                        self.heed_downlink(key, now.mono);
+                    }
+                }
+                Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
+                Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
+                Packet::Fir { entries, .. } => {
+                    for (media, _) in entries {
+                        self.on_keyframe_request(key, media, now.mono);
                     }
                 }
                 Packet::Malformed => return Err(Drop::RtcpMalformed),
@@ -68,20 +69,22 @@ impl Sfu {
         }
     }
 
-    /// What a subscriber says of our streams; blocks about others find nothing.
-    fn note_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
+    /// What a subscriber says of our streams; blocks about others find nothing. For the estimate the one that lost most counts.
+    fn on_reports(&mut self, key: usize, reports: rtcp::Reports<'_>, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let mut lost = None;
+        let Peer { subscriptions, downlink, quality, .. } = peer;
+        let mut worst = None;
         for block in reports {
-            if let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) {
-                let clock_rate = subscription.kind.clock_rate();
-                peer.quality.note_report(&mut subscription.heard, &block, clock_rate, now);
-                lost = lost.max(Some(block.fraction_lost));
-            }
+            let Some((_, subscription)) = subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) else {
+                continue;
+            };
+            downlink.on_round_trip(&block, now);
+            quality.note_report(&mut subscription.heard, &block, subscription.kind.clock_rate());
+            worst = worst.max(Some(block.fraction_lost));
         }
-        if let Some(lost) = lost {
-            peer.downlink.on_reports(lost, peer.quality.rtt(), now);
-            self.follow_downlink(key, now);
+        if let Some(lost) = worst {
+            peer.downlink.on_lost(f64::from(lost) / 256.0, now);
+            self.heed_downlink(key, now);
         }
     }
 
@@ -165,7 +168,7 @@ impl Sfu {
             if !blocks.is_empty() {
                 compounds.send(|out| rtcp::write_receiver_report(OWN_SSRC, &blocks, out));
             }
-            send_sender_reports(&mut peer.subscriptions, &self.tracks, &mut compounds, now.mono);
+            send_sender_reports(&peer.subscriptions, &mut peer.downlink, &self.tracks, &mut compounds, now.mono);
         }
     }
 }
@@ -231,7 +234,8 @@ fn is_silent(layer: &Layer, now: Instant) -> bool {
 /// One report for each subscription that has sent, carrying the publisher's NTP time: what it publishes together plays
 /// together (RFC 3550 §6.4.1).
 fn send_sender_reports(
-    subscriptions: &mut slab::Slab<crate::subscription::Subscription>,
+    subscriptions: &slab::Slab<crate::subscription::Subscription>,
+    downlink: &mut crate::downlink::Downlink,
     tracks: &slab::Slab<Track>,
     compounds: &mut Compounds<'_>,
     now: Instant,
@@ -244,7 +248,7 @@ fn send_sender_reports(
         if subscription.packets == 0 || is_silent(&track.layers[place], now) {
             continue;
         }
-        subscription.heard.note_told(ntp, now);
+        downlink.reported(ntp, now);
         let out = &mut *compounds.scratch;
         let timestamp = timestamp.wrapping_add(offset);
         rtcp::write_sender_report(

@@ -157,6 +157,8 @@ pub(crate) struct Negotiation {
     pub(crate) offer_from: Instant,
     /// An ICE restart waits until our offer is answered.
     pub(crate) wants_restart: bool,
+    /// We never offer: a player's m-lines are its own, and we fill those on which it would receive something.
+    pub(crate) only_answers: bool,
     /// The client offered, or joined as one that waits for our offer.
     pub(crate) may_offer: bool,
     known_codecs: Vec<Codec>,
@@ -175,6 +177,7 @@ impl Negotiation {
             wants_offer: false,
             wants_restart: false,
             offer_from: now + FIRST_OFFER_DELAY,
+            only_answers: false,
             may_offer,
             known_codecs: Vec::new(),
             known_extensions: Vec::new(),
@@ -184,7 +187,8 @@ impl Negotiation {
 
     /// When an offer is due.
     pub(crate) fn offer_due(&self) -> Option<Instant> {
-        (self.wants_offer && self.may_offer && self.offered.is_none()).then_some(self.offer_from)
+        let may_offer = self.may_offer && !self.only_answers && self.offered.is_none();
+        (self.wants_offer && may_offer).then_some(self.offer_from)
     }
 
     /// Applies a client's offer; the answer is then [`Negotiation::lines`]. On a refusal nothing has changed.
@@ -205,7 +209,15 @@ impl Negotiation {
             let guess = guess_source(media.kind, *nth);
             *nth += u32::from(media.direction.sends() && !media.rejected);
             let old = self.lines.get(index).filter(|old| old.mid == media.mid && !old.rejected);
-            lines.push(answer_line(old, media, hints, guess, &mut mint));
+            let mut line = answer_line(old, media, hints, guess, &mut mint);
+            if self.only_answers {
+                line.inbound = None;
+                let takes_media = line.kind != MediaKind::Application && !line.rejected && media.direction.receives();
+                if line.outbound == Outbound::None && takes_media {
+                    line.outbound = Outbound::Track { track: mint(), wanted: true };
+                }
+            }
+            lines.push(line);
         }
         for line in &lines {
             self.learn(line);

@@ -58,7 +58,6 @@ pub(crate) struct Peer {
     pub(crate) participant: Arc<str>,
     pub(crate) auto_subscribe: bool,
     pub(crate) rights: Rights,
-    #[allow(dead_code)]
     pub(crate) view: View,
 
     pub(crate) ice: Ice,
@@ -81,6 +80,10 @@ pub(crate) struct Peer {
     pub(crate) subscriptions: Slab<Subscription>,
     /// Tracks for which there was no place, in the order in which they came; one follows when a place is free.
     pub(crate) left_out: VecDeque<TrackId>,
+    /// Its subscriptions to the shared audio m-lines of its room, by slot; empty where there are none.
+    pub(crate) slots: Vec<usize>,
+    /// Audio flows on them, no longer on m-lines of the tracks.
+    pub(crate) slots_live: bool,
     /// Subscriptions with packets to look at.
     pub(crate) pending_audio: Vec<usize>,
     pub(crate) pending_video: Vec<usize>,
@@ -94,8 +97,6 @@ pub(crate) struct Peer {
     pub(crate) stamps: Stamps,
 
     pub(crate) allocation: Allocation,
-    /// What its downlink was last said to carry, bits a second; `None` before anything is known.
-    pub(crate) estimate_bps: Option<u64>,
 
     pub(crate) report_due: Instant,
     pub(crate) quality: Quality,

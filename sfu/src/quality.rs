@@ -133,24 +133,9 @@ fn is_recent(at: Option<Instant>, now: Instant) -> bool {
 pub(crate) struct Heard {
     /// Extended highest sequence number and cumulative loss.
     reported: Option<(u32, i32)>,
-    /// The middle of the NTP times of our last two sender reports, and when they left.
-    told: [Option<(u32, Instant)>; 2],
 }
 
 impl Heard {
-    /// A sender report with this NTP time leaves.
-    pub(crate) fn note_told(&mut self, ntp: u64, now: Instant) {
-        self.told = [Some(((ntp >> 16) as u32, now)), self.told[0]];
-    }
-
-    /// RFC 3550 §6.4.1: what passed since our report, less what the receiver kept it for. Our reports carry the publisher's
-    /// clock, so their times are looked up rather than reckoned with.
-    fn round_trip(&self, block: &ReportBlock, now: Instant) -> Option<Duration> {
-        let (_, left) = self.told.iter().flatten().find(|(ntp, _)| *ntp == block.last_sender_report)?;
-        let kept = Duration::from_micros((u64::from(block.delay_since_last_sender_report) * 1_000_000) >> 16);
-        now.saturating_duration_since(*left).checked_sub(kept)
-    }
-
     /// Packets expected and lost since the last report.
     fn since(&mut self, block: &ReportBlock) -> (u64, u64) {
         let now = (block.extended_highest_sequence, block.cumulative_lost);
@@ -169,6 +154,7 @@ pub(crate) struct Link {
     pub(crate) path: Option<Path>,
     /// Time since the last valid check.
     pub(crate) silence: Duration,
+    pub(crate) rtt: Option<Duration>,
     /// What the downlink is believed to carry, bits a second.
     pub(crate) estimate_bps: Option<u64>,
     /// Videos paused for want of bandwidth.
@@ -190,8 +176,6 @@ impl Link {
 pub(crate) struct Quality {
     up: Direction,
     down: Direction,
-    /// Smoothed.
-    rtt_ms: Option<f32>,
     /// When we last dropped packets for it or were late.
     overloaded: Option<Instant>,
     due: Instant,
@@ -206,7 +190,6 @@ impl Quality {
         Quality {
             up: Direction::default(),
             down: Direction::default(),
-            rtt_ms: None,
             overloaded: None,
             due: now + JUDGE_INTERVAL,
             sampled: now,
@@ -218,11 +201,6 @@ impl Quality {
     /// When [`Sfu::judge`] is due.
     pub(crate) fn due(&self) -> Instant {
         self.due
-    }
-
-    /// The round-trip time, where reports have told it.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt_ms.map(|ms| Duration::from_secs_f32(ms / 1_000.0))
     }
 
     /// An RTP packet came.
@@ -255,11 +233,7 @@ impl Quality {
     }
 
     /// It reports about a stream of ours.
-    pub(crate) fn note_report(&mut self, heard: &mut Heard, block: &ReportBlock, clock_rate: u32, now: Instant) {
-        if let Some(rtt) = heard.round_trip(block, now) {
-            let ms = rtt.as_secs_f32() * 1_000.0;
-            self.rtt_ms = Some(self.rtt_ms.map_or(ms, |before| before + (ms - before) * DELAY_WEIGHT));
-        }
+    pub(crate) fn note_report(&mut self, heard: &mut Heard, block: &ReportBlock, clock_rate: u32) {
         let (expected, lost) = heard.since(block);
         self.down.note_loss(expected, lost);
         let jitter_us = u64::from(block.jitter) * 1_000_000 / u64::from(clock_rate.max(1));
@@ -296,7 +270,7 @@ impl Quality {
         if link.silence > SILENT_MAX {
             return (0, Some(Cause::Uplink));
         }
-        let way_ms = self.rtt_ms.unwrap_or(0.0) / 2.0;
+        let way_ms = link.rtt.map_or(0.0, |rtt| rtt.as_secs_f32() * 500.0);
         let mut down = self.down.rating(way_ms, now);
         if link.paused > 0 {
             down -= PAUSED_COST;
@@ -327,7 +301,7 @@ impl Quality {
         self.sampled = now;
         Some(Sample {
             path: link.kind(),
-            rtt_us: self.rtt().and_then(|rtt| u32::try_from(rtt.as_micros()).ok()),
+            rtt_us: link.rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()),
             estimate_bps: link.estimate_bps,
             up: self.up.take(elapsed),
             down: self.down.take(elapsed),
@@ -362,7 +336,8 @@ impl Sfu {
         let link = Link {
             path: peer.ice.selected(),
             silence: peer.ice.silence(now.mono),
-            estimate_bps: peer.estimate_bps,
+            rtt: peer.downlink.rtt(),
+            estimate_bps: peer.downlink.is_informed().then(|| peer.downlink.estimate() as u64),
             paused: peer.subscriptions.iter().filter(|(_, s)| s.paused == Some(Pause::Bandwidth)).count() as u32,
         };
         if self.outputs.len() >= OUTPUTS_WAIT_MAX {

@@ -348,9 +348,9 @@ impl Sfu {
         };
         layer.ring.push(incoming, now.mono);
         let mut due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
-        if let Some(level) = extensions.level {
-            track.note_level(level);
-        }
+        let onset = kind == Kind::Audio && !repaired && track.voice.note(extensions.level, now.mono);
+        let onset = extensions.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
+        let forwarded = track.forwarded;
         if kind == Kind::Video && track.survey_due.is_none() {
             let survey = now.mono + SURVEY_INTERVAL;
             track.survey_due = Some(survey);
@@ -360,6 +360,9 @@ impl Sfu {
             self.fresh.push(track_key);
         }
         self.counters.rtp_in += 1;
+        if !forwarded {
+            self.passed_over(track_key, onset, now);
+        }
         if let Some(due) = due {
             self.arm(key, due);
         }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use crate::downlink::Downlink;
+use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
 use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
 use crate::peer::{LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::quality::Quality;
 use crate::room::Room;
 use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
+use crate::shared::{NOBODY, audio_codecs};
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{
@@ -60,6 +62,8 @@ impl Sfu {
                     let id = track.id;
                     if let Some(peer) = self.peers.get_mut(key) {
                         peer.negotiation.mute(id, muted);
+                        let room = peer.room;
+                        self.direct_room(room, now);
                     }
                     self.reaim(track_key, now.mono);
                 }
@@ -78,6 +82,8 @@ impl Sfu {
         let room = *self.rooms_by_id.entry(room_id).or_insert_with(|| self.rooms.insert(Room::new(room_id)));
         let local = Credentials::random(&mut self.rng);
         let ufrag = local.ufrag.clone();
+        let mut negotiation = Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono);
+        negotiation.only_answers = view != View::Tracks;
         let peer = Peer {
             id,
             room,
@@ -91,7 +97,7 @@ impl Sfu {
             remote_fingerprint: None,
             srtp: None,
             data: None,
-            negotiation: Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono),
+            negotiation,
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
             published: Vec::new(),
@@ -99,6 +105,8 @@ impl Sfu {
             feedback_due: None,
             subscriptions: slab::Slab::new(),
             left_out: std::collections::VecDeque::new(),
+            slots: Vec::new(),
+            slots_live: false,
             pending_audio: Vec::new(),
             pending_video: Vec::new(),
             ready_audio: false,
@@ -111,7 +119,6 @@ impl Sfu {
             quality: Quality::new(now.mono),
             due: None,
             allocation: Default::default(),
-            estimate_bps: None,
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
@@ -124,9 +131,13 @@ impl Sfu {
                 .filter_map(|p| self.peers.get(*p))
                 .flat_map(|p| p.published.clone())
                 .collect();
+            let shared = self.rooms[room].floor.mode == Mode::Shared;
             for track in tracks {
-                self.subscribe(key, track, now);
+                if !shared || self.tracks.get(track).is_some_and(|track| track.kind == Kind::Video) {
+                    self.subscribe(key, track, now);
+                }
             }
+            self.give_audio_lines(key, now);
         }
         self.arm(key, now.mono);
     }
@@ -276,7 +287,9 @@ impl Sfu {
         }
         self.ufrags.insert(local.ufrag.clone(), key);
         peer.ice = Ice::new(local, now.mono);
+        let only_answers = peer.negotiation.only_answers;
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
+        peer.negotiation.only_answers = only_answers;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.told_unavailable = false;
         }
@@ -296,7 +309,6 @@ impl Sfu {
         peer.arrivals = twcc::Recorder::new();
         peer.resends.clear();
         peer.downlink = Downlink::new(now.mono);
-        peer.estimate_bps = None;
         peer.stamps.transport_seq = 0;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.renew();
@@ -388,6 +400,9 @@ impl Sfu {
     fn leave_out(&mut self, key: usize, track: TrackId) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(subscription) = peer.subscription_of(track) {
+            if peer.subscriptions[subscription].shared {
+                return self.tell_unavailable(key, track, Unavailable::Limit);
+            }
             let track_key = peer.subscriptions[subscription].track;
             peer.drop_subscription(subscription);
             if let Some(track) = self.tracks.get_mut(track_key) {
@@ -413,7 +428,7 @@ impl Sfu {
         }
     }
 
-    fn unused_ssrc(&mut self, key: usize) -> u32 {
+    pub(crate) fn unused_ssrc(&mut self, key: usize) -> u32 {
         loop {
             let ssrc: u32 = self.rng.random();
             let used = self
@@ -439,8 +454,16 @@ impl Sfu {
     /// Makes the peer's tracks and subscriptions what its agreed lines say.
     fn reconcile(&mut self, key: usize, now: Now) {
         self.reconcile_inbound(key, now);
+        let is_player = self.peers.get(key).is_some_and(|peer| peer.view != View::Tracks);
+        if is_player {
+            self.fill_lines(key, now);
+        }
         self.reconcile_outbound(key);
         self.start_subscriptions(key, now);
+        self.settle_audio_lines(key, now);
+        if is_player {
+            self.direct(key, now);
+        }
     }
 
     fn reconcile_inbound(&mut self, key: usize, now: Now) {
@@ -464,7 +487,7 @@ impl Sfu {
                 Some(existing) => *existing,
                 None => self.publish(key, line, inbound, now),
             };
-            self.rename(track_key, inbound);
+            self.rename(track_key, inbound, now);
             let Some(track) = self.tracks.get_mut(track_key) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
             if track.is_silent() {
@@ -479,7 +502,7 @@ impl Sfu {
     }
 
     /// A later description may say of a track that it shows something else, or that it is muted.
-    fn rename(&mut self, track_key: usize, inbound: &Inbound) {
+    fn rename(&mut self, track_key: usize, inbound: &Inbound, now: Now) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
         if (track.source, track.muted) == (inbound.source, inbound.muted) {
             return;
@@ -492,17 +515,21 @@ impl Sfu {
             }
         }
         let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.muted };
-        let Some(peer) = self.peers.get(track.publisher).map(|peer| peer.id) else { return };
+        let Some((peer, room)) = self.peers.get(track.publisher).map(|peer| (peer.id, peer.room)) else { return };
         self.event(Event::TrackPublished { peer, info });
+        self.reaim(track_key, now.mono);
+        self.direct_room(room, now);
     }
 
     fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
+        let mode = self.rooms[peer.room].floor.mode;
         let mut track = Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone(), line.mid);
         track.muted = inbound.muted;
         track.codecs.clone_from(&line.codecs);
         track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono);
+        track.forwarded = kind == Kind::Video || mode == Mode::All;
         let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
         let (id, room) = (peer.id, peer.room);
         let track_key = self.tracks.insert(track);
@@ -511,12 +538,16 @@ impl Sfu {
         self.event(Event::TrackPublished { peer: id, info });
         let subscribers: Vec<usize> =
             self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
-        for subscriber in subscribers {
-            self.subscribe(subscriber, track_key, now);
+        if kind == Kind::Video || mode != Mode::Shared {
+            for subscriber in subscribers {
+                self.subscribe(subscriber, track_key, now);
+            }
         }
         if kind == Kind::Audio {
+            self.count_audio(room, now);
             self.watch_speakers(room, now);
         }
+        self.direct_room(room, now);
         track_key
     }
 
@@ -533,6 +564,10 @@ impl Sfu {
         self.fresh.retain(|t| *t != track_key);
         for subscriber in &track.subscribers {
             let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
+            if let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription).filter(|s| s.shared) {
+                subscription.track = NOBODY;
+                continue;
+            }
             peer.drop_subscription(subscriber.subscription);
             peer.negotiation.retire(track.id);
             self.fill_place(subscriber.peer, now);
@@ -547,8 +582,12 @@ impl Sfu {
         if let Some(publisher) = self.peers.get_mut(track.publisher) {
             publisher.published.retain(|t| *t != track_key);
             publisher.streams.retain(|s| s.track != track_key);
-            let peer = publisher.id;
+            let (peer, room) = (publisher.id, publisher.room);
             self.event(Event::TrackUnpublished { peer, track: track.id });
+            if track.kind == Kind::Audio {
+                self.count_audio(room, now);
+            }
+            self.direct_room(room, now);
         }
     }
 
@@ -565,8 +604,12 @@ impl Sfu {
                 continue;
             };
             let wanted = matches!(line.outbound, Outbound::Track { wanted: true, .. });
-            let outlet = self.tracks.get(subscription.track).map(|track| outlet(line, track));
-            let decodable = outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
+            let outlet = match self.tracks.get(subscription.track) {
+                None if subscription.shared => Some(bare_outlet(line)),
+                track => track.map(|track| outlet(line, track)),
+            };
+            let decodable =
+                subscription.shared || outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
             if !decodable {
                 unavailable.push(subscription.track_id);
             }
@@ -613,12 +656,16 @@ impl Sfu {
         // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
         // what begins.
         let removes = peer.negotiation.removes();
-        let mut wanted = Vec::new();
+        let (mut wanted, shared_codecs) = (Vec::new(), audio_codecs());
         for (_, subscription) in &peer.subscriptions {
-            let Some(track) = self.tracks.get(subscription.track) else { continue };
-            if !has_line(track.id) && !subscription.told_unavailable {
-                let kind = if track.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
-                wanted.push(Wanted { track: track.id, kind, codecs: &track.codecs });
+            let codecs = match self.tracks.get(subscription.track) {
+                _ if subscription.shared => &shared_codecs,
+                Some(track) => &track.codecs,
+                None => continue,
+            };
+            if !has_line(subscription.track_id) && !subscription.told_unavailable {
+                let kind = if subscription.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
+                wanted.push(Wanted { track: subscription.track_id, kind, codecs });
             }
         }
         if peer.negotiation.lines.is_empty() && wanted.is_empty() {
@@ -730,7 +777,7 @@ fn announce_streams(peer: &mut Peer, track: usize, layers: usize, inbound: &Inbo
 }
 
 /// What a subscriber calls each codec of a track on its line.
-fn outlet(line: &Line, track: &Track) -> Outlet {
+pub(crate) fn outlet(line: &Line, track: &Track) -> Outlet {
     let payloads = track.codecs.iter().map(|codec| {
         let key = codec.key();
         if let Some(theirs) = line.codecs.iter().find(|c| c.key() == key) {
@@ -740,7 +787,12 @@ fn outlet(line: &Line, track: &Track) -> Outlet {
         let opus = line.codecs.iter().find(|c| codec.name == CodecName::Red && c.name == CodecName::Opus)?;
         Some(PayloadTypes { primary: opus.payload_type, rtx: opus.rtx, unwraps: true })
     });
-    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: payloads.collect() }
+    Outlet { payloads: payloads.collect(), ..bare_outlet(line) }
+}
+
+/// An m-line on which nothing flows yet.
+fn bare_outlet(line: &Line) -> Outlet {
+    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: Vec::new() }
 }
 
 fn parse(text: &str) -> Result<Sdp, Refused> {

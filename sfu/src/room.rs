@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::{PeerId, RoomId};
+use crate::RoomId;
+use crate::floor::Floor;
+use crate::speakers::Told;
 
 /// How often the speakers of a room are looked at.
 pub(crate) const SPEAKERS_INTERVAL: Duration = Duration::from_millis(300);
@@ -19,7 +21,9 @@ pub(crate) struct Room {
     /// It stands in the queue of rooms.
     pub(crate) ready: bool,
     /// Who spoke when it was last said.
-    pub(crate) speakers: Vec<PeerId>,
+    pub(crate) told: Told,
+    /// Whose audio is forwarded.
+    pub(crate) floor: Floor,
     /// When the speakers are looked at next; `None` while nobody is heard.
     pub(crate) speakers_due: Option<Instant>,
 }
@@ -32,7 +36,8 @@ impl Room {
             ready_audio: VecDeque::new(),
             ready_video: VecDeque::new(),
             ready: false,
-            speakers: Vec::new(),
+            told: Told::default(),
+            floor: Floor::default(),
             speakers_due: None,
         }
     }

@@ -147,6 +147,8 @@ pub(crate) struct Subscription {
     pub(crate) kind: Kind,
     pub(crate) source: Source,
     pub(crate) participant: Arc<str>,
+    /// Its m-line is no track's own: `track_id` names the line, and tracks come and go.
+    pub(crate) shared: bool,
     /// The subscriber wants it.
     pub(crate) enabled: bool,
     /// Pixels at which the subscriber shows it, and how much it wants it.
@@ -208,6 +210,7 @@ impl Subscription {
             kind: of.kind,
             source: of.source,
             participant: of.participant.clone(),
+            shared: false,
             enabled: true,
             size: None,
             priority: PRIORITY_DEFAULT,
@@ -286,7 +289,6 @@ impl Subscription {
 
     /// Goes on with another track, under the same SSRC, numbers and time: nothing of it flows until it is aimed at, and
     /// then from its next keyframe on. `payloads` is what the subscriber calls its codecs ([`Outlet::payloads`]).
-    #[allow(dead_code)]
     pub(crate) fn retarget(&mut self, key: usize, track: &Track, payloads: Vec<Option<PayloadTypes>>) {
         self.track = key;
         self.track_id = track.id;
@@ -301,6 +303,13 @@ impl Subscription {
         if let Some(outlet) = &mut self.outlet {
             outlet.payloads = payloads;
         }
+    }
+
+    /// Goes on from this packet of the ring of what is wanted, or from the next that may begin: its track was not forwarded
+    /// for a time, or it has another one.
+    pub(crate) fn resume(&mut self, from: Index) {
+        self.flowing = false;
+        self.seek = from;
     }
 
     /// Begins anew for another receiver under other keys: it expects rollover counter 0 (RFC 3711 §3.3.1) and a keyframe.

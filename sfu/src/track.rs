@@ -11,6 +11,7 @@ use crate::quality::FREEZE;
 use crate::ring::Ring;
 use crate::rtp;
 use crate::sdp::{Codec, Mid};
+use crate::speakers::Voice;
 use crate::target::Step;
 use crate::{Kind, Source, TrackId};
 
@@ -421,8 +422,10 @@ pub(crate) struct Track {
     pub(crate) subscribers: Vec<Subscriber>,
     /// It has packets that its subscribers have not been told of.
     pub(crate) fresh: bool,
-    /// The last audio level, 0 silent … 127 loudest, smoothed; for speakers.
-    pub(crate) loudness: u8,
+    /// How loud it is.
+    pub(crate) voice: Voice,
+    /// Its packets go to its subscribers; of audio in large rooms only some are heard.
+    pub(crate) forwarded: bool,
 }
 
 impl Track {
@@ -451,7 +454,8 @@ impl Track {
             survey_due: None,
             subscribers: Vec::new(),
             fresh: false,
-            loudness: 0,
+            voice: Voice::default(),
+            forwarded: true,
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Outcome {
     pub up_ms: Option<f64>,
     /// Part of the downlink that is used, in percent; of the time after a fall, where there is one.
     pub use_pct: Option<f64>,
+    /// The same of what of the ladder of layers fits through it at best ([`Scene::best_fit`]).
+    pub fit_pct: Option<f64>,
     /// Time in the downlink's queue that one packet in twenty exceeds.
     pub queue_p95_ms: f64,
     /// From the end of the outage to picture and sound.
@@ -247,7 +249,9 @@ fn measure_link(stage: &Stage, scene: &Scene, cast: &Cast, window: &Window, outc
     }
     if scene.aims.use_pct.is_some() {
         let carried = link.bits_between(&link.carried_bits, low_from, low_to) as f64;
-        outcome.use_pct = Some(100.0 * carried / (rate as f64 * (low_to - low_from).as_secs_f64()));
+        let carried_bps = carried / (low_to - low_from).as_secs_f64();
+        outcome.use_pct = Some(100.0 * carried_bps / rate as f64);
+        outcome.fit_pct = Some(100.0 * carried_bps / scene.best_fit(rate));
     }
 }
 
@@ -384,7 +388,7 @@ fn missed(scene: &Scene, outcome: &Outcome) -> Vec<String> {
     at_most("down", outcome.down_ms, aims.down_ms);
     at_most("up", outcome.up_ms, aims.up_ms);
     at_most("recovery", outcome.recovery_ms, aims.recovery_ms);
-    at_most("use", outcome.use_pct.map(|is| -is), aims.use_pct.map(|aim| -aim));
+    at_most("use", outcome.fit_pct.map(|is| -is), aims.use_pct.map(|aim| -aim));
     at_most("fair", outcome.jain.map(|is| -is), aims.jain.map(|aim| -aim));
     at_most("sync", Some(outcome.lip_sync_ms), Some(LIP_SYNC_MS));
     at_most("faults", Some(outcome.faults.iter().sum::<u64>() as f64), Some(0.0));

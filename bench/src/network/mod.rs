@@ -3,6 +3,7 @@
 //! One row is one scene: publishers that behave as browsers do, receivers that are as strict as browsers are, and a link with
 //! its accidents between the SFU and the subject. Losses strike both ways, so NACKs and feedback are lost, too.
 
+pub mod feedback;
 pub mod link;
 pub mod measure;
 pub mod publisher;
@@ -54,7 +55,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| downlink | audio lost % | frozen s (longest) | repaired % | down ms | up ms | use % | queue p95 ms | \
+            "| downlink | audio lost % | frozen s (longest) | repaired % | down ms | up ms | use % (of what fits) | queue p95 ms | \
              recovery ms | sync ms | Jain | fps | layers % | paused s | keyframes/min | missed |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")?;
@@ -80,7 +81,7 @@ impl fmt::Display for Outcome {
             self.repaired_pct,
             some(self.down_ms),
             some(self.up_ms),
-            some(self.use_pct),
+            self.use_pct.zip(self.fit_pct).map_or("–".to_owned(), |(link, fit)| format!("{link:.0} ({fit:.0})")),
             self.queue_p95_ms,
             some(self.recovery_ms),
             self.lip_sync_ms,

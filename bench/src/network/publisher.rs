@@ -42,7 +42,7 @@ const NTP_EPOCH: u64 = 2_208_988_800;
 
 /// One simulcast layer: RID, pixels, bits a second.
 pub const LAYERS: [(&str, (u16, u16), u32); 3] =
-    [("q", (320, 180), 150_000), ("h", (640, 360), 500_000), ("f", (1_280, 720), 1_700_000)];
+    [("q", (320, 180), 150_000), ("h", (640, 360), 500_000), ("f", (1_280, 720), 1_500_000)];
 
 /// One packet but for what is stamped when it leaves.
 #[derive(Clone)]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use sfu::rtcp::{self, Packet, ReportBlock};
-use sfu::{rtp, twcc};
+use sfu::rtp;
 
+use super::feedback::Arrivals;
 use super::reception::{Arrival, Counts, Reception};
 use super::video::Video;
 use super::wire::{Print, read_red};
@@ -81,7 +82,7 @@ pub struct Receiver {
     began: Instant,
     unix_began_ms: u64,
     inbound: Vec<Inbound>,
-    arrivals: twcc::Recorder,
+    arrivals: Arrivals,
     bits: f64,
     bits_since: Instant,
     feedback_due: Option<Instant>,
@@ -100,7 +101,7 @@ impl Receiver {
             began,
             unix_began_ms,
             inbound: Vec::new(),
-            arrivals: twcc::Recorder::new(),
+            arrivals: Arrivals::new(began),
             bits: 0.0,
             bits_since: began,
             feedback_due: None,
@@ -240,12 +241,8 @@ impl Receiver {
         let interval = Duration::from_secs_f64((FEEDBACK_BITS / (0.05 * rate.max(1.0))).min(1.0));
         self.feedback_due = Some(now + interval.clamp(FEEDBACK_MIN, FEEDBACK_MAX));
         let media = self.inbound.first().map_or(0, |inbound| inbound.line.ssrc);
-        while self.arrivals.is_pending() {
-            let mut compound = Vec::new();
-            if !self.arrivals.write_feedback(OWN_SSRC, media, &mut compound) {
-                break;
-            }
-            self.out.extend(self.peer.seal(&compound));
+        while let Some(feedback) = self.arrivals.write(OWN_SSRC, media) {
+            self.out.extend(self.peer.seal(&feedback));
         }
     }
 

@@ -3,10 +3,18 @@
 use std::time::Duration;
 
 use super::link::{Loss, Weather};
+use super::publisher::{LAYERS, OPUS_BYTES};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const SECS: fn(u64) -> Duration = Duration::from_secs;
 const MBPS: u64 = 1_000_000;
+
+/// Bytes of RTP, SRTP, UDP and IP around a payload.
+const OVERHEAD_BYTES: f64 = 72.0;
+/// What a video takes on the wire beyond its payload.
+const VIDEO_OVERHEAD: f64 = 1.075;
+/// No link is used to the last bit, since pictures differ in size.
+const FULL: f64 = 0.97;
 
 /// Something that happens to the subject's downlink.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +36,7 @@ pub struct Aims {
     pub down_ms: Option<f64>,
     /// Time to be back at the layer from before, in ms, at most.
     pub up_ms: Option<f64>,
-    /// Part of the link used, in percent, at least.
+    /// Part used of what of the ladder fits through the link, in percent, at least.
     pub use_pct: Option<f64>,
     /// Time from the end of an outage to picture and sound, in ms, at most.
     pub recovery_ms: Option<f64>,
@@ -126,6 +134,22 @@ impl Scene {
         self.downlink.rate_bps = bps;
         self.aims.use_pct = Some(85.0);
         self
+    }
+
+    /// Bits a second of the dearest choice of layers and temporal layers that a link of this rate carries: the ladder is
+    /// coarse, so that even the best choice leaves some of a link free. Those who share it get the same.
+    pub fn best_fit(&self, rate_bps: u64) -> f64 {
+        let audio = 400.0 * ((1 + self.redundancy) as f64 * OPUS_BYTES as f64 + OVERHEAD_BYTES);
+        // A larger picture at 15 a second is worth having, one at 7.5 is not.
+        let temporal = |bps: u32| [0.6, 1.0].map(|share| share * VIDEO_OVERHEAD * f64::from(bps));
+        let steps: Vec<f64> = [0.0].into_iter().chain(LAYERS.iter().flat_map(|(.., bps)| temporal(*bps))).collect();
+        let room = FULL * rate_bps as f64 / self.sharers as f64 - audio * self.publishers as f64;
+        let mut sums = vec![0.0];
+        for _ in 0..self.publishers {
+            sums = sums.iter().flat_map(|sum| steps.iter().map(move |step| sum + step)).collect();
+            sums.retain(|sum| *sum <= room);
+        }
+        self.sharers as f64 * (audio * self.publishers as f64 + sums.into_iter().fold(0.0, f64::max))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Scene)) -> Scene {

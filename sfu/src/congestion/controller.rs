@@ -47,6 +47,9 @@ const PROBE_QUEUE_MS: f64 = 100.0;
 /// Then it is looked at again after this.
 const PROBE_RETRY: Micros = 200_000;
 
+/// A change of the estimate by this part is worth telling.
+const WORTH_TELLING: f64 = 0.05;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -81,6 +84,8 @@ pub(crate) struct Controller {
     outage: Option<(f64, Micros)>,
     /// A part of the rate that is sent while a queue empties.
     emptying: f64,
+    /// The estimate that others know of.
+    told: Option<f64>,
 }
 
 impl Controller {
@@ -109,6 +114,7 @@ impl Controller {
             sent_bps: 0.0,
             outage: None,
             emptying: 1.0,
+            told: None,
         }
     }
 
@@ -140,6 +146,22 @@ impl Controller {
     /// The part of packets lost lately, 0 to 1.
     pub(crate) fn lost(&self) -> f64 {
         self.loss.recent()
+    }
+
+    /// The round trip, if it is known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Whether the estimate changed so much since this was last asked that others should know.
+    pub(crate) fn take_change(&mut self) -> bool {
+        let estimate = self.estimate();
+        let changed = self.told.is_none_or(|told| (estimate - told).abs() > WORTH_TELLING * told);
+        let tells = changed && self.is_informed();
+        if tells {
+            self.told = Some(estimate);
+        }
+        tells
     }
 
     /// What everything that the subscriber wishes for would need, in bits a second: probes look for no more.
@@ -293,7 +315,7 @@ impl Controller {
         }
         self.empty_queue(now);
         let first_heard = *self.first_heard.get_or_insert(now);
-        let short = self.rate.decreased().is_some() || self.loss.holds();
+        let short = self.rate.decreased().is_some() || self.loss.tries();
         self.informed |= short || now.saturating_sub(first_heard) > FIRST_PROBES;
     }
 
@@ -374,7 +396,7 @@ impl Controller {
         if let Some(throughput) = seen.throughput
             && calm
             && seen.usage == Usage::Normal
-            && !seen.hold
+            && !self.loss.tries()
             && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_MS)
             && throughput > self.rate.bps()
         {

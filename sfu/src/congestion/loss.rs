@@ -10,8 +10,10 @@ const PACKETS_MIN: u32 = 50;
 const WINDOW_MAX: Micros = 2_000_000;
 /// What came of a try is counted over this.
 const WINDOW_TRY: Micros = 800_000;
-/// More loss than the link's own by this: it is tried whether a lower rate helps, and the rate does not grow.
-const EXCESS_TRY: f64 = 0.03;
+/// More loss than the link's own by this: the rate does not grow.
+const EXCESS_HOLD: f64 = 0.03;
+/// By this: it is tried whether a lower rate helps. Less would pause videos for losses that resends make good.
+const EXCESS_TRY: f64 = 0.08;
 /// By this: it is tried again at once.
 const EXCESS_MUCH: f64 = 0.2;
 /// The most that is ever taken for the link's own. Beyond it the rate goes down with what gets through.
@@ -77,8 +79,13 @@ impl Loss {
         self.recent
     }
 
+    /// Whether it is being tried if a lower rate helps.
+    pub(super) fn tries(&self) -> bool {
+        self.trial.is_some()
+    }
+
     pub(super) fn holds(&self) -> bool {
-        self.excess > EXCESS_TRY
+        self.excess > EXCESS_HOLD
     }
 
     /// Leaves out what was sent before now: it was lost in an outage.
@@ -153,6 +160,6 @@ impl Loss {
         self.excess = loss - self.inherent;
         self.pause = (2 * self.pause).clamp(RETRY, RETRY_MAX);
         self.retry = now + self.pause;
-        if self.excess > EXCESS_TRY { Verdict::Nothing } else { Verdict::Restore(trial.bps) }
+        if self.excess > EXCESS_HOLD { Verdict::Nothing } else { Verdict::Restore(trial.bps) }
     }
 }

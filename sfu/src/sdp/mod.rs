@@ -47,8 +47,9 @@ pub const FMTP_BYTES_MAX: usize = 1_024;
 /// Longest part of `a=msid`, in bytes. RFC 8830 says 64; a longer one counts as absent, for nothing depends on it.
 pub const MSID_BYTES_MAX: usize = 64;
 
-/// The name of an m-line (`a=mid`, RFC 5888): 1 to [`MID_BYTES_MAX`] token characters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The name of an m-line (`a=mid`, RFC 5888): 1 to [`MID_BYTES_MAX`] token characters; empty by default, for what has no
+/// m-line.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mid {
     /// Zero behind the name, so that equal names are equal bytes.
     bytes: [u8; MID_BYTES_MAX],

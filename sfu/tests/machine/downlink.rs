@@ -29,8 +29,8 @@ impl Call {
     fn new(bps: f64) -> Call {
         let world = World::call(2, &BOTH);
         let attributes = world.tabs[1].lines.iter().flat_map(|line| &line.attributes);
-        let numbered = attributes.filter_map(|line| line.strip_prefix("a=extmap:")?.split_once(' '));
-        let (id, _) = numbered.filter(|(_, uri)| uri.contains("transport-wide-cc")).last().unwrap();
+        let mut numbered = attributes.filter_map(|line| line.strip_prefix("a=extmap:")?.split_once(' '));
+        let (id, _) = numbered.rfind(|(_, uri)| uri.contains("transport-wide-cc")).unwrap();
         Call {
             bps,
             busy_until: world.now.mono,

@@ -247,9 +247,16 @@ fn speakers_and_missing_tracks_are_told() {
     let Some((_, Request::Join { peer, room, .. })) = w.routed().into_iter().next() else { panic!("a join") };
     let bob = w.join("math", "bob");
     w.sfu(sfu::Event::Speakers { room, speakers: vec![(peer, 90), (sfu::PeerId(999), 3)], audio: vec![] });
-    let speakers = w.one(bob, "active-speakers")["speakers"].clone();
+    let told = w.one(bob, "active-speakers");
+    assert!(told.get("audio").is_none());
+    let speakers = told["speakers"].clone();
     assert_eq!((speakers.as_array().unwrap().len(), &speakers[0]["level"]), (1, &json!(90)));
     assert_eq!(w.got(ann, "active-speakers").len(), 1);
+    w.sfu(sfu::Event::Speakers { room, speakers: vec![], audio: vec![(0, sfu::PeerId(999)), (3, peer)] });
+    let told = w.one(bob, "active-speakers");
+    let participant = speakers[0]["participantId"].clone();
+    assert_eq!(told, json!({ "speakers": [], "audio": [{ "streamId": "audio-3", "participantId": participant }] }));
+    w.got(ann, "active-speakers");
     w.sfu(sfu::Event::TrackUnavailable { peer, track: TrackId(4), reason: Unavailable::Codec });
     assert_eq!(w.one(ann, "track-unavailable"), json!({ "trackId": "tr_0000000000000004", "reason": "codec" }));
     assert_eq!(Kind::Audio.as_str(), "audio");
