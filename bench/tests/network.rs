@@ -3,10 +3,13 @@
 use bench::network;
 
 /// Rows that must show all that is asked of them.
-const KEPT: [&str; 6] = [
+const KEPT: [&str; 9] = [
     "loss 10 %, RTT 150",
     "jitter ±30 reordering, loss 5 %, RTT 100",
     "outage of 10 s, RTT 50",
+    "outage of 10 s at 2 Mbit/s",
+    "1 Mbit/s, RTT 50",
+    "2 on a link of 2 Mbit/s",
     "beside nobody, RTT 50",
     "beside one at 30 kbit/s, RTT 50",
     "beside one who loses all, RTT 50",

@@ -140,7 +140,10 @@ impl Sfu {
             }
             steps.clear();
             steps.extend(track.steps(now));
-            *lively |= !track.muted && steps.iter().any(|step| step.active);
+            // What is paused for want of bandwidth its publisher may have switched off, since nobody watches: it must be
+            // thought of again all the same.
+            let paused = subscription.paused == Some(Pause::Bandwidth);
+            *lively |= !track.muted && (paused || steps.iter().any(|step| step.active));
             table.push(&Demand {
                 class: self.class(track),
                 priority: subscription.priority,

@@ -119,9 +119,12 @@ impl Pace {
     }
 
     fn note_shortage(&mut self, now: Instant) {
-        if let Some(at) = self.raised.take() {
-            let failed = now.saturating_duration_since(at) < TRIAL;
-            self.hold = if failed { (self.hold * 2).min(HOLD_MAX) } else { HOLD };
+        let recent = |at: Instant| now.saturating_duration_since(at) < TRIAL;
+        if self.raised.take().is_some_and(recent) {
+            self.hold = (self.hold * 2).min(HOLD_MAX);
+        } else if !self.changed.is_some_and(recent) {
+            // No raise is to blame: the link itself carries less.
+            self.hold = HOLD;
         }
         self.changed = Some(now);
     }

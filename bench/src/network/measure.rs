@@ -205,8 +205,8 @@ fn measure(stage: &Stage, scene: &Scene, cast: &Cast, window: &Window, before: &
         let squares: f64 = bits.iter().map(|bits| bits * bits).sum();
         outcome.jain = Some(bits.iter().sum::<f64>().powi(2) / (bits.len() as f64 * squares));
     }
-    let estimates = stage.estimates.iter().filter(|(client, at, _)| *client == cast.subject && *at <= window.to);
-    outcome.estimate_bps = estimates.last().map(|(.., bps)| *bps);
+    let mut estimates = stage.estimates.iter().filter(|(client, at, _)| *client == cast.subject && *at <= window.to);
+    outcome.estimate_bps = estimates.next_back().map(|(.., bps)| *bps);
     measure_link(stage, scene, cast, window, &mut outcome);
     outcome
 }

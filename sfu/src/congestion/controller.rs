@@ -286,9 +286,13 @@ impl Controller {
     fn conclude(&mut self, now: Micros) {
         let rtt = self.rtt.unwrap_or(RTT_START);
         let inherent = self.loss.inherent();
-        let throughput = self.throughput().map(|bps| bps / (1.0 - inherent));
+        let usage = self.delay.usage();
+        // While a queue grows packets come as fast as the link carries them: where little was sent before, as when a larger
+        // layer begins, the longer time says too little of the link.
+        let lately = self.acked.rate(SHORT).filter(|_| usage == Usage::Over).unwrap_or(0.0);
+        let throughput = self.throughput().map(|bps| bps.max(lately) / (1.0 - inherent));
         let seen = Seen {
-            usage: self.delay.usage(),
+            usage,
             throughput,
             limited: self.pads && self.sent_bps < LIMITED * self.rate.bps(),
             hold: self.loss.holds(),

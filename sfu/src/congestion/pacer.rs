@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Video leaves at this multiple of the estimate. More hurts audio on weak links, less delays keyframes.
 const PACE: f64 = 2.5;
+/// Video waits no longer than this for what left without asking: audio, which goes on where the estimate is below what it
+/// takes, as in an outage, would owe more and more.
+const DEBT_MAX: Duration = Duration::from_millis(100);
 /// What is behind by no more than this, at that pace, leaves at once: 1.5 times the estimate's share of a frame at 30/s.
 const SLACK: Duration = Duration::from_millis(20);
 
@@ -81,6 +84,7 @@ impl Pacer {
     #[inline]
     pub(crate) fn spend(&mut self, bytes: usize, now: Instant) {
         self.0.spend(bytes, now);
+        self.0.paid_at = self.0.paid_at.min(now + DEBT_MAX);
     }
 
     /// When video may leave, if it may not now.
