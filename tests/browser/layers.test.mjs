@@ -18,10 +18,11 @@ let sessions = 0;
 
 const seen = (page) => page.evaluate(() => window.seen());
 
-/** Follows the frames that a page decodes; `gap()` is the longest time without one so far, in ms. */
-function follow(page) {
+/** Follows the frames that a page decodes until the test ends; `stop()` gives the longest time without one so far, in ms. */
+function follow(t, page) {
   let longest = 0;
   let going = true;
+  t.after(() => { going = false; });
   const done = (async () => {
     let [frames, at] = [(await seen(page)).frames, Date.now()];
     while (going) {
@@ -30,8 +31,8 @@ function follow(page) {
       if (now > frames) [frames, at] = [now, Date.now()];
       longest = Math.max(longest, Date.now() - at);
     }
-  })();
-  return { gap: () => longest, stop: async () => { going = false; await done; return longest; } };
+  })().catch(() => {}); // the page was closed by a test that failed
+  return { stop: async () => { going = false; await done; return longest; } };
 }
 
 const untilWidth = (page, accept, ms, what) => until(async () => accept((await seen(page)).width), ms, `${page.as.user} (${page.browserName}) gets ${what}`);
@@ -48,7 +49,7 @@ function layered(name, { from, viewers, send, sizes }) {
       rig.layers(t, browser, session, { user: `viewer-${browser}`, through: proxies[at].port })));
     const [small, large] = sizes;
     await Promise.all(pages.map((page) => untilWidth(page, (w) => w >= large, CLIMB_MS, 'the largest picture')));
-    const followed = pages.map(follow);
+    const followed = pages.map((page) => follow(t, page));
 
     await t.test('a small tile gets a small picture, a large one the large again', async () => {
       await Promise.all(pages.map((page) => page.evaluate(() => window.want({ width: 200, height: 120 }))));
