@@ -127,7 +127,8 @@ fn start_workers(
 fn start_log(settings: &Settings) {
     // The filter was checked when it was set.
     let filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match settings.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -70,7 +70,7 @@ async fn publish(
 ) -> Response {
     let sdp = match offer(&headers, &body) {
         Ok(sdp) => sdp,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let Some(user) = params.user_id else {
         let why = "Say who publishes: add ?userId=… to the URL, and &userName=… for the name that others see.";
@@ -91,7 +91,7 @@ async fn play(
 ) -> Response {
     let sdp = match offer(&headers, &body) {
         Ok(sdp) => sdp,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let ask = Ask::Play { session: session.clone(), participant: params.participant_id, sdp };
     created("whep", &session, ask_lobby(&inbox, &source, ask).await)
@@ -226,12 +226,12 @@ fn fragment_of(sdp: &str) -> String {
     fragment
 }
 
-fn offer(headers: &HeaderMap, body: &Bytes) -> Result<String, Response> {
+fn offer(headers: &HeaderMap, body: &Bytes) -> Result<String, Box<Response>> {
     if !is_type(headers, SDP) {
-        return Err(unsupported(SDP));
+        return Err(Box::new(unsupported(SDP)));
     }
     let invalid = || problem(StatusCode::BAD_REQUEST, ErrorCode::InvalidSdp.as_str(), "The offer is not UTF-8.");
-    String::from_utf8(body.to_vec()).map_err(|_| invalid())
+    String::from_utf8(body.to_vec()).map_err(|_| Box::new(invalid()))
 }
 
 fn is_type(headers: &HeaderMap, wanted: &str) -> bool {

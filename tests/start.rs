@@ -1,10 +1,10 @@
 //! The real binary on free ports: how it starts, what it refuses, and what one socket hears.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,20 @@ impl Server {
     }
 
     fn start_with(set: impl FnOnce(&mut Command)) -> Self {
+        let (server, lines) = Self::spawn(set);
+        let copy = server.log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = copy.lock().expect("nobody panics with it");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        server
+    }
+
+    /// A server that listens, and what else it will write into its log.
+    fn spawn(set: impl FnOnce(&mut Command)) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut command = lyceum();
         command.args([
             "--listen",
@@ -71,16 +85,7 @@ impl Server {
                 break (address("http"), address("admin"));
             }
         };
-        let log = Arc::new(Mutex::new(whole));
-        let copy = log.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let mut log = copy.lock().expect("nobody panics with it");
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        Server { child, http, admin, log }
+        (Server { child, http, admin, log: Arc::new(Mutex::new(whole)) }, lines)
     }
 
     /// `SIGTERM`, and how the process ended.
@@ -187,6 +192,21 @@ fn it_starts_serves_and_ends() {
     let (status, took) = server.end();
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// A supervisor may stop reading the log and close its pipe.
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let (mut server, lines) = Server::spawn(|_| {});
+    drop(lines);
+    assert_eq!(
+        get(server.http, "/socket.io/?EIO=4&transport=polling").status,
+        200,
+        "which is logged as all connections are"
+    );
+    assert_eq!(get(server.admin, "/livez").status, 200);
+    let (status, _) = server.end();
+    assert!(status.success(), "{status}: it says in the log that it ends");
 }
 
 #[test]

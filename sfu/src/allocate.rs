@@ -113,6 +113,7 @@ impl Sfu {
         peer.downlink.set_wanted((scratch.table.wished() + budget.audio) as f64);
         for subscription in &scratch.unseen {
             self.give(key, *subscription, None, Pause::Unsubscribed, now);
+            self.take_interest(key, *subscription, None, now);
         }
         for (row, subscription) in scratch.rows.iter().enumerate() {
             let choice = scratch.table.choice(row);

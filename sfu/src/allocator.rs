@@ -155,6 +155,8 @@ struct Row {
     muted: bool,
     current: usize,
     level: usize,
+    /// Its lowest rung would fit if its publisher sent that.
+    near: bool,
 }
 
 /// The videos of one subscriber. It is kept and filled anew each time, so that it allocates nothing once warm.
@@ -217,7 +219,7 @@ impl Table {
             self.rungs[rungs.clone()].iter().filter(|rung| rung.step <= step).count().max(1)
         });
         let rank = (demand.priority == 0, demand.class, u8::MAX - demand.priority);
-        self.rows.push(Row { rank, rungs, eager: demand.eager, muted: demand.muted, current, level: 0 });
+        self.rows.push(Row { rank, rungs, eager: demand.eager, muted: demand.muted, current, level: 0, near: false });
     }
 
     /// Divides the budget: afterwards [`Table::choice`] says what each video gets.
@@ -245,11 +247,11 @@ impl Table {
         Some(self.rungs[row.rungs.clone()].get(level.checked_sub(1)?)?.choice)
     }
 
-    /// What a paused video would need first: an encoding that its publisher does not send, while it sends dearer ones.
+    /// What a paused video waits for: its lowest encoding, which its publisher may have switched off while it sends dearer
+    /// ones. Where that would not fit either nothing is waited for: to switch it on takes a keyframe of everybody.
     pub(crate) fn missing(&self, row: usize) -> Option<Target> {
-        let row = self.rows.get(row).filter(|row| row.level == 0)?;
-        let lowest = self.rungs[row.rungs.clone()].first()?.choice;
-        (encoding(lowest.send) != encoding(lowest.wanted)).then_some(lowest.wanted)
+        let row = self.rows.get(row).filter(|row| row.level == 0 && row.near)?;
+        Some(self.rungs[row.rungs.clone()].first()?.choice.wanted)
     }
 
     /// Bits a second that all would take if there were no limit: what the link is worth probing for.
@@ -275,6 +277,7 @@ impl Table {
                 continue;
             }
             let lowest = self.rungs[row.rungs.start];
+            row.near = spent + u64::from(lowest.price) <= budget;
             if cap(row) > 0 && spent + lowest.needs <= budget {
                 row.level = 1;
                 spent += lowest.takes;

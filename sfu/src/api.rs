@@ -667,6 +667,8 @@ drops! {
     DataRate = "data_rate",
     /// A message of a lossy channel to a peer that does not keep up.
     DataOverrun = "data_overrun",
+    /// A message to a peer that takes none so long.
+    DataTooLong = "data_too_long",
     /// A padding-only packet (nothing to forward).
     Padding = "padding",
 }

@@ -1,11 +1,15 @@
 //! One peer's downlink: what it is believed to carry, and what may leave towards it now.
 
+mod redundancy;
+
 use std::time::{Duration, Instant};
 
 use crate::congestion::{Allowance, Controller, Pacer, Purpose};
 use crate::rtcp::{ReportBlock, TransportFeedback};
 use crate::subscription::Subscription;
 use crate::{Kind, Now, Sfu};
+
+use redundancy::Redundancy;
 
 /// The part of the estimate that goes to retransmissions, beside as much as is being lost. When it is used up, NACKs are
 /// ignored: the subscriber asks again.
@@ -25,6 +29,7 @@ pub(crate) struct Downlink {
     controller: Controller,
     pacer: Pacer,
     resends: Allowance,
+    redundancy: Redundancy,
     /// The middle 32 bits of the NTP time of sender reports, and when they left; the next goes to the place `report`.
     reports: [Option<(u32, Instant)>; REPORTS_MAX],
     report: usize,
@@ -37,6 +42,7 @@ impl Downlink {
         Downlink {
             pacer: Pacer::new(estimate, now),
             resends: Allowance::new(RESEND_SHARE * estimate, RESEND_SLACK, now),
+            redundancy: Redundancy::new(now),
             controller,
             reports: [None; REPORTS_MAX],
             report: 0,
@@ -90,6 +96,18 @@ impl Downlink {
         self.pacer.spend(bytes, now);
     }
 
+    /// Notes bytes of audio that went into a run.
+    #[inline]
+    pub(crate) fn note_audio(&mut self, bytes: usize) {
+        self.redundancy.note(bytes);
+    }
+
+    /// How many older frames should go along with each of audio; `None` if it goes as it came.
+    #[inline]
+    pub(crate) fn redundancy(&self) -> Option<u8> {
+        self.redundancy.depth()
+    }
+
     /// When video may leave again.
     pub(crate) fn ready_at(&self) -> Instant {
         self.pacer.ready_at()
@@ -111,12 +129,12 @@ impl Downlink {
 
     pub(crate) fn on_feedback(&mut self, feedback: &TransportFeedback<'_>, now: Instant) {
         self.controller.on_feedback(feedback, now);
-        self.follow();
+        self.follow(now);
     }
 
     pub(crate) fn on_remb(&mut self, bps: u64, now: Instant) {
         self.controller.on_remb(bps, now);
-        self.follow();
+        self.follow(now);
     }
 
     /// Notes a sender report that leaves now.
@@ -140,7 +158,7 @@ impl Downlink {
     /// Takes in the part that the client's last report says was lost, 0 to 1.
     pub(crate) fn on_lost(&mut self, lost: f64, now: Instant) {
         self.controller.on_report(lost, now);
-        self.follow();
+        self.follow(now);
     }
 
     /// When [`Sfu::tick_downlink`] has something to do.
@@ -148,10 +166,11 @@ impl Downlink {
         self.controller.deadline()
     }
 
-    fn follow(&mut self) {
+    fn follow(&mut self, now: Instant) {
         self.pacer.set_estimate(self.controller.estimate());
         let share = RESEND_SHARE + self.controller.lost().min(RESEND_SHARE);
         self.resends.set_rate(share * self.controller.estimate());
+        self.redundancy.follow(self.controller.lost_by_link(now), self.controller.estimate(), now);
     }
 }
 
@@ -166,7 +185,7 @@ impl Sfu {
         downlink.controller.set_pads(peer.subscriptions.iter().any(|(_, s)| s.can_pad()));
         if downlink.deadline().is_some_and(|due| due <= now.mono) {
             downlink.controller.tick(now.mono);
-            downlink.follow();
+            downlink.follow(now.mono);
             peer.padding = downlink.padding(now.mono).is_some();
             self.heed_downlink(key, now.mono);
         }

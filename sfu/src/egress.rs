@@ -247,6 +247,7 @@ fn fill_run(
     }
     if kind == Kind::Audio {
         peer.allocation.audio_bytes += batch.len as u64;
+        peer.downlink.note_audio(batch.len);
     }
     let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
     peer.downlink.end_run(len, now);
@@ -286,6 +287,9 @@ fn fill_media(
     };
     while let Some(key) = pending.last().copied() {
         if let Some(subscription) = peer.subscriptions.get_mut(key) {
+            if kind == Kind::Audio {
+                subscription.set_redundancy(peer.downlink.redundancy());
+            }
             if let Some(track) = tracks.get_mut(subscription.track) {
                 let lost = subscription.overrun(&track.layers);
                 if lost > 0 {
@@ -327,7 +331,7 @@ fn fill_subscription(
 ) -> bool {
     let overhead = srtp.sealer.overhead();
     while let Some((packet, ring)) = subscription.next(layers) {
-        if !batch.takes(subscription.plain_len(packet) + overhead) {
+        if !batch.takes(subscription.plain_len(packet, ring) + overhead) {
             return true;
         }
         let Some(prepared) = subscription.prepare(packet) else { continue };
@@ -359,7 +363,7 @@ fn fill_resends(
             peer.resends.pop_front();
             continue;
         };
-        let len = subscription.plain_len(packet) + 2 + overhead;
+        let len = subscription.resend_len(packet) + overhead;
         if !batch.takes(len) {
             return;
         }

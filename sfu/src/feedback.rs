@@ -114,14 +114,14 @@ impl Sfu {
     fn on_keyframe_request(&mut self, key: usize, media: u32, now: Instant) {
         self.counters.keyframe_requests_in += 1;
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some((_, subscription)) = peer.subscriptions.iter().find(|(_, s)| s.ssrc == media) else { return };
+        let Some((_, subscription)) = peer.subscriptions.iter_mut().find(|(_, s)| s.ssrc == media) else { return };
         // Whoever waits for another layer is helped by that one's.
         let (track, wanted, packets) = (subscription.track, subscription.wanted(), subscription.packets);
         // Before its first packet there is no picture that could freeze.
         if packets > 0 {
             peer.quality.note_freeze(now);
         }
-        let Some(target) = wanted else { return };
+        let Some(target) = wanted.filter(|_| subscription.heard.may_ask(now)) else { return };
         self.want_keyframe(track, target.layer.into(), now);
     }
 

@@ -11,6 +11,7 @@ mod allocator;
 mod api;
 mod congestion;
 pub mod data;
+mod describe;
 mod downlink;
 mod dtls;
 mod egress;
@@ -34,6 +35,7 @@ pub mod sdp;
 mod shared;
 mod speakers;
 pub mod srtp;
+mod subscribe;
 mod subscription;
 mod target;
 mod track;
@@ -135,6 +137,8 @@ pub struct Sfu {
     counters: Counters,
     /// The peer that pays if what happens now panics.
     blame: Option<usize>,
+    /// When the last thing happened.
+    latest: Instant,
 }
 
 impl Sfu {
@@ -164,11 +168,13 @@ impl Sfu {
             allocation: allocate::Scratch::default(),
             counters: Counters::default(),
             blame: None,
+            latest: now.mono,
         }
     }
 
     /// Takes one thing that happened. Never blocks, never fails: what cannot be understood is dropped and counted.
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.latest = now.mono;
         match input {
             Input::Datagram { path, bytes } => self.receive(path, bytes, now),
             Input::PathClosed(path) => self.path_closed(path),
@@ -251,8 +257,9 @@ impl Sfu {
         }
     }
 
-    /// Sees to it that a peer is looked at no later than `at`.
+    /// Sees to it that a peer is looked at no later than `at`; what should have been before now is not late, but due now.
     fn arm(&mut self, key: usize, at: Instant) {
+        let at = at.max(self.latest);
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.due.is_none_or(|due| at < due) {
             peer.due = Some(at);

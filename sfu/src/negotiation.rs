@@ -12,6 +12,7 @@ use crate::sdp::{
     self, Codec, CodecKey, CodecName, Description, Direction, Extension, Feedback, MEDIA_MAX, Media, MediaKind, Mid,
     Rid, SIMULCAST_MAX,
 };
+use crate::shared;
 use crate::{Refusal, Source, TrackHint, TrackId};
 
 /// Changes within this time of the last offer go into one offer.
@@ -91,6 +92,11 @@ impl Line {
             extensions: Vec::new(),
             mixed: false,
         }
+    }
+
+    /// Data channels are agreed on it.
+    pub(crate) fn carries_data(&self) -> bool {
+        self.kind == MediaKind::Application && !self.rejected
     }
 
     /// The track that we send, if any.
@@ -210,6 +216,10 @@ impl Negotiation {
             *nth += u32::from(media.direction.sends() && !media.rejected);
             let old = self.lines.get(index).filter(|old| old.mid == media.mid && !old.rejected);
             let mut line = answer_line(old, media, hints, guess, &mut mint);
+            // There is one association in a DTLS connection, and the first of these lines stands for it.
+            if line.carries_data() && lines.iter().any(Line::carries_data) {
+                line = Line::rejected(media.mid, media.kind);
+            }
             if self.only_answers {
                 line.inbound = None;
                 let takes_media = line.kind != MediaKind::Application && !line.rejected && media.direction.receives();
@@ -394,7 +404,13 @@ impl Negotiation {
         for opus in codecs.iter().filter(|codec| codec.name == CodecName::Opus) {
             self.own_codec(opus);
         }
-        codecs.iter().filter_map(|codec| self.own_codec(codec)).collect()
+        let mut own: Vec<Codec> = codecs.iter().filter_map(|codec| self.own_codec(codec)).collect();
+        // RED we write ourselves where a link loses packets, whatever the publisher sends.
+        let has = |own: &[Codec], name| own.iter().any(|codec| codec.name == name);
+        if has(&own, CodecName::Opus) && !has(&own, CodecName::Red) {
+            own.extend(self.own_codec(&shared::red()));
+        }
+        own
     }
 
     /// A publisher's codec under this peer's payload types; new ones are given out where it never named any.

@@ -67,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) srtp: Option<Srtp>,
     /// Its data channels, from the first packet of theirs on.
     pub(crate) data: Option<Box<Channels>>,
+    /// Messages on them that it takes, bytes.
+    pub(crate) message_bytes_max: u64,
 
     pub(crate) negotiation: Negotiation,
     /// The ids under which the client sends header extensions.

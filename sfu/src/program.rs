@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use crate::requests::outlet;
 use crate::room::Room;
 use crate::sdp::MediaKind;
+use crate::subscribe::outlet;
 use crate::track::Track;
 use crate::{Kind, Now, Sfu, Source, TrackId, View};
 

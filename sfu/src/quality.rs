@@ -128,21 +128,48 @@ fn is_recent(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
 }
 
+/// Whoever has a keyframe asked for and lets nothing be heard of what comes waits so long before the next request, each time
+/// twice as long, up to the second.
+const ASK_WAIT_MIN: Duration = Duration::from_millis(500);
+const ASK_WAIT_MAX: Duration = Duration::from_secs(32);
+/// After this without a request the next is a first one again.
+const ASK_FORGOTTEN: Duration = Duration::from_secs(64);
+
 /// What a subscriber was told of one stream and what it last reported: lives in the subscription.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
     /// Extended highest sequence number and cumulative loss.
     reported: Option<(u32, i32)>,
+    /// When a keyframe was last asked for on its behalf, and how long the next request waits.
+    asked: Option<(Instant, Duration)>,
 }
 
 impl Heard {
+    /// Whether its subscriber may have a keyframe asked for now: the first time at once, and then, while nothing says that
+    /// packets arrive, more and more seldom. Everybody else gets that keyframe too, and pays for it.
+    pub(crate) fn may_ask(&mut self, now: Instant) -> bool {
+        let wait = match self.asked {
+            Some((at, wait)) if now.saturating_duration_since(at) < wait => return false,
+            Some((at, wait)) if now.saturating_duration_since(at) < ASK_FORGOTTEN => (wait * 2).min(ASK_WAIT_MAX),
+            _ => ASK_WAIT_MIN,
+        };
+        self.asked = Some((now, wait));
+        true
+    }
+
     /// Packets expected and lost since the last report.
     fn since(&mut self, block: &ReportBlock) -> (u64, u64) {
         let now = (block.extended_highest_sequence, block.cumulative_lost);
-        let Some((highest, lost)) = self.reported.replace(now) else { return (0, 0) };
+        let Some((highest, lost)) = self.reported.replace(now) else {
+            self.asked = None;
+            return (0, 0);
+        };
         let expected = now.0.wrapping_sub(highest);
         if expected > REPORTED_PACKETS_MAX {
             return (0, 0);
+        }
+        if expected > 0 {
+            self.asked = None;
         }
         (expected.into(), now.1.saturating_sub(lost).max(0) as u64)
     }

@@ -43,6 +43,7 @@ impl From<Rejected> for Drop {
 impl Sfu {
     /// The hot path in: one datagram, decrypted in place. What it causes to be sent waits for [`Sfu::next_run`].
     pub fn receive(&mut self, path: Path, datagram: &mut [u8], now: Now) {
+        self.latest = now.mono;
         self.counters.datagrams_in += 1;
         self.counters.bytes_in += datagram.len() as u64;
         self.guarded(now, |sfu| {

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::data::MESSAGE_BYTES_DEFAULT;
 use crate::downlink::Downlink;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
-use crate::negotiation::{Inbound, Line, Negotiation, Outbound, REOFFER_DELAY, Refused, Wanted};
-use crate::peer::{LEFT_OUT_MAX, Peer, REPORT_INTERVAL, Stream, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::negotiation::{Inbound, Line, Negotiation, REOFFER_DELAY, Refused};
+use crate::peer::{Peer, REPORT_INTERVAL, Stream};
 use crate::quality::Quality;
 use crate::room::Room;
-use crate::sdp::{self, CodecName, Description as Sdp, Direction, LocalMedia, LocalSend, MediaKind, Setup};
-use crate::shared::{NOBODY, audio_codecs};
-use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Stamps, Subscription};
-use crate::track::{Subscriber, Track};
+use crate::sdp::{self, Description as Sdp, MediaKind, Setup};
+use crate::shared::NOBODY;
+use crate::subscription::{ExtensionIds, Stamps};
+use crate::track::Track;
 use crate::{
     Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
-    TrackLine, Unavailable, View, Wish, twcc,
+    Unavailable, View, twcc,
 };
 
 /// The parts of a [`Request::Join`] that its peer keeps.
@@ -97,6 +98,7 @@ impl Sfu {
             remote_fingerprint: None,
             srtp: None,
             data: None,
+            message_bytes_max: MESSAGE_BYTES_DEFAULT,
             negotiation,
             inbound_ids: ExtensionIds::default(),
             streams: Vec::new(),
@@ -246,6 +248,10 @@ impl Sfu {
     /// ICE and DTLS parameters of a client's description. A new ufrag in an offer is an ICE restart.
     fn apply_transport(&mut self, key: usize, description: &Sdp, offer: bool, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(data) = description.media.iter().find(|m| m.kind == MediaKind::Application && !m.rejected) {
+            let longest = data.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT);
+            peer.message_bytes_max = if longest == 0 { u64::MAX } else { longest };
+        }
         let Some(media) = description.media.iter().find(|m| !m.rejected) else { return };
         let ufrag = media.ice_ufrag.clone();
         peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
@@ -330,8 +336,9 @@ impl Sfu {
     fn restart_ice(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.negotiation.offered.is_some() {
-            // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next.
-            peer.negotiation.wants_restart = true;
+            // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next,
+            // unless this offer is one of a restart already.
+            peer.negotiation.wants_restart = peer.ice.next.as_ref().is_none_or(|next| next.remote_ufrag.is_some());
             return;
         }
         peer.negotiation.wants_restart = false;
@@ -347,108 +354,6 @@ impl Sfu {
         peer.negotiation.wants_offer = true;
         peer.negotiation.offer_from = now.mono;
         self.arm(key, now.mono);
-    }
-
-    fn set_subscription(&mut self, key: usize, track: TrackId, wish: Wish, now: Now) {
-        let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return };
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(subscription_key) = peer.subscription_of(track) else {
-            if wish.enabled == Some(false) {
-                return peer.left_out.retain(|left_out| *left_out != track);
-            }
-            let same_room = self.tracks.get(track_key).and_then(|t| self.peers.get(t.publisher)).map(|p| p.room);
-            if same_room == self.peers.get(key).map(|p| p.room) {
-                self.subscribe(key, track_key, now);
-                let peer = self.peers.get_mut(key);
-                let subscription =
-                    peer.and_then(|peer| peer.subscriptions.iter_mut().find(|(_, s)| s.track_id == track));
-                if let Some((_, subscription)) = subscription {
-                    subscription.wish(wish);
-                }
-            }
-            return;
-        };
-        peer.subscriptions[subscription_key].wish(wish);
-        self.heed(key, subscription_key, now.mono);
-    }
-
-    /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
-    pub(crate) fn subscribe(&mut self, key: usize, track_key: usize, now: Now) {
-        let draw = Draw {
-            ssrc: self.unused_ssrc(key),
-            rtx_ssrc: self.unused_ssrc(key),
-            first_seq: self.rng.random(),
-            first_rtx: self.rng.random(),
-        };
-        let Some(track) = self.tracks.get_mut(track_key) else { return };
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if track.publisher == key || peer.subscription_of(track.id).is_some() {
-            return;
-        }
-        if track.kind == Kind::Video && peer.video_subscriptions() >= VIDEO_SUBSCRIPTIONS_MAX {
-            let track = track.id;
-            return self.leave_out(key, track);
-        }
-        let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
-        track.subscribers.push(Subscriber { peer: key, subscription });
-        peer.negotiation.wants_offer = true;
-        self.reaim_one(key, subscription, now.mono);
-        self.arm(key, now.mono);
-    }
-
-    /// A peer has no place for a track: it is told so, and gets it when there is one.
-    fn leave_out(&mut self, key: usize, track: TrackId) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if let Some(subscription) = peer.subscription_of(track) {
-            if peer.subscriptions[subscription].shared {
-                return self.tell_unavailable(key, track, Unavailable::Limit);
-            }
-            let track_key = peer.subscriptions[subscription].track;
-            peer.drop_subscription(subscription);
-            if let Some(track) = self.tracks.get_mut(track_key) {
-                track.subscribers.retain(|s| s.peer != key);
-            }
-        }
-        if peer.left_out.len() < LEFT_OUT_MAX && !peer.left_out.contains(&track) {
-            peer.left_out.push_back(track);
-        }
-        let peer = peer.id;
-        self.event(Event::TrackUnavailable { peer, track, reason: Unavailable::Limit });
-    }
-
-    /// A track has ended: the first of those that found no place takes its.
-    fn fill_place(&mut self, key: usize, now: Now) {
-        while let Some(peer) = self.peers.get_mut(key)
-            && peer.video_subscriptions() < VIDEO_SUBSCRIPTIONS_MAX
-            && let Some(track) = peer.left_out.pop_front()
-        {
-            if let Some(track_key) = self.tracks_by_id.get(&track).copied() {
-                return self.subscribe(key, track_key, now);
-            }
-        }
-    }
-
-    pub(crate) fn unused_ssrc(&mut self, key: usize) -> u32 {
-        loop {
-            let ssrc: u32 = self.rng.random();
-            let used = self
-                .peers
-                .get(key)
-                .is_some_and(|p| p.subscriptions.iter().any(|(_, s)| s.ssrc == ssrc || s.rtx_ssrc == ssrc));
-            // 0 and our own report SSRC stay free.
-            if ssrc > 1 && !used {
-                return ssrc;
-            }
-        }
-    }
-
-    fn tell_unavailable(&mut self, key: usize, track: TrackId, reason: Unavailable) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(subscription) = peer.subscription_of(track) else { return };
-        if !std::mem::replace(&mut peer.subscriptions[subscription].told_unavailable, true) {
-            let peer = peer.id;
-            self.event(Event::TrackUnavailable { peer, track, reason });
-        }
     }
 
     /// Makes the peer's tracks and subscriptions what its agreed lines say.
@@ -590,177 +495,6 @@ impl Sfu {
             self.direct_room(room, now);
         }
     }
-
-    fn reconcile_outbound(&mut self, key: usize) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let mut unavailable = Vec::new();
-        let mut wants_offer =
-            peer.negotiation.retire_gone(|track| peer.subscriptions.iter().any(|(_, s)| s.track_id == track));
-        for (_, subscription) in &mut peer.subscriptions {
-            let line = peer.negotiation.lines.iter().find(|line| line.sends() == Some(subscription.track_id));
-            let Some(line) = line else {
-                subscription.outlet = None;
-                wants_offer |= !subscription.told_unavailable;
-                continue;
-            };
-            let wanted = matches!(line.outbound, Outbound::Track { wanted: true, .. });
-            let outlet = match self.tracks.get(subscription.track) {
-                None if subscription.shared => Some(bare_outlet(line)),
-                track => track.map(|track| outlet(line, track)),
-            };
-            let decodable =
-                subscription.shared || outlet.as_ref().is_some_and(|o| o.payloads.iter().any(Option::is_some));
-            if !decodable {
-                unavailable.push(subscription.track_id);
-            }
-            let outlet = outlet.filter(|_| wanted && decodable);
-            if subscription.outlet.is_none() && outlet.is_some() {
-                subscription.fresh_outlet = true;
-            }
-            subscription.outlet = outlet;
-        }
-        peer.negotiation.wants_offer |= wants_offer;
-        for track in unavailable {
-            self.tell_unavailable(key, track, Unavailable::Codec);
-        }
-    }
-
-    /// Lets subscriptions flow whose line was just agreed, or whose peer just connected.
-    pub(crate) fn start_subscriptions(&mut self, key: usize, now: Now) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.srtp.is_none() {
-            return;
-        }
-        let mut keyframes = Vec::new();
-        for (_, subscription) in &mut peer.subscriptions {
-            if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
-                if let Some(track) = self.tracks.get(subscription.track) {
-                    subscription.start(&track.layers);
-                }
-                keyframes.extend(subscription.wanted().map(|wanted| (subscription.track, wanted.layer.into())));
-            }
-        }
-        for (track, layer) in keyframes {
-            self.watch(track, layer, true, now.mono);
-        }
-        self.allocate(key, now.mono);
-    }
-
-    /// Offers what has changed, if it may.
-    pub(crate) fn offer_if_due(&mut self, key: usize, now: Now) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.negotiation.offer_due().is_none_or(|due| due > now.mono) {
-            return;
-        }
-        let has_line = |track| peer.negotiation.lines.iter().any(|line| line.sends() == Some(track));
-        // Firefox does not take ended tracks out of a stream to which the same offer adds others: first what ends, then
-        // what begins.
-        let removes = peer.negotiation.removes();
-        let (mut wanted, shared_codecs) = (Vec::new(), audio_codecs());
-        for (_, subscription) in &peer.subscriptions {
-            let codecs = match self.tracks.get(subscription.track) {
-                _ if subscription.shared => &shared_codecs,
-                Some(track) => &track.codecs,
-                None => continue,
-            };
-            if !has_line(subscription.track_id) && !subscription.told_unavailable {
-                let kind = if subscription.kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
-                wanted.push(Wanted { track: subscription.track_id, kind, codecs });
-            }
-        }
-        if peer.negotiation.lines.is_empty() && wanted.is_empty() {
-            peer.negotiation.wants_offer = false;
-            return;
-        }
-        let later = removes && !wanted.is_empty();
-        if later {
-            wanted.clear();
-        }
-        let left_out = peer.negotiation.make_offer(&wanted, now.mono);
-        peer.negotiation.wants_offer = later;
-        for track in left_out {
-            self.leave_out(key, track);
-        }
-        let (sdp, tracks) = self.describe(key, Setup::ActPass);
-        let Some(peer) = self.peers.get(key) else { return };
-        let peer = peer.id;
-        self.event(Event::Offer { peer, sdp, tracks });
-    }
-
-    /// Our description of a peer's session: the unanswered offer, or else what is agreed.
-    fn describe(&mut self, key: usize, setup: Setup) -> (String, Vec<TrackLine>) {
-        let Some(peer) = self.peers.get_mut(key) else { return Default::default() };
-        peer.negotiation.version += 1;
-        let offering = setup == Setup::ActPass;
-        let lines = match &peer.negotiation.offered {
-            Some(offered) if offering => offered,
-            _ => &peer.negotiation.lines,
-        };
-        let mut tracks = Vec::new();
-        let mut media = Vec::with_capacity(lines.len());
-        for line in lines {
-            let direction = if offering { line.offered() } else { line.answered() };
-            let subscription =
-                line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
-            let mut send = None;
-            if let Some(subscription) = subscription
-                && direction.sends()
-            {
-                tracks.push(TrackLine {
-                    mid: line.mid.to_string(),
-                    track: subscription.track_id,
-                    participant: subscription.participant.clone(),
-                    source: subscription.source,
-                });
-                send = Some(LocalSend {
-                    stream_id: subscription.participant.clone(),
-                    track_id: subscription.track_id.to_string(),
-                    cname: subscription.participant.clone(),
-                    ssrc: subscription.ssrc,
-                    rtx_ssrc: (line.kind == MediaKind::Video).then_some(subscription.rtx_ssrc),
-                });
-            }
-            if let Some(inbound) = line.inbound.as_ref().filter(|i| i.sending && !line.rejected) {
-                tracks.push(TrackLine {
-                    mid: line.mid.to_string(),
-                    track: inbound.track,
-                    participant: peer.participant.clone(),
-                    source: inbound.source,
-                });
-            }
-            let direction = if send.is_none() && direction.sends() { without_send(direction) } else { direction };
-            media.push(LocalMedia {
-                kind: line.kind,
-                mid: line.mid,
-                rejected: line.rejected,
-                direction,
-                codecs: line.codecs.clone(),
-                extensions: line.extensions.clone(),
-                mixed: line.mixed,
-                rids: line.inbound.as_ref().map(Inbound::layers).unwrap_or_default(),
-                send,
-            });
-        }
-        // A restart of ours begins with an offer; until then answers keep the credentials (RFC 9429 §5.3.1).
-        let restart = peer.ice.next.as_ref().filter(|next| offering || next.remote_ufrag.is_some());
-        let credentials = &restart.unwrap_or(&peer.ice.current).local;
-        let local = sdp::Local {
-            session_id: peer.negotiation.session_id,
-            version: peer.negotiation.version,
-            ice_ufrag: credentials.ufrag.clone(),
-            ice_pwd: credentials.pwd.clone(),
-            fingerprint: self.identity.fingerprint(),
-            setup,
-            udp_candidates: self.config.udp_candidates.clone(),
-            tcp_candidates: self.config.tcp_candidates.clone(),
-            media,
-        };
-        (local.write(), tracks)
-    }
-}
-
-fn without_send(direction: Direction) -> Direction {
-    if direction.receives() { Direction::RecvOnly } else { Direction::Inactive }
 }
 
 /// Notes the SSRCs that a description names, and guesses their layers by their order.
@@ -774,25 +508,6 @@ fn announce_streams(peer: &mut Peer, track: usize, layers: usize, inbound: &Inbo
             peer.bind_stream(Stream { ssrc, track, layer, repairs, bound: false });
         }
     }
-}
-
-/// What a subscriber calls each codec of a track on its line.
-pub(crate) fn outlet(line: &Line, track: &Track) -> Outlet {
-    let payloads = track.codecs.iter().map(|codec| {
-        let key = codec.key();
-        if let Some(theirs) = line.codecs.iter().find(|c| c.key() == key) {
-            return Some(PayloadTypes { primary: theirs.payload_type, rtx: theirs.rtx, unwraps: false });
-        }
-        // Who does not take RED gets the Opus in it.
-        let opus = line.codecs.iter().find(|c| codec.name == CodecName::Red && c.name == CodecName::Opus)?;
-        Some(PayloadTypes { primary: opus.payload_type, rtx: opus.rtx, unwraps: true })
-    });
-    Outlet { payloads: payloads.collect(), ..bare_outlet(line) }
-}
-
-/// An m-line on which nothing flows yet.
-fn bare_outlet(line: &Line) -> Outlet {
-    Outlet { mid: line.mid, ids: ExtensionIds::of(&line.extensions), mixed: line.mixed, payloads: Vec::new() }
 }
 
 fn parse(text: &str) -> Result<Sdp, Refused> {

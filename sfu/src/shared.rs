@@ -7,8 +7,8 @@ use rand::RngExt;
 
 use crate::floor::{AUDIO_SLOTS, Mode, preroll};
 use crate::peer::Peer;
-use crate::requests::outlet;
 use crate::sdp::{Codec, CodecName, Feedback, Mid};
+use crate::subscribe::outlet;
 use crate::subscription::{Draw, Subscription};
 use crate::track::{Subscriber, Track};
 use crate::{Kind, Now, PeerId, Sfu, Source, TrackId, View};
@@ -18,7 +18,16 @@ pub(crate) const NOBODY: usize = usize::MAX;
 
 /// What shared audio may be.
 pub(crate) fn audio_codecs() -> Vec<Codec> {
-    let codec = |payload_type, name, fmtp: &str| Codec {
+    vec![audio_codec(111, CodecName::Opus, "minptime=10;useinbandfec=1"), red()]
+}
+
+/// RED under the number that Chromium gives it.
+pub(crate) fn red() -> Codec {
+    audio_codec(63, CodecName::Red, "111/111")
+}
+
+fn audio_codec(payload_type: u8, name: CodecName, fmtp: &str) -> Codec {
+    Codec {
         payload_type,
         name,
         clock_rate: 48_000,
@@ -26,8 +35,7 @@ pub(crate) fn audio_codecs() -> Vec<Codec> {
         fmtp: fmtp.into(),
         feedback: Feedback::audio(),
         rtx: None,
-    };
-    vec![codec(111, CodecName::Opus, "minptime=10;useinbandfec=1"), codec(63, CodecName::Red, "111/111")]
+    }
 }
 
 impl Peer {

@@ -6,6 +6,7 @@
 //! would give the authentication key away.
 
 mod numbering;
+mod redundancy;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ use crate::track::{Layer, Track};
 use crate::{Kind, Pause, Source, TrackId};
 
 use numbering::{Numbering, Place, climb};
+use redundancy::Older;
+
+pub(crate) use redundancy::DEPTH_MAX;
 
 /// Packets of one subscription that can be asked for again, at most. When full, the oldest are forgotten.
 const SENT_MAX: usize = 2_048;
@@ -103,6 +107,15 @@ pub(crate) struct Outlet {
     pub(crate) mixed: bool,
     /// For each codec of the track what the subscriber calls it; `None` where it cannot decode it.
     pub(crate) payloads: Vec<Option<PayloadTypes>>,
+    /// What it calls RED and the Opus in it, if it takes RED: we may write our own.
+    pub(crate) red: Option<Red>,
+}
+
+/// Payload types with which RED is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Red {
+    pub(crate) payload_type: u8,
+    pub(crate) opus: u8,
 }
 
 /// What each packet to a peer is stamped with.
@@ -189,6 +202,10 @@ pub(crate) struct Subscription {
     next_rtx: u64,
     /// The timestamp that padding carries: that of the last packet.
     padding_time: u32,
+    /// How many older frames go along with each; `None` if packets go as they came.
+    redundancy: Option<u8>,
+    /// Those that go along with the packet that is looked at.
+    older: Older,
     sent: Vec<Sent>,
     began: Instant,
 }
@@ -235,6 +252,8 @@ impl Subscription {
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
             padding_time: 0,
+            redundancy: None,
+            older: Older::default(),
             sent: Vec::new(),
             began: now,
         }
@@ -324,9 +343,30 @@ impl Subscription {
         self.octets = 0;
     }
 
-    /// Bytes of header and payload that a packet would have at most, before the SRTP tag.
-    pub(crate) fn plain_len(&self, packet: &Packet) -> usize {
-        self.layout(packet, 0).plain_len
+    /// Says how many older frames go along with each packet of audio from now on, up to [`DEPTH_MAX`]; with `None` they go as
+    /// they came. Nothing changes for who takes no RED.
+    pub(crate) fn set_redundancy(&mut self, depth: Option<u8>) {
+        self.redundancy = depth.filter(|_| self.outlet.as_ref().is_some_and(|outlet| outlet.red.is_some()));
+    }
+
+    /// Bytes of header and payload that the packet that [`Subscription::next`] gave would have at most, before the SRTP tag.
+    pub(crate) fn plain_len(&mut self, packet: &Packet, ring: &Ring) -> usize {
+        if let Some(depth) = self.redundancy {
+            let first = self.numbering.as_ref().map_or(packet.seq, Numbering::first);
+            self.older = Older::gather(packet, self.cursor, ring, first, depth);
+        }
+        self.layout(packet, 0, self.payload_len(packet)).plain_len
+    }
+
+    /// Bytes of header and payload that a packet has when it is sent again, before the SRTP tag.
+    pub(crate) fn resend_len(&self, packet: &Packet) -> usize {
+        self.layout(packet, 2, usize::from(packet.payload_len) - self.skip(packet)).plain_len
+    }
+
+    /// Bytes of payload that the packet goes out with of which [`Subscription::plain_len`] was asked last.
+    fn payload_len(&self, packet: &Packet) -> usize {
+        let older = if self.redundancy.is_some() { self.older.len() } else { 0 };
+        older + usize::from(packet.payload_len) - self.omitted(packet)
     }
 
     fn is_switching(&self) -> bool {
@@ -424,7 +464,8 @@ impl Subscription {
         lost
     }
 
-    /// Decides what becomes of the packet that [`Subscription::next`] gave, and moves on: `None` if it is not to be sent.
+    /// Decides what becomes of the packet that [`Subscription::next`] gave and [`Subscription::plain_len`] measured, and moves
+    /// on: `None` if it is not to be sent.
     pub(crate) fn prepare(&mut self, packet: &Packet) -> Option<Prepared> {
         let index = self.cursor;
         self.cursor += 1;
@@ -443,7 +484,7 @@ impl Subscription {
         };
         let wanted = if wanted.layer == layer { wanted } else { numbering.target() };
         let place = numbering.place(packet, wanted)?;
-        let mut layout = self.layout(packet, 0);
+        let mut layout = self.layout(packet, 0, self.payload_len(packet));
         if place.empty {
             layout.plain_len = layout.header_len;
         }
@@ -458,7 +499,7 @@ impl Subscription {
         layers.get(layer).filter(|of| of.epoch == epoch).map(|_| (layer, numbering.timestamp_offset()))
     }
 
-    fn layout(&self, packet: &Packet, prefix: usize) -> Layout {
+    fn layout(&self, packet: &Packet, prefix: usize, payload: usize) -> Layout {
         let Some(outlet) = &self.outlet else { return Layout { two_byte: false, header_len: 12, plain_len: 12 } };
         let (ids, mid) = (&outlet.ids, outlet.mid.as_bytes().len());
         let descriptor = if ids.descriptor != 0 { usize::from(packet.descriptor_len) } else { 0 };
@@ -478,7 +519,6 @@ impl Subscription {
             }
         }
         let header_len = if len == 0 { 12 } else { 16 + len.next_multiple_of(4) };
-        let payload = usize::from(packet.payload_len) - self.skip(packet);
         Layout { two_byte, header_len, plain_len: header_len + prefix + payload }
     }
 
@@ -489,6 +529,11 @@ impl Subscription {
         }
         let payloads = self.outlet.as_ref().and_then(|outlet| *outlet.payloads.get(usize::from(packet.codec))?);
         if payloads.is_some_and(|payloads| payloads.unwraps) { usize::from(packet.skip) } else { 0 }
+    }
+
+    /// Bytes of the payload as it came that do not go out: where we write the RED, all but the primary block.
+    fn omitted(&self, packet: &Packet) -> usize {
+        if self.redundancy.is_some() { usize::from(packet.skip) } else { self.skip(packet) }
     }
 
     /// Writes and seals a prepared packet at the start of `out`, which has room for it and its tag; returns its length.
@@ -504,16 +549,23 @@ impl Subscription {
         let Prepared { index, place, payload_types, layout } = prepared;
         self.remember(place.out, index, ring);
         let (descriptor, payload) = ring.bytes(packet);
-        let payload = &payload[self.skip(packet)..];
+        let payload = &payload[self.omitted(packet)..];
+        let red = self.outlet.as_ref().and_then(|outlet| outlet.red).filter(|_| self.redundancy.is_some());
+        let wrapped = red.filter(|_| !self.older.is_empty() && !place.empty);
+        let alone = red.map_or(payload_types.primary, |red| red.opus);
         let header = Header {
             marker: place.marker,
-            payload_type: payload_types.primary,
+            payload_type: wrapped.map_or(alone, |red| red.payload_type),
             seq: place.out as u16,
             timestamp: place.timestamp,
             ssrc: self.ssrc,
         };
         self.write_header(&header, layout, packet.level, descriptor, stamps, out);
-        write_payload(packet, &place, payload, &mut out[layout.header_len..layout.plain_len]);
+        let room = &mut out[layout.header_len..layout.plain_len];
+        match wrapped {
+            Some(red) => self.older.write(ring, red.opus, payload, room),
+            None => write_payload(packet, &place, payload, room),
+        }
         self.padding_time = header.timestamp;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add((layout.plain_len - layout.header_len) as u32);
@@ -542,7 +594,7 @@ impl Subscription {
         let place = self.numbering.as_ref()?.went_out(resend.out)?.translate(packet, resend.out);
         let (descriptor, payload) = ring.bytes(packet);
         let payload = &payload[self.skip(packet)..];
-        let mut layout = self.layout(packet, 2);
+        let mut layout = self.layout(packet, 2, payload.len());
         if place.empty {
             layout.plain_len = layout.header_len + 2;
         }

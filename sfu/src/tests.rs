@@ -55,8 +55,13 @@ fn call(peers: u64) -> (Sfu, Now) {
         let key = sfu.by_id[&PeerId(id)];
         sfu.subscribe(key, track, now);
         let payloads = vec![Some(PayloadTypes { primary: 111, rtx: None, unwraps: false })];
-        let outlet =
-            Outlet { mid: sdp::Mid::new("s000").unwrap(), ids: ExtensionIds::default(), mixed: true, payloads };
+        let outlet = Outlet {
+            mid: sdp::Mid::new("s000").unwrap(),
+            ids: ExtensionIds::default(),
+            mixed: true,
+            payloads,
+            red: None,
+        };
         for (_, subscription) in &mut sfu.peers[key].subscriptions {
             subscription.outlet = Some(outlet.clone());
         }

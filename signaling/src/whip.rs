@@ -247,7 +247,7 @@ impl Lobby {
             Event::Answer { sdp, .. } => self.answer_resource(&id, sdp),
             Event::Refused { refusal, message, .. } => {
                 let waiting = self.resources.get_mut(&id).and_then(|r| Some((r.waiting.take()?, r.etag)));
-                let Some((http, etag)) = waiting else { return None };
+                let (http, etag) = waiting?;
                 let code: ErrorCode = refusal.into();
                 self.reply_http(http, Err(code.because(message)));
                 // A refused restart leaves the session as it was; a refused beginning leaves nothing.

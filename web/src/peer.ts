@@ -1,6 +1,6 @@
 // One RTCPeerConnection to the SFU: perfect negotiation with this side polite, and what it receives.
 
-import type { Description, Source, TrackHint } from './protocol';
+import type { Description, LayersWanted, Source, TrackHint } from './protocol';
 
 export interface RemoteTrack {
   mid: string;
@@ -22,6 +22,8 @@ interface Published {
   source: Source;
   transceiver: RTCRtpTransceiver;
   muted: boolean;
+  /** Which layers anybody watches, as the server said last. */
+  layers: LayersWanted['layers'];
 }
 
 /**
@@ -70,7 +72,7 @@ export class Peer {
       old.muted = muted;
       void old.transceiver.sender.replaceTrack(track);
     } else {
-      this.published.set(source, { source, muted, transceiver: source === 'camera' ? this.cameraLine(track) : this.lineFor(track) });
+      this.published.set(source, { source, muted, layers: [], transceiver: source === 'camera' ? this.cameraLine(track) : this.lineFor(track) });
     }
   }
 
@@ -93,19 +95,11 @@ export class Peer {
   }
 
   /** Sends only the layers that anybody watches. */
-  setLayers(source: Source, layers: { rid: string; active: boolean }[]): void {
-    const sender = this.published.get(source)?.transceiver.sender;
-    if (!sender) return;
-    const parameters = sender.getParameters();
-    let changed = false;
-    for (const encoding of parameters.encodings) {
-      const active = layers.find((layer) => layer.rid === encoding.rid)?.active;
-      if (active === undefined || encoding.active === active) continue;
-      encoding.active = active;
-      changed = true;
-    }
-    // A rejection means that the encodings changed meanwhile: the server says again what is watched when that changes.
-    if (changed) sender.setParameters(parameters).catch((error) => console.warn('layers', error));
+  setLayers(source: Source, layers: LayersWanted['layers']): void {
+    const one = this.published.get(source);
+    if (!one) return;
+    one.layers = layers;
+    this.applyLayers(one);
   }
 
   setMuted(source: Source, muted: boolean): void {
@@ -137,6 +131,20 @@ export class Peer {
   close(): void {
     this.closed = true;
     this.pc.close();
+  }
+
+  private applyLayers({ transceiver: { sender }, layers }: Published): void {
+    if (!layers.length) return;
+    const parameters = sender.getParameters();
+    let changed = false;
+    for (const encoding of parameters.encodings) {
+      const active = layers.find((layer) => layer.rid === encoding.rid)?.active;
+      if (active === undefined || encoding.active === active) continue;
+      encoding.active = active;
+      changed = true;
+    }
+    // A rejection means that the encodings are just being changed: the next description applies it again.
+    if (changed) sender.setParameters(parameters).catch((error) => console.warn('layers', error));
   }
 
   private cameraLine(track: MediaStreamTrack): RTCRtpTransceiver {
@@ -182,6 +190,7 @@ export class Peer {
       this.tell();
     }
     tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
+    this.published.forEach((one) => this.applyLayers(one)); // Chromium turns all of them on with each description
     this.events.remoteTracks(this.received());
   }
 
@@ -199,10 +208,11 @@ export class Peer {
     return this.pc.getTransceivers().flatMap(({ mid, currentDirection, receiver }) => {
       const hint = mid ? this.hints.get(mid) : undefined;
       const receives = currentDirection === 'recvonly' || currentDirection === 'sendrecv';
-      if (!hint || !receives || receiver.track.readyState === 'ended') return [];
-      // A shared audio m-line of a large session belongs to nobody in particular.
-      const { trackId = hint.mid, participantId = '', source } = hint;
-      return [{ mid: hint.mid, trackId, participantId, source, track: receiver.track }];
+      if (!mid || !receives || receiver.track.readyState === 'ended') return [];
+      // Of whom the server says nothing is heard all the same: the shared audio of a large session is nobody's in particular.
+      if (!hint && receiver.track.kind !== 'audio') return [];
+      const { trackId = mid, participantId = '', source = 'microphone' } = hint ?? {};
+      return [{ mid, trackId, participantId, source, track: receiver.track }];
     });
   }
 }

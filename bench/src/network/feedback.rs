@@ -1,5 +1,4 @@
 //! Transport-wide feedback as libwebrtc's receivers write it: what came late is told again, up to half a second back.
-//! (The SFU's own recorder tells of each number once.)
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ fn send(channels: &mut Channels, bytes: &[u8], now: Instant) {
     let message =
         Message { stream: 0, label: "data".into(), text: true, ordered: !lossy, reliability, bytes: Vec::new() };
     let body: Arc<[u8]> = vec![b'x'; (100 * bytes.len()).clamp(1, MESSAGE_BYTES_MAX)].into();
-    channels.send(&message, &body, now);
+    channels.send(&message, &body, u64::MAX, now);
 }
 
 fn settle(channels: &mut Channels, now: Instant, counts: &mut (usize, usize)) {

@@ -178,6 +178,8 @@ fn what_nobody_sends_yet_is_wanted_while_the_best_that_comes_is_sent() {
     assert_eq!(choice, Some(instead), "what comes is better than nothing");
     let choice = subscriber.allocate(&tiny, 500_000, 0, Instant::now())[0];
     assert_eq!((choice, subscriber.table.missing(0)), (None, Some(target(0, 0))));
+    let choice = subscriber.allocate(&tiny, 65_000, 0, Instant::now())[0];
+    assert_eq!((choice, subscriber.table.missing(0)), (None, None), "that would not fit either");
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub(crate) struct Controller {
     rate: Rate,
     prober: Prober,
     fallback: Fallback,
+    /// What the last report said was lost.
+    reported: f64,
     wanted: f64,
     /// Padding can be sent.
     pads: bool,
@@ -101,6 +103,7 @@ impl Controller {
             rate: Rate::new(),
             prober: Prober::new(),
             fallback: Fallback::default(),
+            reported: 0.0,
             wanted: 0.0,
             pads: true,
             heard: None,
@@ -145,7 +148,14 @@ impl Controller {
 
     /// The part of packets lost lately, 0 to 1.
     pub(crate) fn lost(&self) -> f64 {
-        self.loss.recent()
+        if self.heard.is_some() { self.loss.recent() } else { self.reported }
+    }
+
+    /// The part of packets lost lately, 0 to 1, that sending less would not save: nothing while a queue had to be emptied.
+    pub(crate) fn lost_by_link(&self, now: Instant) -> f64 {
+        let now = self.micros(now);
+        let congested = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
+        if congested || self.outage.is_some() { 0.0 } else { self.lost() }
     }
 
     /// The round trip, if it is known.
@@ -378,6 +388,7 @@ impl Controller {
         if self.heard.is_some() {
             return;
         }
+        self.reported = lost;
         let now = self.micros(now);
         self.measure_sent(now);
         if let Some(bps) = self.fallback.on_report(lost, self.rate.bps(), self.sent_bps, self.wanted, now) {

@@ -49,6 +49,8 @@ pub enum Delivery {
     Queued,
     /// The peer has no open channel of that label.
     NoChannel,
+    /// It is longer than the peer takes.
+    TooLong,
     /// A lossy message for which there was no room.
     Dropped,
     /// There is no room for a reliable message: the peer does not keep up.
@@ -204,12 +206,15 @@ impl Channels {
         }
     }
 
-    /// Sends a message on the channel of a label, if there is one.
-    pub fn send(&mut self, message: &Message, bytes: &Arc<[u8]>, now: Instant) -> Delivery {
+    /// Sends a message on the channel of a label, if there is one, to a peer that takes at most `longest` bytes.
+    pub fn send(&mut self, message: &Message, bytes: &Arc<[u8]>, longest: u64, now: Instant) -> Delivery {
         let Some(open) = self.association.open() else { return Delivery::NoChannel };
         let Some(channel) = self.channels.iter().find(|c| c.label == message.label && !c.closing) else {
             return Delivery::NoChannel;
         };
+        if bytes.len() as u64 > longest {
+            return Delivery::TooLong;
+        }
         let reliability = message.reliability;
         if !open.outbound.has_room(bytes.len(), reliability) {
             return if reliability == Reliability::Reliable { Delivery::Full } else { Delivery::Dropped };

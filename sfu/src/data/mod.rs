@@ -17,6 +17,8 @@ pub(crate) use wire::PORT;
 
 /// The longest message, its addressees included (`a=max-message-size`). A longer one ends the association.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// The longest message that a client takes whose description says nothing of it (RFC 8841 §6.1).
+pub(crate) const MESSAGE_BYTES_DEFAULT: u64 = 64 << 10;
 /// Bytes that wait for one peer. When full, the peer is too slow for what it subscribes to, and its association is ended.
 pub const SEND_BYTES_MAX: usize = 1 << 20;
 /// When so much waits for a peer already, further messages of lossy channels are dropped: reliable ones keep their room.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{CHANNELS_MAX, Channels, Delivery, MESSAGE_BYTES_MAX, Message};
-use crate::sdp::MediaKind;
+use crate::negotiation::Line;
 use crate::{Drop, Now, Sfu};
 
 /// Addressees of one message. More are malformed; who means more means everyone.
@@ -36,7 +36,7 @@ impl Sfu {
     /// Takes what the DTLS association of a peer carried.
     pub(crate) fn on_data(&mut self, key: usize, packets: &[Vec<u8>], now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let agreed = peer.negotiation.lines.iter().any(|l| l.kind == MediaKind::Application && !l.rejected);
+        let agreed = peer.negotiation.lines.iter().any(Line::carries_data);
         for packet in packets {
             let rng = &mut self.rng;
             let channels = agreed
@@ -87,9 +87,10 @@ impl Sfu {
                 continue;
             }
             let Some(channels) = &mut target.data else { continue };
-            match channels.send(message, &bytes, now.mono) {
+            match channels.send(message, &bytes, target.message_bytes_max, now.mono) {
                 Delivery::NoChannel => continue,
                 Delivery::Queued => self.counters.data_messages_out += 1,
+                Delivery::TooLong => self.counters.drops[Drop::DataTooLong as usize] += 1,
                 Delivery::Dropped => self.counters.drops[Drop::DataOverrun as usize] += 1,
                 Delivery::Full => {
                     channels.end();

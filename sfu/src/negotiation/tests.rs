@@ -56,6 +56,7 @@ fn media(kind: MediaKind, mid: &str, direction: Direction) -> Media {
         rids: vec![],
         rtcp_mux: true,
         sctp_port: None,
+        message_bytes_max: None,
     }
 }
 

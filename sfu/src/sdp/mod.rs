@@ -302,4 +302,6 @@ pub struct Media {
     pub rtcp_mux: bool,
     /// `a=sctp-port` (RFC 8841).
     pub sctp_port: Option<u16>,
+    /// `a=max-message-size`, bytes (RFC 8841 §6): 0 is any size, and without it 65,536 are meant.
+    pub message_bytes_max: Option<u64>,
 }

@@ -145,6 +145,7 @@ pub(super) struct Section<'a> {
     /// Each with its alternatives, as they were written.
     simulcast: Vec<&'a str>,
     sctp_port: Option<u16>,
+    message_bytes_max: Option<u64>,
 }
 
 impl<'a> Section<'a> {
@@ -191,6 +192,7 @@ impl<'a> Section<'a> {
             rids: Vec::new(),
             simulcast: Vec::new(),
             sctp_port: None,
+            message_bytes_max: None,
         })
     }
 
@@ -236,6 +238,13 @@ impl<'a> Section<'a> {
             "sctp-port" => {
                 let Ok(port) = value.parse() else { return unexpected("an SCTP port", value) };
                 self.sctp_port = Some(port);
+            }
+            "max-message-size" => {
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return unexpected("a size in bytes", value);
+                }
+                // What is too large for a number is as good as any size.
+                self.message_bytes_max = Some(value.parse().unwrap_or(u64::MAX));
             }
             _ => return self.shared.attribute(name, value),
         }
@@ -416,6 +425,7 @@ impl<'a> Section<'a> {
             rids: self.send_rids(),
             rtcp_mux,
             sctp_port: self.sctp_port,
+            message_bytes_max: self.message_bytes_max,
         })
     }
 }

@@ -344,6 +344,7 @@ fn what_cannot_be_served_is_refused() {
         ("a=rtcp-mux", "a=rtcp-mux\na=ssrc:x cname:y", "an SSRC"),
         ("a=rtcp-mux", "a=rtcp-mux\na=rid:12345678901234567 send", "1 to 16"),
         ("a=rtcp-mux", "a=rtcp-mux\na=sctp-port:65536", "an SCTP port"),
+        ("a=rtcp-mux", "a=rtcp-mux\na=max-message-size:-1", "a size in bytes"),
     ];
     for (what, with, expected) in cases {
         let message = refusal(&MINIMAL.replacen(what, with, 1));
@@ -452,6 +453,7 @@ fn as_parsed(local: &Local) -> Description {
             // It means nothing for data, and comes from the first line of the group.
             rtcp_mux: !rejected && (!data || muxes),
             sctp_port: (!rejected && data).then_some(5_000),
+            message_bytes_max: (!rejected && data).then_some(262_144),
         }
     });
     Description {

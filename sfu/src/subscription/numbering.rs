@@ -249,6 +249,11 @@ impl Numbering {
         (self.now.layer, self.now.epoch)
     }
 
+    /// The first incoming number since which nothing was left out.
+    pub(super) fn first(&self) -> u64 {
+        self.now.from
+    }
+
     /// What is added to the timestamps of the encoding that is sent.
     pub(super) fn timestamp_offset(&self) -> u32 {
         self.now.timestamp

@@ -42,7 +42,7 @@ fn track(kind: Kind) -> Track {
 fn outlet() -> Outlet {
     // The second codec cannot be decoded.
     let payloads = vec![Some(PayloadTypes { primary: 100, rtx: Some(101), unwraps: false }), None];
-    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, mixed: true, payloads }
+    Outlet { mid: Mid::new("s001").unwrap(), ids: IDS, mixed: true, payloads, red: None }
 }
 
 /// One subscription, its layer, and its receiver.
@@ -107,7 +107,7 @@ impl Bench {
         let subscription = &mut self.subscription;
         self.overruns += u64::from(subscription.overrun(&self.layers) > 0);
         while let Some((packet, ring)) = subscription.next(&self.layers) {
-            let plain_len = subscription.plain_len(packet);
+            let plain_len = subscription.plain_len(packet, ring);
             let Some(prepared) = subscription.prepare(packet) else { continue };
             assert_eq!(prepared.layout.plain_len, plain_len, "the length by which room was made");
             let mut out = vec![0xee; plain_len + 40];

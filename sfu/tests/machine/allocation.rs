@@ -47,7 +47,7 @@ impl Camera {
     /// A picture in each encoding, and now and then which time its timestamp stands for.
     fn shoot(&mut self, world: &mut World) {
         self.shot += 1;
-        for n in 0..3 {
+        for (n, (rid, bytes, size)) in ENCODINGS.into_iter().enumerate() {
             if !self.sends[n] {
                 self.keyframe[n] = true;
                 continue;
@@ -58,7 +58,6 @@ impl Camera {
                 rtcp::write_sender_report(stream.ssrc, self.clock(world), next, 1, 1, &[], &mut report);
                 world.rtcp(self.tab, report);
             }
-            let (rid, bytes, size) = ENCODINGS[n];
             let stream = &mut self.streams[n];
             stream.timestamp = stream.timestamp.wrapping_add(90 * FRAME.as_millis() as u32);
             let key = std::mem::take(&mut self.keyframe[n]);
@@ -279,6 +278,31 @@ fn a_starving_subscriber_has_audio_and_concerns_nobody_else() {
     let track = camera.track;
     assert_eq!(starving.told(&mut world), [(track, true, Pause::Bandwidth)]);
     assert_eq!(healthy.told(&mut world), []);
+}
+
+/// M10: each encoding that is switched on takes a keyframe of everybody.
+#[test]
+fn what_a_starving_subscriber_cannot_have_is_not_switched_on_for_it() {
+    let mut world = World::new();
+    let mut camera = Camera::join(&mut world, Source::Camera, false);
+    let (_healthy, starving) = (Viewer::join(&mut world, 50_000), Viewer::join(&mut world, 30));
+    let obey = |world: &mut World, camera: &mut Camera, seconds| {
+        for _ in 0..20 * seconds {
+            film(world, &mut [camera], 50);
+            camera.sends = wanted(world, camera).last().copied().unwrap_or(camera.sends);
+        }
+    };
+    obey(&mut world, &mut camera, 6);
+    assert_eq!(camera.sends, [false, false, true]);
+    world.events.clear();
+    obey(&mut world, &mut camera, 20);
+    assert_eq!(wanted(&world, &camera), Vec::<[bool; 3]>::new());
+    for _ in 0..10 {
+        starving.estimate(&mut world, 300);
+        obey(&mut world, &mut camera, 1);
+    }
+    assert_eq!(wanted(&world, &camera)[0], [true, false, true], "now it fits");
+    assert_eq!(starving.told(&mut world).last(), Some(&(camera.track, false, Pause::Bandwidth)));
 }
 
 #[test]

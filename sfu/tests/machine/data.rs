@@ -121,6 +121,30 @@ fn an_addressed_message_reaches_those_it_names() {
     assert_eq!(world.drops(Drop::DataMalformed), 1);
 }
 
+/// RFC 8841 §6: `a=max-message-size`, the sender's id before the message included.
+#[test]
+fn nobody_gets_longer_messages_than_it_takes() {
+    let mut world = World::new();
+    for takes in ["a=max-message-size:262144", "a=max-message-size:0", "a=max-message-size:1000", "a=x"] {
+        let index = world.enter_as(1, false, Rights::default());
+        let now = world.now.mono;
+        world.tabs[index].add_data(now);
+        world.tabs[index].lines[0].attributes[1] = takes.to_owned();
+        world.offer(index);
+        world.run_ms(500);
+        open(&mut world, index);
+    }
+    let name = "pa_0\n".len();
+    for (len, to) in [(1_000, 3), (1_001, 2), (65_536, 2), (65_537, 1), (200_000, 1)] {
+        say(&mut world, 0, DATA, &format!("\n{}", "x".repeat(len - name)));
+        world.run_ms(2_000);
+        let got: Vec<usize> = (1..4).map(|index| came(&mut world, index).len()).collect();
+        let want = [1, usize::from(len <= 1_000), usize::from(len <= 65_536)];
+        assert_eq!((&got[..], got.iter().sum()), (&want[..], to), "{len} bytes");
+    }
+    assert_eq!(world.drops(Drop::DataTooLong), 4 + 2);
+}
+
 #[test]
 fn rooms_and_labels_keep_apart() {
     let mut world = call(2);

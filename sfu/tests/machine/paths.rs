@@ -251,6 +251,28 @@ fn after_consent_is_lost_a_restart_brings_the_same_peer_back() {
     assert_eq!(world.sfu.counters().dtls_connected, 2, "nor was there another handshake");
 }
 
+/// First the path falls silent, then consent ends: who has not answered the one restart is not asked for another.
+#[test]
+fn a_restart_that_is_offered_already_is_not_offered_again() {
+    let mut world = World::call(2, &BOTH);
+    world.silent.push(1);
+    world.tabs[1].checks = false;
+    for _ in 0..2 {
+        world.request(Request::RestartIce { peer: PeerId(1) });
+        world.run(Duration::from_secs(18));
+    }
+    let [(1, true, offer)] = &world.descriptions[..] else { panic!("{:?}", world.descriptions) };
+    let (offer, now) = (offer.clone(), world.now.mono);
+    world.silent.clear();
+    world.tabs[1].checks = true;
+    world.tabs[1].path = path(1, 63_000);
+    let sdp = world.tabs[1].answer(&offer, now);
+    world.request(Request::Answer { peer: PeerId(1), sdp, tracks: vec![] });
+    world.run_ms(500);
+    assert_eq!(world.descriptions.len(), 1, "nor when it has answered");
+    assert_call(&mut world);
+}
+
 /// Nothing in an answer says which offer it answers: an answer to the offer before must not pass for one to the restart.
 #[test]
 fn a_restart_of_ice_waits_for_an_answer_that_is_under_way() {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use sfu::rtcp::{self, Packet, ReportBlock};
+use sfu::twcc::Recorder;
 use sfu::{Cause, Kind, PathKind, Sample};
 
+use crate::tab::vp8;
 use crate::world::World;
 
 const AUDIO: [Kind; 1] = [Kind::Audio];
@@ -125,4 +127,51 @@ fn nothing_is_sent_without_consent() {
     world.tabs[1].checks = true;
     world.run(Duration::from_secs(1));
     world.assert_media(0, 1);
+}
+
+/// One whose descriptions take their time has been here a while when its first packets are told of.
+#[test]
+fn whoever_joins_over_slow_signaling_is_judged_by_its_media_alone() {
+    let mut world = World::new();
+    world.signaling = Duration::from_millis(150);
+    let (mut arrivals, mut seen) = ([Recorder::new(), Recorder::new()], [0; 2]);
+    for tab in 0..2 {
+        world.join(1, &[Kind::Audio, Kind::Video]);
+        for n in 0..150 {
+            for sender in 0..=tab {
+                if world.tabs[sender].is_connected() {
+                    world.media(sender, 0, 960, &[0x78; 80]);
+                    for packet in 0..4 {
+                        let ticks = if packet == 0 { 1_800 } else { 0 };
+                        world.media(sender, 1, ticks, &vp8(n % 50 == 0 && packet == 0, 1, 1_100));
+                    }
+                }
+            }
+            world.run(PACKET);
+            for listener in 0..=tab {
+                tell_arrivals(&mut world, listener, &mut arrivals[listener], &mut seen[listener]);
+            }
+        }
+    }
+    assert!(seen[0].min(seen[1]) > 400, "they see each other: {seen:?}");
+    assert_eq!(world.verdicts, []);
+}
+
+/// Sends feedback on what a tab got since the last time.
+fn tell_arrivals(world: &mut World, tab: usize, arrivals: &mut Recorder, seen: &mut usize) {
+    let attributes = world.tabs[tab].lines.iter().flat_map(|line| &line.attributes);
+    let mut numbered = attributes.filter_map(|line| line.strip_prefix("a=extmap:")?.split_once(' '));
+    let Some((id, _)) = numbered.rfind(|(_, uri)| uri.contains("transport-wide-cc")) else { return };
+    let id: u8 = id.parse().expect("a number");
+    for got in &world.tabs[tab].got[*seen..] {
+        if let Some((_, seq)) = got.extensions.iter().find(|(of, _)| *of == id) {
+            arrivals.record(u16::from_be_bytes(seq[..].try_into().expect("two bytes")), world.now.mono);
+        }
+    }
+    *seen = world.tabs[tab].got.len();
+    let mut feedback = Vec::new();
+    while arrivals.write_feedback(1, 2, &mut feedback) {}
+    if !feedback.is_empty() {
+        world.rtcp(tab, feedback);
+    }
 }

@@ -227,7 +227,7 @@ impl Tab {
             let mid = attribute(&section, "mid").unwrap_or_default().to_owned();
             let own = self.lines.get(index).filter(|line| line.mid == mid);
             let sources = own.map(|line| line.sources.clone()).unwrap_or_default();
-            let kept = ["a=sctp-port:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:"];
+            let kept = ["a=sctp-port:", "a=max-message-size:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=extmap:"];
             let attributes =
                 section.lines().filter(|l| kept.iter().any(|k| l.starts_with(k))).map(str::to_owned).collect();
             let direction = match section.lines().find_map(direction_of) {

@@ -1,5 +1,6 @@
 //! An SFU and its tabs in virtual time, with a network that carries at once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ pub(crate) struct World {
     pub(crate) descriptions: Vec<(usize, bool, String)>,
     /// Tabs that leave the server's offers unanswered.
     pub(crate) silent: Vec<usize>,
+    /// How long the SFU's descriptions take to their tabs.
+    pub(crate) signaling: Duration,
+    mail: VecDeque<(Instant, Event)>,
     pub(crate) closed: Vec<Path>,
 }
 
@@ -46,6 +50,8 @@ impl World {
             verdicts: Vec::new(),
             descriptions: Vec::new(),
             silent: Vec::new(),
+            signaling: Duration::ZERO,
+            mail: VecDeque::new(),
             closed: Vec::new(),
         }
     }
@@ -175,17 +181,8 @@ impl World {
         while let Some(output) = self.sfu.poll() {
             moved = true;
             match output {
-                Output::Event(Event::Answer { peer, sdp, .. }) => {
-                    self.tabs[peer.0 as usize].take_answer(&sdp, self.now.mono);
-                    self.descriptions.push((peer.0 as usize, false, sdp));
-                }
-                Output::Event(Event::Offer { peer, sdp, .. }) => {
-                    let index = peer.0 as usize;
-                    self.descriptions.push((index, true, sdp.clone()));
-                    if !self.silent.contains(&index) {
-                        let sdp = self.tabs[index].answer(&sdp, self.now.mono);
-                        self.request(Request::Answer { peer, sdp, tracks: vec![] });
-                    }
+                Output::Event(event @ (Event::Answer { .. } | Event::Offer { .. })) => {
+                    self.mail.push_back((self.now.mono + self.signaling, event));
                 }
                 Output::Event(Event::Sample { peer, sample }) => self.samples.push((peer.0 as usize, *sample)),
                 Output::Event(Event::Quality { peer, score, cause }) => {
@@ -193,6 +190,24 @@ impl World {
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(path) => self.closed.push(path),
+            }
+        }
+        while self.mail.front().is_some_and(|(at, _)| *at <= self.now.mono) {
+            moved = true;
+            match self.mail.pop_front() {
+                Some((_, Event::Answer { peer, sdp, .. })) => {
+                    self.tabs[peer.0 as usize].take_answer(&sdp, self.now.mono);
+                    self.descriptions.push((peer.0 as usize, false, sdp));
+                }
+                Some((_, Event::Offer { peer, sdp, .. })) => {
+                    let index = peer.0 as usize;
+                    self.descriptions.push((index, true, sdp.clone()));
+                    if !self.silent.contains(&index) {
+                        let sdp = self.tabs[index].answer(&sdp, self.now.mono);
+                        self.request(Request::Answer { peer, sdp, tracks: vec![] });
+                    }
+                }
+                other => unreachable!("{other:?} is no description"),
             }
         }
         moved

@@ -203,6 +203,26 @@ fn lost_consent_restarts_ice_while_the_socket_lives_but_not_too_often() {
 }
 
 #[test]
+fn a_silent_path_restarts_ice_as_lost_consent_does_and_not_beside_it() {
+    let mut w = world();
+    let (ann, ack, peer) = w.join_sfu("math", "ann");
+    w.sfu(sfu::Event::PathSilent { peer });
+    assert!(matches!(w.requests()[..], [Request::RestartIce { peer: p }] if p == peer));
+    w.sfu(sfu::Event::ConsentLost { peer });
+    assert!(w.requests().is_empty(), "one restart will do");
+    w.wait(60_000);
+    w.sfu(sfu::Event::PathSilent { peer });
+    assert!(matches!(w.requests()[..], [Request::RestartIce { .. }]), "this is another silence");
+    w.wait(60_000);
+    w.drop(ann);
+    w.sfu(sfu::Event::PathSilent { peer });
+    w.sfu(sfu::Event::ConsentLost { peer });
+    assert!(w.requests().is_empty(), "nobody is there to answer");
+    w.join_with("math", "ann", json!({ "resumeToken": ack["resumeToken"] }));
+    assert!(matches!(w.requests()[..], [Request::RestartIce { .. }]), "as soon as somebody is, and once");
+}
+
+#[test]
 fn tracks_are_in_the_roster_and_their_owner_mutes_them() {
     let mut w = world();
     let (ann, _, peer) = w.join_sfu("math", "ann");

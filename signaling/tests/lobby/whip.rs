@@ -85,6 +85,8 @@ fn consent_is_its_life() {
     {
         let (peer, resource) = publisher(&mut w, "math", "studio");
         w.mail(ann);
+        w.sfu(sfu::Event::PathSilent { peer });
+        assert!(w.requests().is_empty() && w.mail(ann).is_empty(), "it cannot be offered anything, but may come back");
         w.sfu(end(peer));
         assert_eq!(w.one(ann, "user-left")["reason"], "disconnected");
         let http = w.ask(Ask::End { resource: resource.to_string() });

@@ -208,7 +208,7 @@ impl Stage {
         while let Some((packet, ring)) = subscription.next(layers) {
             let layer = usize::from(subscription.current().unwrap().layer);
             let Some(prepared) = subscription.prepare(packet) else { continue };
-            let mut out = vec![0; subscription.plain_len(packet) + 40];
+            let mut out = vec![0; subscription.plain_len(packet, ring) + 40];
             let len = subscription.write(prepared, packet, ring, stamps, sealer, &mut out);
             out.truncate(len);
             let header = rtp::parse(&out).unwrap();
