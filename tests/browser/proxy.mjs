@@ -2,6 +2,8 @@
 
 import { createSocket } from 'node:dgram';
 
+/** Setting of the server: a proxy stands before one port, and each worker has its own. */
+export const ONE_WORKER = { LYCEUM__MEDIA__WORKERS: '1' };
 /** The namespace's own address: Firefox does not believe a server that sees it at a loopback address. */
 const HOST = '10.77.0.1';
 const HEADER_BYTES = 28; // IPv4 and UDP, which a link's rate counts, too

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, pass, until } from './rig.mjs';
-import { openProxy } from './proxy.mjs';
+import { ONE_WORKER, openProxy } from './proxy.mjs';
 
 let rig;
-before(async () => { rig = await openRig('weak'); }, { timeout: 120_000 });
+before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 120_000 });
 after(() => rig?.close(), { timeout: 60_000 });
 
 let sessions = 0;
