@@ -2,6 +2,10 @@
 
 import { createSocket } from 'node:dgram';
 
+/** Setting of the server: a proxy stands before one port, and each worker has its own. */
+export const ONE_WORKER = { LYCEUM__MEDIA__WORKERS: '1' };
+/** The namespace's own address: Firefox does not believe a server that sees it at a loopback address. */
+const HOST = '10.77.0.1';
 const HEADER_BYTES = 28; // IPv4 and UDP, which a link's rate counts, too
 
 /** One direction: a queue that is served at a rate, then a delay. Changing a field takes effect with the next datagram. */
@@ -29,27 +33,33 @@ class Direction {
 
 /**
  * Opens a proxy to the server's media port. The page must be told to send to `port` instead of the server's own (`through` of the
- * layered page). `up` and `down` are the directions as the page sees them.
+ * layered page). `up` and `down` are the directions as the page sees them. Each address of the page has a socket of its own
+ * towards the server, so that it sees as many paths as the page has.
  */
 export async function openProxy(mediaPort) {
   const front = createSocket('udp4');
-  const back = createSocket('udp4');
   const [up, down] = [new Direction(), new Direction()];
-  let page = null; // where the page's checks come from; one page per proxy
-  const ready = (socket) => new Promise((done) => socket.bind(0, '0.0.0.0', done));
-  await Promise.all([ready(front), ready(back)]);
-  front.on('message', (bytes, from) => {
-    page = from;
-    up.send(bytes, () => back.send(bytes, mediaPort, '127.0.0.1', () => {}));
-  });
-  back.on('message', (bytes) => down.send(bytes, () => page && front.send(bytes, page.port, page.address, () => {})));
+  const backs = new Map();
+  function backOf(page) {
+    const key = `${page.address}:${page.port}`;
+    let back = backs.get(key);
+    if (!back) {
+      backs.set(key, back = createSocket('udp4'));
+      back.on('message', (bytes) => down.send(bytes, () => open && front.send(bytes, page.port, page.address, () => {})));
+    }
+    return back;
+  }
+  let open = true;
+  await new Promise((done) => front.bind(0, '0.0.0.0', done));
+  front.on('message', (bytes, page) => up.send(bytes, () => open && backOf(page).send(bytes, mediaPort, HOST, () => {})));
   return {
     port: front.address().port,
     up,
     down,
     close() {
+      open = false;
       front.close();
-      back.close();
+      backs.forEach((back) => back.close());
     },
   };
 }

@@ -45,7 +45,7 @@ async function freePort() {
 }
 
 /** Starts the server under test and waits until it says that it is ready. It may be stopped and started again on the same ports. */
-async function startLyceum(logName) {
+async function startLyceum(logName, settings) {
   const [http, admin, media] = [await freePort(), await freePort(), await freePort()];
   const dir = mkdtempSync(join(tmpdir(), 'lyceum-browser-'));
   const log = createWriteStream(join(here, `${logName}.server.log`));
@@ -59,6 +59,7 @@ async function startLyceum(logName) {
         SIGNALING_PORT: String(http),
         LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
         LYCEUM__MEDIA__PORT: String(media),
+        ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -177,9 +178,9 @@ const launch = {
   }),
 };
 
-/** All that the tests of one file share. `close()` at the end. */
-export async function openRig(logName) {
-  const lyceum = await startLyceum(logName);
+/** All that the tests of one file share; `settings` are environment variables of the server. `close()` at the end. */
+export async function openRig(logName, settings = {}) {
+  const lyceum = await startLyceum(logName, settings);
   const pages = await servePages();
   const browsers = {};
   const consoleLog = createWriteStream(join(here, `${logName}.console.log`));

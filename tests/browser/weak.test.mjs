@@ -1,0 +1,71 @@
+// Weak links with real browsers: what their viewers saw and heard of a teacher, measured by the browsers themselves.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { BROWSERS, SOON_MS, openRig, pass, until } from './rig.mjs';
+import { ONE_WORKER, openProxy } from './proxy.mjs';
+
+let rig;
+before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 120_000 });
+after(() => rig?.close(), { timeout: 60_000 });
+
+let sessions = 0;
+const seen = (page) => page.evaluate(() => window.seen());
+const heard = (page) => page.evaluate(() => window.heard());
+
+/** A teacher, and one viewer in each browser behind a link of its own that carries everything for now. */
+async function classroom(t) {
+  const session = `weak-${++sessions}`;
+  const proxies = await Promise.all(BROWSERS.map(() => openProxy(rig.lyceum.media)));
+  t.after(() => proxies.forEach((proxy) => proxy.close()));
+  await rig.layers(t, 'chromium', session, { user: 'teacher', send: 'VP8', sound: 1 });
+  const viewers = await Promise.all(BROWSERS.map((browser, at) =>
+    rig.layers(t, browser, session, { user: `viewer-${browser}`, through: proxies[at].port })));
+  await Promise.all(viewers.map((page) => until(async () => (await seen(page)).frames > 20 && (await heard(page)).samples > 48_000, SOON_MS, `${page.as.user} sees and hears`)));
+  return { viewers, proxies };
+}
+
+/** What one viewer's browser counts from here until `stop`. */
+async function watch(page) {
+  const [picture, sound] = [await seen(page), await heard(page)];
+  return async () => {
+    const [laterPicture, laterSound] = [await seen(page), await heard(page)];
+    return {
+      frames: laterPicture.frames - picture.frames,
+      frozenS: laterPicture.frozen - picture.frozen,
+      concealed: (laterSound.concealed - sound.concealed) / Math.max(1, laterSound.samples - sound.samples),
+      width: laterPicture.width,
+    };
+  };
+}
+
+const row = (t, link, page, counted) => t.diagnostic(
+  `| ${link} | ${page.browserName} | ${counted.frames} frames, ${counted.frozenS.toFixed(1)} s frozen | ${(100 * counted.concealed).toFixed(1)} % of sound concealed | ${counted.width} wide |`);
+
+test('a tenth of all packets lost: no long freeze, and sound goes on', { timeout: 180_000 }, async (t) => {
+  const { viewers, proxies } = await classroom(t);
+  for (const { down } of proxies) Object.assign(down, { loss: 0.1, delayMs: 25 });
+  await pass(2_000);
+  const counts = await Promise.all(viewers.map(watch));
+  await pass(20_000);
+  for (const [at, count] of counts.entries()) {
+    const counted = await count();
+    row(t, '10 % lost', viewers[at], counted);
+    assert.ok(counted.frames > 20 * 5, `${viewers[at].browserName} decoded only ${counted.frames} frames in 20 s`);
+    assert.ok(counted.frozenS < 5, `${viewers[at].browserName} was frozen for ${counted.frozenS} s`);
+    assert.ok(counted.concealed < 0.25, `${viewers[at].browserName} made up ${counted.concealed} of its sound`);
+  }
+});
+
+test('nothing comes through for ten seconds: it goes on by itself', { timeout: 180_000 }, async (t) => {
+  const { viewers, proxies } = await classroom(t);
+  for (const { up, down } of proxies) up.bps = down.bps = 0;
+  await pass(10_000);
+  for (const { up, down } of proxies) up.bps = down.bps = Infinity;
+  const began = Date.now();
+  const before = await Promise.all(viewers.map(seen));
+  await Promise.all(viewers.map(async (page, at) => {
+    await until(async () => (await seen(page)).frames > before[at].frames + 5, SOON_MS, `${page.as.user} sees again`);
+    t.diagnostic(`| 10 s outage | ${page.browserName} | sees again after ${Date.now() - began} ms |`);
+  }));
+});
