@@ -451,7 +451,11 @@ impl Negotiation {
 
     fn own_extensions(&mut self, kind: MediaKind) -> Vec<(u8, Extension)> {
         let mut own = Vec::new();
-        for extension in sdp::default_extensions(kind) {
+        // We name no layers; but Chromium, once it was offered video, offers its own with no other extensions than ours had,
+        // and then refuses its own simulcast for want of them.
+        let names: &[Extension] =
+            if kind == MediaKind::Video { &[Extension::Rid, Extension::RepairedRid] } else { &[] };
+        for extension in sdp::default_extensions(kind).iter().chain(names) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
             let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
             let free = || liked_ids(*extension).into_iter().chain(1..=EXTENSION_ID_MAX).find(is_free);
@@ -509,9 +513,9 @@ fn answer_line(
         return Line::rejected(media.mid, media.kind);
     }
     let simulcast = media.direction.sends() && !media.rids.is_empty();
-    // Ids above 14 have no one-byte form, in which we write.
-    let accepted =
-        |(id, e): &&(u8, Extension)| *id <= EXTENSION_ID_MAX && sdp::accepts_extension(media.kind, simulcast, *e);
+    // Ids above 14 have no one-byte form, in which we write; RIDs we only read, and Chromium gives them what ids are left.
+    let writable = |id: u8, e| id <= EXTENSION_ID_MAX || matches!(e, Extension::Rid | Extension::RepairedRid);
+    let accepted = |(id, e): &&(u8, Extension)| writable(*id, *e) && sdp::accepts_extension(media.kind, simulcast, *e);
     let extensions = media.extensions.iter().filter(accepted).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
@@ -544,7 +548,10 @@ fn inbound(
     if before.is_none() && !sending {
         return None;
     }
-    let taken = if media.kind == MediaKind::Video && sending { media.rids.len().min(SIMULCAST_MAX) } else { 0 };
+    // Without the header extension nobody could tell layers apart, and browsers refuse such an answer.
+    let named = media.extensions.iter().any(|(_, extension)| *extension == Extension::Rid);
+    let is_simulcast = media.kind == MediaKind::Video && sending && named;
+    let taken = if is_simulcast { media.rids.len().min(SIMULCAST_MAX) } else { 0 };
     let rids = &media.rids[..taken];
     Some(Inbound {
         track: before.map_or_else(mint, |i| i.track),

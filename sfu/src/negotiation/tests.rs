@@ -225,11 +225,26 @@ fn simulcast_layers_are_taken_with_the_extensions_that_name_them() {
     side.offer(&[(5, VIDEO)]);
     let offered = side.negotiation.offered.clone().unwrap();
     assert_eq!((taken(&offered[0]), offered[0].extensions.len()), (taken(side.line(0)), 4));
-    assert!(offered[1].inbound.is_none() && !offered[1].extensions.iter().any(|(_, e)| matches!(e, Rid | RepairedRid)));
+    let names_layers =
+        |line: &Line| line.extensions.iter().filter(|(_, e)| matches!(e, Rid | RepairedRid)).count() == 2;
+    assert!(offered[1].inbound.is_none() && names_layers(&offered[1]), "Chromium offers no others than we did");
     let mut answer = side.willing();
     answer[0] = simulcast(&["q", "h", "~f"]);
     side.answered(answer).unwrap();
     assert_eq!(taken(side.line(0)), ["q", "h", "~f"]);
+}
+
+#[test]
+fn layers_are_taken_under_whatever_ids_name_them_and_not_without() {
+    let mut side = Side::new();
+    let mut offer = simulcast(&["q", "h", "f"]);
+    offer.extensions = vec![(4, Extension::Mid), (16, Extension::Rid), (200, Extension::RepairedRid)];
+    side.offered(vec![offer.clone()]).unwrap();
+    assert_eq!((taken(side.line(0)).len(), side.line(0).extensions.len()), (3, 3));
+    offer.extensions.truncate(1);
+    let mut side = Side::new();
+    side.offered(vec![offer]).unwrap();
+    assert_eq!(taken(side.line(0)).len(), 0);
 }
 
 #[test]
@@ -379,12 +394,12 @@ fn an_answer_that_names_a_track_our_offer_left_no_way_for_gets_one() {
 
 #[test]
 fn an_offer_that_comes_first_keeps_clear_of_the_ids_that_chromium_numbers_by_place() {
-    // toffset, orientation, playout delay, content type, timing, colour space, rid, repaired rid
-    let by_place = [1, 3, 5, 6, 7, 8, 10, 11];
+    // toffset, orientation, playout delay, content type, timing, colour space; 10 and 11 are rid and repaired rid in ours, too
+    let by_place = [1, 3, 5, 6, 7, 8];
     let mut side = Side::new();
     side.offer(&[(1, AUDIO), (2, VIDEO)]);
-    for line in side.negotiation.offered.as_ref().unwrap() {
-        assert_eq!(line.extensions.len(), 4);
+    for (line, count) in side.negotiation.offered.as_ref().unwrap().iter().zip([4, 6]) {
+        assert_eq!(line.extensions.len(), count);
         assert!(line.extensions.iter().all(|(id, _)| !by_place.contains(id)), "{:?}", line.extensions);
     }
 }
@@ -400,7 +415,7 @@ fn an_offer_behind_chromiums_audio_keeps_clear_of_what_its_video_will_use() {
     side.offer(&[(2, MediaKind::Video)]);
     let offered = side.negotiation.offered.as_ref().unwrap();
     let ids: Vec<u8> = offered[1].extensions.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids, [4, 2, 3, 12]);
+    assert_eq!(ids, [4, 2, 3, 12, 10, 11]);
 }
 
 /// Chromium refuses whole offers in which one number has two meanings.
