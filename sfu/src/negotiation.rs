@@ -458,7 +458,7 @@ impl Negotiation {
         for extension in sdp::default_extensions(kind).iter().chain(names) {
             let known = self.known_extensions.iter().find(|(_, e)| e == extension).map(|(id, _)| *id);
             let is_free = |id: &u8| !self.known_extensions.iter().any(|(known, _)| known == id);
-            let free = || liked_ids(*extension).into_iter().chain(1..=EXTENSION_ID_MAX).find(is_free);
+            let free = || std::iter::once(liked_id(*extension)).chain(1..=EXTENSION_ID_MAX).find(is_free);
             if let Some(id) = known.or_else(free) {
                 own.push((id, *extension));
                 if known.is_none() {
@@ -471,12 +471,12 @@ impl Negotiation {
 }
 
 /// Ids that Chromium gives to nothing else. Where our offer was first, it numbers the extensions of its own video m-lines
-/// from 1 by their place in its list (1 is toffset, 3 the orientation, 5 to 8 and 10, 11 further ones) without looking at
-/// what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE group. Where its own audio was
-/// first, that has 1 to 4, and what they displace goes to 14 and 13.
-fn liked_ids(extension: Extension) -> [u8; 2] {
-    let liked = match extension {
-        Extension::AudioLevel | Extension::DependencyDescriptor => return [12, 13],
+/// from 1 by their place in its list (1 is toffset, 3 the orientation, 5 to 8 further ones, 9 to 12 as here, 13 the allocation
+/// of layers) without looking at what our audio m-lines use, and then refuses its own offer: ids mean one thing in a BUNDLE
+/// group. Where its own audio was first, that has 1 to 4, and what they displace goes to 14 and 13.
+fn liked_id(extension: Extension) -> u8 {
+    match extension {
+        Extension::AudioLevel => 14,
         Extension::AbsSendTime => 2,
         Extension::VideoOrientation => 3,
         Extension::TransportCc => 4,
@@ -484,8 +484,8 @@ fn liked_ids(extension: Extension) -> [u8; 2] {
         Extension::Mid => 9,
         Extension::Rid => 10,
         Extension::RepairedRid => 11,
-    };
-    [liked; 2]
+        Extension::DependencyDescriptor => 12,
+    }
 }
 
 /// What an m-line shows when the client does not say.
@@ -512,10 +512,9 @@ fn answer_line(
     if media.rejected || codecs.is_empty() && !data {
         return Line::rejected(media.mid, media.kind);
     }
-    let simulcast = media.direction.sends() && !media.rids.is_empty();
     // Ids above 14 have no one-byte form, in which we write; RIDs we only read, and Chromium gives them what ids are left.
     let writable = |id: u8, e| id <= EXTENSION_ID_MAX || matches!(e, Extension::Rid | Extension::RepairedRid);
-    let accepted = |(id, e): &&(u8, Extension)| writable(*id, *e) && sdp::accepts_extension(media.kind, simulcast, *e);
+    let accepted = |(id, e): &&(u8, Extension)| writable(*id, *e) && sdp::accepts_extension(media.kind, *e);
     let extensions = media.extensions.iter().filter(accepted).copied().collect();
     let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());

@@ -232,11 +232,11 @@ pub fn default_extensions(kind: MediaKind) -> &'static [Extension] {
     }
 }
 
-/// The most that we accept of an offered m-line's extensions: what we would offer, and on one that brings simulcast the
-/// names of its layers.
-pub fn accepts_extension(kind: MediaKind, simulcast: bool, extension: Extension) -> bool {
+/// The most that we accept of an offered m-line's extensions: what we would offer, and for video the names of layers, which
+/// Chromium does not offer on later m-lines where an earlier one was answered without.
+pub fn accepts_extension(kind: MediaKind, extension: Extension) -> bool {
     let names_layer = matches!(extension, Extension::Rid | Extension::RepairedRid);
-    default_extensions(kind).contains(&extension) || (kind == MediaKind::Video && simulcast && names_layer)
+    default_extensions(kind).contains(&extension) || (kind == MediaKind::Video && names_layer)
 }
 
 /// A simulcast layer of an m-line (RFC 8851, RFC 8853).
