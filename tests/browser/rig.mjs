@@ -197,6 +197,8 @@ export async function openRig(logName, settings = {}) {
     page.on('pageerror', (error) => consoleLog.write(`${new Date().toISOString()} ${url} uncaught: ${error.stack ?? error}\n`));
     if (viewport) await page.setViewport(viewport);
     await page.evaluateOnNewDocument(probe);
+    // Firefox opens pages as tabs of one window: those behind would tell the server that nobody sees them.
+    await page.evaluateOnNewDocument(() => Object.defineProperty(document, 'visibilityState', { get: () => 'visible' }));
     if (before) await page.evaluateOnNewDocument(before);
     await page.goto(url, { waitUntil: 'load' });
     return page;
