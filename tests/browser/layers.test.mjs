@@ -13,7 +13,7 @@ const hasFirefox = BROWSERS.includes('firefox');
 /** Long enough for a browser on a busy machine to raise its top layer. */
 const CLIMB_MS = 45_000;
 /** No gap in decoding may be longer than this, whatever the link does, unless the server says that the picture is paused. */
-const GAP_MS_MAX = 3_000;
+const GAP_MS_MAX = 6_000;
 let sessions = 0;
 
 const seen = (page) => page.evaluate(() => window.seen());
@@ -38,7 +38,7 @@ function follow(t, page) {
 const untilWidth = (page, accept, ms, what) => until(async () => accept((await seen(page)).width), ms, `${page.as.user} (${page.browserName}) gets ${what}`);
 
 /** One publisher, one viewer behind a weak link in each browser that can decode. */
-function layered(name, { from, viewers, send, sizes }) {
+function layered(name, { from, viewers, send, sizes, narrow = 300_000 }) {
   if ([from, ...viewers].includes('firefox') && !hasFirefox) return;
   test(name, { timeout: 300_000 }, async (t) => {
     const session = `layers-${++sessions}`;
@@ -59,7 +59,7 @@ function layered(name, { from, viewers, send, sizes }) {
     });
 
     await t.test('a narrow link gets less, and all again when it is wide', async () => {
-      for (const { down } of proxies) down.bps = 300_000;
+      for (const { down } of proxies) down.bps = narrow;
       await Promise.all(pages.map((page) => untilWidth(page, (w) => w > 0 && w < large, SOON_MS, 'a smaller picture')));
       await pass(3_000); // the link stays narrow for a while
       for (const { down } of proxies) down.bps = Infinity;
@@ -89,5 +89,5 @@ layered('Chromium sends VP8 in three layers', { from: 'chromium', viewers: both,
 layered('Chromium sends H.264 in three layers', { from: 'chromium', viewers: ['chromium'], send: { send: 'H264' }, sizes: rids });
 layered('Chromium sends VP9 in spatial layers', { from: 'chromium', viewers: both, send: { send: 'VP9', svc: 'L3T3_KEY' }, sizes: rids });
 layered('Chromium sends AV1 in spatial layers', { from: 'chromium', viewers: both, send: { send: 'AV1', svc: 'L3T3' }, sizes: rids });
-// Without a GPU Firefox encodes three layers of large pictures at hardly more than one a second.
-layered('Firefox sends VP8 in three layers', { from: 'firefox', viewers: both, send: { send: 'VP8', wide: 480, fps: 12 }, sizes: [120, 480] });
+// In a tab behind others Firefox paints a canvas once a second, but its cameras go on.
+layered('Firefox sends VP8 in three layers', { from: 'firefox', viewers: both, send: { send: 'VP8', camera: 1 }, sizes: [160, 640], narrow: 150_000 });
