@@ -87,6 +87,8 @@ impl Downlink {
     pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose, next_seq: u16) {
         if next_seq != self.controller.next_seq() {
             self.controller.on_sent(bytes, purpose);
+        } else {
+            self.controller.on_sent_unnumbered(bytes);
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Controller {
     reference: Option<(i64, i64)>,
     rtt: Option<Duration>,
     rtt_reported: Option<Micros>,
+    /// Bytes sent without a number, of which no feedback can tell.
+    unnumbered: u64,
     /// When and how many bytes had been sent when that was last looked at, and bits a second in the time before.
     sent: (Micros, u64),
     sent_bps: f64,
@@ -113,6 +115,7 @@ impl Controller {
             reference: None,
             rtt: None,
             rtt_reported: None,
+            unnumbered: 0,
             sent: (0, 0),
             sent_bps: 0.0,
             outage: None,
@@ -194,6 +197,12 @@ impl Controller {
     #[inline]
     pub(crate) fn set_clock(&mut self, now: Instant) {
         self.clock = self.micros(now);
+    }
+
+    /// Notes a packet without a number, of this size on the wire.
+    #[inline]
+    pub(crate) fn on_sent_unnumbered(&mut self, bytes: usize) {
+        self.unnumbered += bytes as u64;
     }
 
     /// Notes a packet with that number, of this size on the wire. The hot path.
@@ -349,8 +358,9 @@ impl Controller {
         let (at, bytes) = self.sent;
         let elapsed = now.saturating_sub(at);
         if elapsed >= SENT_WINDOW {
-            self.sent_bps = (self.history.bytes - bytes) as f64 * 8.0 * SECOND / elapsed as f64;
-            self.sent = (now, self.history.bytes);
+            let total = self.history.bytes + self.unnumbered;
+            self.sent_bps = (total - bytes) as f64 * 8.0 * SECOND / elapsed as f64;
+            self.sent = (now, total);
         }
     }
 

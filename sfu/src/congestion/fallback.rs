@@ -5,6 +5,8 @@ use super::{MAX_BPS, MIN_BPS, Micros, SECOND};
 
 /// Growth each second while nothing speaks against it.
 const GROWTH: f64 = 1.08;
+/// The same where a receiver estimates: it knows no more than half as much again as it gets, so what is paused must be tried.
+const REMB_GROWTH: f64 = 2.0;
 /// A receiver estimates by what it gets, so a REMB that is above it by this does not say that the link is at its end.
 const REMB_ROOM: f64 = 1.2;
 /// Below this part lost the rate grows, above the next it goes down.
@@ -32,12 +34,12 @@ impl Fallback {
     /// The new rate after a REMB of any value.
     pub(super) fn on_remb(&mut self, remb: u64, bps: f64, sent_bps: f64, wanted: f64, now: Micros) -> f64 {
         let remb = (remb as f64).clamp(MIN_BPS, MAX_BPS);
-        let fell = self.remb.replace(remb).is_none_or(|before| remb < before);
+        let first = self.remb.replace(remb).is_none();
         let elapsed = self.elapsed(now);
-        if fell || remb < REMB_ROOM * sent_bps {
+        if first || remb < REMB_ROOM * sent_bps {
             return remb;
         }
-        remb.max(grown(bps, elapsed, wanted))
+        remb.max(grown(bps, REMB_GROWTH, elapsed, wanted))
     }
 
     /// The new rate after a receiver report with this part lost, the worst of its blocks; what is sent without loss is
@@ -50,7 +52,7 @@ impl Fallback {
         if lost > LOSS_HIGH {
             Some((bps * (1.0 - 0.5 * lost)).max(MIN_BPS))
         } else if lost < LOSS_LOW {
-            Some(grown(bps, elapsed, wanted).max(sent_bps))
+            Some(grown(bps, GROWTH, elapsed, wanted).max(sent_bps))
         } else {
             None
         }
@@ -64,6 +66,6 @@ impl Fallback {
 }
 
 /// Grows towards what is wanted and not beyond: nothing would prove it.
-fn grown(bps: f64, elapsed: f64, wanted: f64) -> f64 {
-    (bps * GROWTH.powf(elapsed)).min(wanted.max(bps)).min(MAX_BPS)
+fn grown(bps: f64, growth: f64, elapsed: f64, wanted: f64) -> f64 {
+    (bps * growth.powf(elapsed)).min(wanted.max(bps)).min(MAX_BPS)
 }
