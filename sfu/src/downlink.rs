@@ -206,11 +206,15 @@ impl Sfu {
 }
 
 impl Subscription {
+    /// Whether its packets carry transport-wide numbers, by which the client tells of arrivals.
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0)
+    }
+
     /// Whether padding can go out beside it: video, be it paused, to a client that takes retransmissions and tells of
     /// arrivals.
     pub(crate) fn can_pad(&self) -> bool {
-        let told_of = self.outlet.as_ref().is_some_and(|outlet| outlet.ids.transport_cc != 0);
-        self.kind == Kind::Video && told_of && self.rtx_payload_type().is_some()
+        self.kind == Kind::Video && self.is_numbered() && self.rtx_payload_type().is_some()
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
-use crate::subscription::Subscription;
 use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
 use crate::{Drop, Now, Sfu};
 
@@ -38,9 +37,8 @@ impl Sfu {
                 Packet::Remb { bitrate, .. } => {
                     // Estimates of clients without transport-wide numbers, such as aiortc's, follow what they get: whatever was
                     // paused by one would never be tried again. They are sent all until their reports speak of loss.
-                    let numbered = |s: &Subscription| s.outlet.as_ref().is_some_and(|o| o.ids.transport_cc != 0);
                     if let Some(peer) = self.peers.get_mut(key)
-                        && peer.subscriptions.iter().any(|(_, s)| numbered(s))
+                        && peer.subscriptions.iter().any(|(_, s)| s.is_numbered())
                     {
                         peer.downlink.on_remb(bitrate, now.mono);
                         self.heed_downlink(key, now.mono);

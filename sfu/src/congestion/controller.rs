@@ -46,7 +46,6 @@ const PROBE_WAIT: Micros = 1_000_000;
 const PROBE_QUEUE_MS: f64 = 100.0;
 /// Then it is looked at again after this.
 const PROBE_RETRY: Micros = 200_000;
-
 /// A change of the estimate by this part is worth telling.
 const WORTH_TELLING: f64 = 0.05;
 
