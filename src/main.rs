@@ -10,6 +10,8 @@ mod clock;
 mod config;
 mod control;
 mod credit;
+#[allow(dead_code)]
+mod crossing;
 mod error;
 mod http;
 mod origin;

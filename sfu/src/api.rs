@@ -104,9 +104,7 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// A TURN allocation, numbered by the TURN server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AllocationId(pub u64);
+pub use turn_server::AllocationId;
 
 /// Where a datagram came from and where its answer must go: never a bare address, so that replies leave from the
 /// address at which the request arrived.
@@ -130,6 +128,8 @@ pub enum Path {
     Relay {
         /// The client's allocation.
         allocation: AllocationId,
+        /// The relayed address that the client was given: what we would see of it without the short cut.
+        relayed: SocketAddr,
         /// Which of our media addresses the client named as its peer.
         peer: SocketAddr,
     },

@@ -118,7 +118,7 @@ impl Sfu {
         } else {
             let mapped = match path {
                 Path::Udp { remote, .. } => remote,
-                Path::Relay { peer, .. } => peer,
+                Path::Relay { relayed, .. } => relayed,
                 Path::Tcp { remote, .. } => remote,
             };
             Writer::success(out, Method::BINDING, id)

@@ -1,7 +1,14 @@
-//! STUN (RFC 8489) for Lyceum: the codec that the SFU's ICE needs. The TURN server will live here too.
+//! STUN (RFC 8489) and TURN (RFC 8656) for Lyceum: the codec that the SFU's ICE needs too, and the TURN server as a pure
+//! machine: datagrams, frames and time in; replies, and what is to be forwarded, out.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod api;
+pub mod credential;
+mod server;
 pub mod stun;
+
+pub use api::*;
+pub use server::Server;
 
 use std::time::Instant;
 
