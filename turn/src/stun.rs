@@ -260,8 +260,7 @@ impl<'a> Message<'a> {
 
     /// Whether FINGERPRINT is there and right (RFC 8489 §14.7).
     pub fn check_fingerprint(&self) -> bool {
-        self.fingerprint
-            .is_some_and(|seal| fingerprint(self.message_type(), seal.covered).to_be_bytes() == *seal.value)
+        self.fingerprint.is_some_and(|seal| fingerprint(self.message_type(), seal.covered).to_be_bytes() == *seal.value)
     }
 
     fn message_type(&self) -> u16 {
