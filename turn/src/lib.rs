@@ -9,12 +9,14 @@ mod auth;
 pub mod credential;
 mod forward;
 mod keyed;
+mod nonce;
 mod policy;
 mod ports;
 mod requests;
 mod server;
 pub mod stun;
 mod table;
+mod throttle;
 
 pub use api::*;
 pub use server::Server;

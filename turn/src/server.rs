@@ -147,16 +147,19 @@ impl Server {
     }
 
     /// Answers Binding, which needs no credentials (RFC 8489 §7.3).
-    fn binding(&mut self, message: &Message<'_>, client: &Client, _bytes: usize, _now: Now) -> Option<Refusal> {
-        if message.unknown_beyond(UNDERSTOOD).next().is_some() {
-            Bad::UnknownAttribute
-                .write(&mut self.answer, message.method(), message.transaction_id())
+    fn binding(&mut self, message: &Message<'_>, client: &Client, bytes: usize, now: Now) -> Option<Refusal> {
+        let unknown = message.unknown_beyond(UNDERSTOOD).next().is_some();
+        if unknown {
+            Writer::error(&mut self.answer, message.method(), message.transaction_id(), 420, "")
                 .unknown_attributes(message.unknown_beyond(UNDERSTOOD))
                 .fingerprint();
-            return Some(Refusal::UnknownAttribute);
+        } else {
+            answer::bound(&mut self.answer, message.transaction_id(), client.remote());
         }
-        answer::bound(&mut self.answer, message.transaction_id(), client.remote());
-        None
+        if !self.auth.admits(client, bytes, &mut self.answer, now) {
+            return Some(Refusal::RateLimited);
+        }
+        unknown.then_some(Refusal::UnknownAttribute)
     }
 
     /// Answers a request that needs credentials (RFC 8489 §9.2.4).
@@ -180,6 +183,11 @@ impl Server {
                 Writer::success(&mut self.answer, method, transaction).lifetime(lifetime_s)
             }
             Ok(Good::Done) => Writer::success(&mut self.answer, method, transaction),
+            // With a nonce, as each 401 has (RFC 8489 §9.2.4).
+            Err(Bad::NotGranted) => {
+                self.auth.unauthenticated(message, client, bytes, now, &mut self.answer);
+                return Some(Refusal::NotGranted);
+            }
             Err(bad) => {
                 refused = Some(bad.refusal());
                 let writer = bad.write(&mut self.answer, method, transaction);
