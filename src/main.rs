@@ -121,7 +121,8 @@ fn start_workers(
     (0..settings.workers)
         .map(|i| {
             let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone())
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), None)
+                .map(|(worker, _)| worker)
         })
         .collect()
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control;
+use crate::crossing::{self, Crossed, TurnEnd, WorkerEnd};
 use crate::error::Failure;
 use crate::tcp::{self, Tcp};
 use crate::udp::{self, Family, Sent, Sockets};
@@ -25,7 +26,7 @@ const REQUESTS_PER_TURN: usize = 32;
 const FLUSH_MAX: Duration = Duration::from_millis(1);
 /// Runs between two looks at the clock while sending.
 const RUNS_PER_CLOCK: u32 = 16;
-/// Most batches read of a socket before what they cause is sent: with GRO a batch may be some hundred datagrams, and what
+/// Most batches read of a socket, or of the crossing from the TURN thread, before what they cause is sent: with GRO a batch may be some hundred datagrams, and what
 /// the SFU cannot send in time it drops by age.
 const BATCHES_MAX: usize = 4;
 /// How often counters are copied for others to read, and the longest sleep, so that a stuck worker shows.
@@ -60,6 +61,8 @@ pub(crate) struct SocketCounts {
     pub(crate) receive_errors: u64,
     /// ICE-TCP connections.
     pub(crate) tcp: tcp::Counts,
+    /// Datagrams to TURN clients that found no room in the crossing.
+    pub(crate) crossing_dropped: u64,
 }
 
 /// What a worker last said of itself, at most [`REPORT_EVERY`] old while it lives.
@@ -151,14 +154,16 @@ pub(crate) struct Reach<'a> {
     pub(crate) addresses: &'a [IpAddr],
 }
 
-/// Starts the thread of worker `id`. What ends it goes to `ended`, once.
+/// Starts the thread of worker `id`. What ends it goes to `ended`, once. With `turn`, which wakes the TURN thread, clients of
+/// the TURN server cross to it, and the other end of their crossing is given back.
 pub(crate) fn start(
     id: WorkerId,
     reach: Reach<'_>,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,
-) -> Result<Worker, Failure> {
+    turn: Option<Arc<Waker>>,
+) -> Result<(Worker, Option<TurnEnd>), Failure> {
     let (mut sockets, listeners) = bind(reach)?;
     let port = sockets.port();
     let has_v6 = sockets.v6.is_some();
@@ -166,6 +171,7 @@ pub(crate) fn start(
         reach.addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
     let (poll, waker, tcp) = waiting(&mut sockets, listeners)
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
+    let (turn_end, crossing) = turn.map(|turn| crossing::crossing(turn, waker.clone())).unzip();
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let started = Instant::now();
     let shared = Arc::new(Shared {
@@ -187,6 +193,7 @@ pub(crate) fn start(
                 sfu,
                 sockets,
                 tcp,
+                crossing,
                 poll,
                 queue,
                 inbox,
@@ -199,7 +206,7 @@ pub(crate) fn start(
             end.reason = machine.run();
         })
         .map_err(|error| Failure::Broken(format!("cannot start media worker {}: {error}", id.0)))?;
-    Ok(Worker { port, candidates, requests, waker, shared })
+    Ok((Worker { port, candidates, requests, waker, shared }, turn_end))
 }
 
 /// Takes the port for UDP and, if it is to be, for TCP.
@@ -258,6 +265,7 @@ struct Machine {
     sfu: Sfu,
     sockets: Sockets,
     tcp: Tcp,
+    crossing: Option<WorkerEnd>,
     poll: Poll,
     queue: Receiver<Request>,
     inbox: mpsc::Sender<control::Input>,
@@ -305,12 +313,16 @@ impl Machine {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
+            let more_crossed = self.receive_crossed();
             self.tcp.accept(now.mono);
-            unfinished = self.flush() || more_requests;
+            unfinished = self.flush() || more_requests || more_crossed;
             while let Some(path) = self.tcp.ended() {
                 self.sfu.handle(Input::PathClosed(path), now);
             }
             self.tell();
+            if let Some(crossing) = &mut self.crossing {
+                crossing.flush();
+            }
             self.report(now.mono);
         }
     }
@@ -362,14 +374,32 @@ impl Machine {
         }
     }
 
+    /// Takes what comes from clients of the TURN server; `true` when some may be left.
+    fn receive_crossed(&mut self) -> bool {
+        let Some(crossing) = &mut self.crossing else { return false };
+        let mut now = None;
+        crossing.take(BATCHES_MAX, |crossed| {
+            let now = *now.get_or_insert_with(clock::now);
+            match crossed {
+                Crossed::Datagram(path, datagram) => self.sfu.receive(path, datagram, now),
+                Crossed::Closed(path) => self.sfu.handle(Input::PathClosed(path), now),
+            }
+        })
+    }
+
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
     fn flush(&mut self) -> bool {
         let now = clock::now();
         let mut runs = 0;
         while let Some(run) = self.sfu.next_run(now) {
             let sent = match run.path {
+                Path::Udp { .. } => self.sockets.send(&run, now.mono),
                 Path::Tcp { .. } => self.tcp.send(&run, now.mono),
-                _ => self.sockets.send(&run, now.mono),
+                Path::Relay { .. } => match self.crossing.as_mut().map(|crossing| crossing.push(&run)) {
+                    Some(true) => Sent::All,
+                    Some(false) => Sent::Blocked,
+                    None => Sent::Refused,
+                },
             };
             match sent {
                 Sent::All => self.counts.sent(run.bytes.len().div_ceil(run.segment.max(1))),
@@ -394,7 +424,10 @@ impl Machine {
             };
             match self.sfu.poll() {
                 Some(Output::Event(event)) => permit.send(control::Input::Media { worker: self.id, event }),
-                Some(Output::ClosePath(path)) => self.tcp.close(path),
+                Some(Output::ClosePath(path)) => match (path, &mut self.crossing) {
+                    (Path::Relay { .. }, Some(crossing)) => crossing.close(path),
+                    _ => self.tcp.close(path),
+                },
                 None => break,
             }
         }
@@ -411,6 +444,7 @@ impl Machine {
         self.reported = now;
         self.tcp.expire(now, |path| self.sfu.knows(path));
         self.counts.tcp = self.tcp.counts();
+        self.counts.crossing_dropped = self.crossing.as_ref().map_or(0, WorkerEnd::dropped);
         let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sockets: self.counts };
         *shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
