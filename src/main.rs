@@ -18,6 +18,7 @@ mod origin;
 mod seldom;
 mod serve;
 mod socketio;
+mod stream;
 mod tcp;
 mod udp;
 mod whip;

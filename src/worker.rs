@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::control;
 use crate::error::Failure;
+use crate::stream::{self, Listeners};
 use crate::tcp::{self, Tcp};
 use crate::udp::{self, Family, Sent, Sockets};
 
@@ -203,7 +204,7 @@ pub(crate) fn start(
 }
 
 /// Takes the port for UDP and, if it is to be, for TCP.
-fn bind(reach: Reach<'_>) -> Result<(Sockets, tcp::Listeners), Failure> {
+fn bind(reach: Reach<'_>) -> Result<(Sockets, Listeners), Failure> {
     let port = reach.port;
     let failed = |protocol: &str, error| Failure::Bind {
         address: format!("{protocol} port {port}"),
@@ -214,9 +215,9 @@ fn bind(reach: Reach<'_>) -> Result<(Sockets, tcp::Listeners), Failure> {
     for tries in 1.. {
         let sockets = udp::bind(port).map_err(|error| failed("UDP", error))?;
         if !reach.tcp {
-            return Ok((sockets, tcp::Listeners::default()));
+            return Ok((sockets, Listeners::default()));
         }
-        match tcp::listen(sockets.port(), sockets.v6.is_some()) {
+        match stream::listen(sockets.port(), sockets.v6.is_some()) {
             Ok(listeners) => return Ok((sockets, listeners)),
             Err(_) if port == 0 && tries < PORT_TRIES => {}
             Err(error) => return Err(failed("TCP", error)),
@@ -225,7 +226,7 @@ fn bind(reach: Reach<'_>) -> Result<(Sockets, tcp::Listeners), Failure> {
     unreachable!("the last try returns");
 }
 
-fn waiting(sockets: &mut Sockets, listeners: tcp::Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
+fn waiting(sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
     let poll = Poll::new()?;
     poll.registry().register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
     if let Some(v6) = &mut sockets.v6 {
