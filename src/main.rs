@@ -15,6 +15,8 @@ mod crossing;
 mod error;
 mod http;
 mod origin;
+mod ports;
+mod pulse;
 mod seldom;
 mod serve;
 mod socketio;
