@@ -1,13 +1,15 @@
 //! UDP sockets: batches in (recvmmsg, GRO), runs out (GSO).
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use sfu::{Path, Run};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
+
+mod control;
 
 /// Bytes asked of the kernel for each direction; it gives what `net.core.rmem_max` and `wmem_max` allow.
 const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -21,8 +23,8 @@ const GSO_RETRY: Duration = Duration::from_secs(60);
 
 /// Binds a socket for each family: IPv4, and IPv6 on the same number where the machine has it. `port` 0 takes any.
 pub(crate) fn bind(port: u16) -> io::Result<Sockets> {
-    let v4 = One::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    let v6 = One::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, v4.local.port())));
+    let v4 = One::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), KERNEL_BUFFER_BYTES)?;
+    let v6 = One::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, v4.local.port())), KERNEL_BUFFER_BYTES);
     let v6 = match v6 {
         // A taken IPv6 port is a second server; only a machine without IPv6 goes on without it.
         Err(error) if port != 0 && error.kind() == io::ErrorKind::AddrInUse => return Err(error),
@@ -160,15 +162,16 @@ pub(crate) struct One {
 }
 
 impl One {
-    /// Binds a socket of one family only. Datagrams leave unfragmented: the don't-fragment bit is set on all.
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Binds a socket of one family only, asking the kernel for so many bytes in each direction. Datagrams leave
+    /// unfragmented: the don't-fragment bit is set on all.
+    pub(crate) fn bind(address: SocketAddr, kernel_bytes: usize) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         // The kernel caps both silently; a refusal would only mean its default size.
-        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(KERNEL_BUFFER_BYTES);
+        let _ = socket.set_recv_buffer_size(kernel_bytes);
+        let _ = socket.set_send_buffer_size(kernel_bytes);
         socket.bind(&address.into())?;
         let socket: std::net::UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
@@ -185,12 +188,7 @@ impl One {
         segment: usize,
         now: Instant,
     ) -> Sent {
-        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
-            self.refused_gso = None;
-            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
-                self.state = fresh;
-            }
-        }
+        self.retry_gso(now);
         while !bytes.is_empty() {
             let segments = self.state.max_gso_segments().min(SEND_BYTES_MAX / segment).max(1);
             let (chunk, rest) = bytes.split_at(bytes.len().min(segments * segment));
@@ -213,7 +211,80 @@ impl One {
         }
         Sent::All
     }
+
+    /// Sends datagrams that are put together by the kernel, from `local`'s address.
+    pub(crate) fn send_framed(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        framed: &Framed<'_>,
+        now: Instant,
+    ) -> Sent {
+        self.retry_gso(now);
+        let Framed { head, padding, bytes: mut rest, stride, room } = *framed;
+        let Some(zeros) = ZEROS.get(..padding) else { return Sent::Refused };
+        let segment = head.len() + stride.saturating_sub(room) + padding;
+        let destination = SockAddr::from(remote);
+        while !rest.is_empty() {
+            let most = if self.refused_gso.is_some() { 1 } else { self.state.max_gso_segments() };
+            let datagrams = most.min(SEND_BYTES_MAX / segment).clamp(1, FRAMED_MAX);
+            let (chunk, behind) = rest.split_at(rest.len().min(datagrams * stride.max(1)));
+            let mut slices = [IoSlice::new(&[]); 3 * FRAMED_MAX];
+            let mut filled = 0;
+            for (datagram, slices) in chunk.chunks(stride.max(1)).zip(slices.chunks_exact_mut(3)) {
+                let payload = datagram.get(room..).unwrap_or_default();
+                slices.copy_from_slice(&[head, payload, zeros].map(IoSlice::new));
+                filled += slices.len();
+            }
+            let control = control::Message::new(local.ip(), (filled > 3).then_some(segment));
+            let message = MsgHdr::new()
+                .with_addr(&destination)
+                .with_buffers(&slices[..filled])
+                .with_control(control.as_slice());
+            match SockRef::from(&self.socket).sendmsg(&message, 0) {
+                Ok(_) => rest = behind,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                // As where the datagrams lie ready: the same go again, one a send.
+                Err(_) if filled > 3 => self.refused_gso = Some(now),
+                Err(_) => return Sent::Refused,
+            }
+        }
+        Sent::All
+    }
+
+    fn retry_gso(&mut self, now: Instant) {
+        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
+            self.refused_gso = None;
+            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
+                self.state = fresh;
+            }
+        }
+    }
+
+    /// Where it is bound.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
 }
+
+/// Datagrams of one size, each made of a head, a payload and zeros.
+pub(crate) struct Framed<'a> {
+    /// In front of each payload.
+    pub(crate) head: &'a [u8],
+    /// Zeros behind each, 3 at most.
+    pub(crate) padding: usize,
+    /// The payloads.
+    pub(crate) bytes: &'a [u8],
+    /// From the beginning of one's room to that of the next.
+    pub(crate) stride: usize,
+    /// Bytes in front of each payload that are not sent.
+    pub(crate) room: usize,
+}
+
+/// Most datagrams of one framed send: as many as GSO takes.
+const FRAMED_MAX: usize = 64;
+const ZEROS: [u8; 3] = [0; 3];
 
 #[cfg(test)]
 mod tests {
