@@ -22,6 +22,8 @@ mod serve;
 mod socketio;
 mod stream;
 mod tcp;
+#[allow(dead_code)]
+mod turn;
 mod udp;
 mod whip;
 mod worker;
@@ -124,7 +126,8 @@ fn start_workers(
     (0..settings.workers)
         .map(|i| {
             let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone())
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), None)
+                .map(|(worker, _)| worker)
         })
         .collect()
 }

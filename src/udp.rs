@@ -237,10 +237,8 @@ impl One {
                 filled += slices.len();
             }
             let control = control::Message::new(local.ip(), (filled > 3).then_some(segment));
-            let message = MsgHdr::new()
-                .with_addr(&destination)
-                .with_buffers(&slices[..filled])
-                .with_control(control.as_slice());
+            let message =
+                MsgHdr::new().with_addr(&destination).with_buffers(&slices[..filled]).with_control(control.as_slice());
             match SockRef::from(&self.socket).sendmsg(&message, 0) {
                 Ok(_) => rest = behind,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

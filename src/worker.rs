@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control;
+use crate::crossing::{self, Crossed, TurnEnd, WorkerEnd};
 use crate::error::Failure;
 use crate::ports;
 use crate::pulse::{End, Pulse, REPORT_EVERY};
@@ -27,8 +28,8 @@ const REQUESTS_PER_TURN: usize = 32;
 const FLUSH_MAX: Duration = Duration::from_millis(1);
 /// Runs between two looks at the clock while sending.
 const RUNS_PER_CLOCK: u32 = 16;
-/// Most batches read of a socket before what they cause is sent: with GRO a batch may be some hundred datagrams, and what
-/// the SFU cannot send in time it drops by age.
+/// Most batches read of a socket, or of the crossing from the TURN thread, before what they cause is sent: with GRO a batch
+/// may be some hundred datagrams, and what the SFU cannot send in time it drops by age.
 const BATCHES_MAX: usize = 4;
 /// When the control inbox was full, how soon the waiting events are offered again.
 const EVENTS_RETRY: Duration = Duration::from_millis(5);
@@ -57,6 +58,8 @@ pub(crate) struct SocketCounts {
     pub(crate) receive_errors: u64,
     /// ICE-TCP connections.
     pub(crate) tcp: tcp::Counts,
+    /// Datagrams to TURN clients that found no room in the crossing.
+    pub(crate) crossing_dropped: u64,
 }
 
 /// What a worker last said of itself, at most [`REPORT_EVERY`] old while it lives.
@@ -134,14 +137,16 @@ pub(crate) struct Reach<'a> {
     pub(crate) addresses: &'a [IpAddr],
 }
 
-/// Starts the thread of worker `id`. What ends it goes to `ended`, once.
+/// Starts the thread of worker `id`. What ends it goes to `ended`, once. With `turn`, which wakes the TURN thread, clients of
+/// the TURN server cross to it, and the other end of their crossing is given back.
 pub(crate) fn start(
     id: WorkerId,
     reach: Reach<'_>,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,
-) -> Result<Worker, Failure> {
+    turn: Option<Arc<Waker>>,
+) -> Result<(Worker, Option<TurnEnd>), Failure> {
     let (mut sockets, listeners) = ports::bind(reach.port, reach.tcp, "LYCEUM__MEDIA__PORT or [media] port")?;
     let port = sockets.port();
     let has_v6 = sockets.v6.is_some();
@@ -149,6 +154,7 @@ pub(crate) fn start(
         reach.addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
     let (poll, waker, tcp) = waiting(&mut sockets, listeners)
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
+    let (turn_end, crossing) = turn.map(|turn| crossing::crossing(turn, waker.clone())).unzip();
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let pulse = Pulse::<Report>::new();
     let tcp_candidates = if reach.tcp { candidates.clone() } else { Vec::new() };
@@ -165,6 +171,7 @@ pub(crate) fn start(
                 sockets,
                 batch: Batch::new(),
                 tcp,
+                crossing,
                 poll,
                 queue,
                 inbox,
@@ -177,7 +184,7 @@ pub(crate) fn start(
             end.reason = machine.run();
         })
         .map_err(|error| Failure::Broken(format!("cannot start media worker {}: {error}", id.0)))?;
-    Ok(Worker { port, candidates, requests, waker, pulse })
+    Ok((Worker { port, candidates, requests, waker, pulse }, turn_end))
 }
 
 fn waiting(sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
@@ -198,6 +205,7 @@ struct Machine {
     sockets: Sockets,
     batch: Batch,
     tcp: Tcp,
+    crossing: Option<WorkerEnd>,
     poll: Poll,
     queue: Receiver<Request>,
     inbox: mpsc::Sender<control::Input>,
@@ -245,12 +253,16 @@ impl Machine {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
+            let more_crossed = self.receive_crossed();
             self.tcp.accept(now.mono);
-            unfinished = self.flush() || more_requests;
+            unfinished = self.flush() || more_requests || more_crossed;
             while let Some(path) = self.tcp.ended() {
                 self.sfu.handle(Input::PathClosed(path), now);
             }
             self.tell();
+            if let Some(crossing) = &mut self.crossing {
+                crossing.flush();
+            }
             self.report(now.mono);
         }
     }
@@ -302,14 +314,32 @@ impl Machine {
         }
     }
 
+    /// Takes what comes from clients of the TURN server; `true` when some may be left.
+    fn receive_crossed(&mut self) -> bool {
+        let Some(crossing) = &mut self.crossing else { return false };
+        let mut now = None;
+        crossing.take(BATCHES_MAX, |crossed| {
+            let now = *now.get_or_insert_with(clock::now);
+            match crossed {
+                Crossed::Datagram(path, datagram) => self.sfu.receive(path, datagram, now),
+                Crossed::Closed(path) => self.sfu.handle(Input::PathClosed(path), now),
+            }
+        })
+    }
+
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
     fn flush(&mut self) -> bool {
         let now = clock::now();
         let mut runs = 0;
         while let Some(run) = self.sfu.next_run(now) {
             let sent = match run.path {
+                Path::Udp { .. } => self.sockets.send(&run, now.mono),
                 Path::Tcp { .. } => self.tcp.send(&run, now.mono),
-                _ => self.sockets.send(&run, now.mono),
+                Path::Relay { .. } => match self.crossing.as_mut().map(|crossing| crossing.push(&run)) {
+                    Some(true) => Sent::All,
+                    Some(false) => Sent::Blocked,
+                    None => Sent::Refused,
+                },
             };
             match sent {
                 Sent::All => self.counts.sent(run.bytes.len().div_ceil(run.segment.max(1))),
@@ -334,7 +364,10 @@ impl Machine {
             };
             match self.sfu.poll() {
                 Some(Output::Event(event)) => permit.send(control::Input::Media { worker: self.id, event }),
-                Some(Output::ClosePath(path)) => self.tcp.close(path),
+                Some(Output::ClosePath(path)) => match (path, &mut self.crossing) {
+                    (Path::Relay { .. }, Some(crossing)) => crossing.close(path),
+                    _ => self.tcp.close(path),
+                },
                 None => break,
             }
         }
@@ -349,6 +382,7 @@ impl Machine {
         self.reported = now;
         self.tcp.expire(now, |path| self.sfu.knows(path));
         self.counts.tcp = self.tcp.counts();
+        self.counts.crossing_dropped = self.crossing.as_ref().map_or(0, WorkerEnd::dropped);
         let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sockets: self.counts };
         self.pulse.tell(report);
     }

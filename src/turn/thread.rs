@@ -117,10 +117,8 @@ impl Machine {
         let mut events = Events::with_capacity(256);
         let mut unfinished = false;
         loop {
-            let busy = unfinished
-                || self.ready.contains(&true)
-                || self.clients.streams.ready() > 0
-                || self.relays.ready() > 0;
+            let busy =
+                unfinished || self.ready.contains(&true) || self.clients.streams.ready() > 0 || self.relays.ready() > 0;
             let timeout = if busy { Duration::ZERO } else { self.sleep() };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
@@ -374,6 +372,18 @@ fn forward(
             clients.deliver(&framing, Payloads { bytes, stride, room }, now.mono);
         }
     }
+}
+
+/// How long the first frame is; nothing when more must come, an error when it is neither STUN nor ChannelData.
+fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, ()> {
+    let Some(&[first, _, l0, l1]) = bytes.first_chunk() else { return Ok(None) };
+    let len = usize::from(u16::from_be_bytes([l0, l1]));
+    let frame = match first >> 6 {
+        0 => 20 + len,
+        1 => 4 + len.next_multiple_of(4),
+        _ => return Err(()),
+    };
+    Ok((bytes.len() >= frame).then_some(frame))
 }
 
 /// The present, in the machine's words.

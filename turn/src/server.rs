@@ -49,6 +49,11 @@ impl Server {
         None
     }
 
+    /// Whether a client has an allocation.
+    pub fn has_allocation(&self, _client: &Client) -> bool {
+        false
+    }
+
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
