@@ -1,6 +1,8 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod turn;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,6 +12,9 @@ use clap::{Parser, ValueEnum};
 
 use crate::addresses::ADDRESSES_MAX;
 use crate::error::Failure;
+
+pub(crate) use self::turn::TurnServer;
+use self::turn::{networks, port_range};
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -33,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// The TURN server in this process.
+    pub(crate) turn: TurnServer,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
@@ -75,6 +82,7 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             turn_uris: Vec::new(),
@@ -85,6 +93,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether there is a TURN server in this process.
+    pub(crate) fn has_turn_server(&self) -> bool {
+        self.turn.enabled.unwrap_or(self.turn_uris.is_empty())
+    }
+
     /// `iceServers` of the join ack: the TURN server outside, if there is one.
     pub(crate) fn ice_servers(&self) -> Vec<serde_json::Value> {
         if self.turn_uris.is_empty() {
@@ -125,6 +138,9 @@ impl Settings {
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
 ///   [turn]
+///   # enabled = true              # default: unless there are uris
+///   port = 3478                   # UDP and TCP
+///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
 ///   uris = []                     # with username and credential
 ///   [log]
 ///   format = "text"               # or "json"
@@ -192,6 +208,34 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
+    Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
+    Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
+    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, networks(v)) },
+    Key {
+        section: "turn",
+        name: "relay_ports",
+        list: false,
+        set: |s, v| put(&mut s.turn.relay_ports, port_range(&v[0])),
+    },
+    Key {
+        section: "turn",
+        name: "allocations",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.allocations, number(&v[0], 1, 1_000_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "allocations_per_participant",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.per_holder, number(&v[0], 1, 1_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "bandwidth_kbps",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 64, 10_000_000).map(|kbps| kbps * 1_000)),
+    },
     Key {
         section: "log",
         name: "format",

@@ -10,7 +10,6 @@ mod clock;
 mod config;
 mod control;
 mod credit;
-#[allow(dead_code)]
 mod crossing;
 mod error;
 mod http;
@@ -22,7 +21,6 @@ mod serve;
 mod socketio;
 mod stream;
 mod tcp;
-#[allow(dead_code)]
 mod turn;
 mod udp;
 mod whip;
@@ -41,7 +39,8 @@ use tokio::sync::mpsc;
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
-use crate::http::Health;
+use crate::http::{Health, Relaying};
+use crate::turn::Turn;
 use crate::worker::Worker;
 
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
@@ -77,14 +76,19 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
-    let workers = start_workers(settings, &inbox, &ended)?;
+    let (workers, turn) = start_media(settings, &inbox, &ended)?;
 
     let lobby_config =
         signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
-    let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
+    let here = match (turn.clone(), settings.turn_uris.is_empty()) {
+        (Some(turn), _) => Relaying::Here(turn),
+        (None, false) => Relaying::Outside,
+        (None, true) => Relaying::Off,
+    };
+    let health = Health { workers: workers.clone(), counts, turn: here };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
     let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
@@ -96,6 +100,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         address(&http_listener, settings.http_listen),
         address(&admin_listener, settings.admin_listen),
         &workers,
+        turn.as_ref(),
     );
     let pages = tokio::spawn(serve::serve(http_listener, router));
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
@@ -111,11 +116,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_workers(
+/// Starts the media workers and, if there is to be one, the TURN server whose clients cross to them.
+fn start_media(
     settings: &Settings,
     inbox: &mpsc::Sender<control::Input>,
     ended: &mpsc::UnboundedSender<Failure>,
-) -> Result<Vec<Worker>, Failure> {
+) -> Result<(Vec<Worker>, Option<Turn>), Failure> {
     let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
     let addresses =
         if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
@@ -123,13 +129,29 @@ fn start_workers(
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
-    (0..settings.workers)
-        .map(|i| {
-            let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), None)
-                .map(|(worker, _)| worker)
-        })
-        .collect()
+    let turn = settings.has_turn_server().then(|| turn::bind(settings.turn.port)).transpose()?;
+    let (mut workers, mut crossings) = (Vec::new(), Vec::new());
+    for i in 0..settings.workers {
+        let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
+        let waker = turn.as_ref().map(turn::Bound::waker);
+        let (worker, end) =
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
+        crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
+        workers.push(worker);
+    }
+    let turn = turn.map(|bound| {
+        let config = turn_server::Config {
+            realm: turn::REALM.to_owned(),
+            secret: rand::random::<[u8; 32]>().to_vec(),
+            relayed: addresses,
+            media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
+            listed: settings.turn.peers.clone(),
+            relay_ports: settings.turn.relay_ports.clone(),
+            limits: settings.turn.limits,
+        };
+        bound.start(config, crossings, ended.clone())
+    });
+    Ok((workers, turn.transpose()?))
 }
 
 fn start_log(settings: &Settings) {
@@ -144,7 +166,7 @@ fn start_log(settings: &Settings) {
 }
 
 /// Says once where everything is.
-fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker]) {
+fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker], turn: Option<&Turn>) {
     let shown_host = if http.ip().is_unspecified() {
         "localhost".to_owned()
     } else {
@@ -154,15 +176,20 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
     let ports: Vec<String> = workers.iter().map(|w| w.port.to_string()).collect();
     let addresses: Vec<String> =
         workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
+    let turn = match turn {
+        Some(turn) => format!("UDP and TCP {}", turn.port),
+        None if settings.turn_uris.is_empty() => "off".to_owned(),
+        None => settings.turn_uris.join(", "),
+    };
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
     match settings.log_format {
         LogFormat::Json => {
-            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), "listening");
+            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
             tracing::warn!("{open}");
         }
         LogFormat::Text => {
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),
