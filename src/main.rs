@@ -19,6 +19,10 @@ mod seldom;
 mod serve;
 mod socketio;
 mod tcp;
+mod tls;
+#[path = "turn/tls.rs"]
+#[allow(dead_code)]
+mod turn_tls;
 mod udp;
 mod whip;
 mod worker;
@@ -37,6 +41,7 @@ use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::Health;
+use crate::tls::Certificates;
 use crate::worker::Worker;
 
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
@@ -68,6 +73,9 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 /// Starts everything, then waits for a signal or for something to break.
 async fn serve(settings: &Settings) -> Result<(), Failure> {
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
+    let certificates = certificates(settings)?;
+    let https_listener =
+        settings.tls_listen.map(|listen| serve::listen(listen, "LYCEUM__TLS__LISTEN or [tls] listen")).transpose()?;
     let admin_listener = serve::listen(settings.admin_listen, "LYCEUM__ADMIN__LISTEN or [admin] listen")?;
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
@@ -80,7 +88,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let counts = Arc::new(Counts::default());
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
     let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
-    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
     let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
@@ -90,9 +98,18 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         settings,
         address(&http_listener, settings.http_listen),
         address(&admin_listener, settings.admin_listen),
+        https_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         &workers,
     );
-    let pages = tokio::spawn(serve::serve(http_listener, router));
+    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone()))];
+    if let Some(certificates) = certificates {
+        if let Some(listener) = https_listener {
+            pages.push(tokio::spawn(serve::secure::serve(listener, router, certificates.clone(), None)));
+        }
+        let watch = tls::Watch::new(certificates)
+            .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
+        tokio::spawn(watch.run());
+    }
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
@@ -100,10 +117,16 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
-    pages.abort();
+    pages.iter().for_each(|pages| pages.abort());
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     Ok(())
+}
+
+/// The operator's certificate, if there is one.
+fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
+    let [Some(certificate), Some(key)] = &settings.tls_files else { return Ok(None) };
+    Certificates::load(certificate, key).map(Some)
 }
 
 fn start_workers(
@@ -138,7 +161,13 @@ fn start_log(settings: &Settings) {
 }
 
 /// Says once where everything is.
-fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker]) {
+fn announce(
+    settings: &Settings,
+    http: SocketAddr,
+    admin: SocketAddr,
+    https: Option<SocketAddr>,
+    workers: &[Worker],
+) {
     let shown_host = if http.ip().is_unspecified() {
         "localhost".to_owned()
     } else {
@@ -151,12 +180,14 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
     match settings.log_format {
         LogFormat::Json => {
-            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), "listening");
+            let https = https.map(tracing::field::display);
+            tracing::info!(%url, %http, https, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), "listening");
             tracing::warn!("{open}");
         }
         LogFormat::Text => {
+            let https = https.map(|https| format!("  with TLS   https://{https}/\n")).unwrap_or_default();
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),
