@@ -17,6 +17,7 @@ use turn_server::Refusal;
 
 use crate::control::{self, INBOX_MAX};
 use crate::http::{Health, Relaying};
+use crate::tls::Certificates;
 use crate::turn;
 use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 
@@ -27,6 +28,8 @@ pub(crate) struct Admin {
     pub(crate) health: Health,
     /// The control inbox, for how full it is. Weak: it must not keep control from ending.
     pub(crate) inbox: mpsc::WeakSender<control::Input>,
+    /// The operator's certificate, if there is one.
+    pub(crate) certificates: Option<Certificates>,
 }
 
 /// The routes.
@@ -87,6 +90,9 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
         turn_server(&page, &turn.report())?;
     }
     signaling(&page, admin)?;
+    if let Some(certificates) = &admin.certificates {
+        tls(&page, certificates)?;
+    }
     let process = Process::read();
     page.seconds("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
     page.gauge("process_resident_bytes", "Resident memory of the process.", process.resident_bytes)?;
@@ -230,6 +236,21 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
     let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
     page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
     page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+}
+
+fn tls(page: &Page, certificates: &Certificates) -> Result<(), prometheus::Error> {
+    let counts = certificates.counts();
+    for (name, help, counter) in [
+        ("tls_handshakes_total", "TLS handshakes completed.", &counts.completed),
+        ("tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &counts.failed),
+        ("tls_handshakes_refused_total", "Connections closed: too many in their handshake.", &counts.refused),
+        ("tls_certificate_reloads_total", "Certificates taken from files that had changed.", &counts.reloads),
+        ("tls_certificate_reload_failures_total", "Changed files that were not taken.", &counts.reload_failures),
+    ] {
+        page.counter(name, help, counter.load(Ordering::Relaxed))?;
+    }
+    let ends = certificates.ends_s() as f64;
+    page.gauge("tls_certificate_expires_seconds", "When the certificate expires, in seconds since 1970.", ends)
 }
 
 struct Page(Registry);

@@ -6,7 +6,7 @@ mod turn;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -44,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// PEM files of the certificate with its chain and of its key: both or neither.
+    pub(crate) tls_files: [Option<PathBuf>; 2],
+    /// Where HTTPS listens, with TURN over TLS on the same port; needs a certificate.
+    pub(crate) tls_listen: Option<SocketAddr>,
     /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
     pub(crate) turn_uris: Vec<String>,
     /// Its username.
@@ -85,6 +89,8 @@ impl Default for Settings {
             turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            tls_files: [None, None],
+            tls_listen: None,
             turn_uris: Vec::new(),
             turn_username: String::new(),
             turn_credential: Secret::default(),
@@ -137,6 +143,10 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   [tls]                         # no certificate, no TLS
+///   # certificate = "fullchain.pem" # read again when it changes, as its key is
+///   # key = "privkey.pem"
+///   # listen = "0.0.0.0:443"      # HTTPS, with TURN over TLS on the same port
 ///   [turn]
 ///   # enabled = true              # default: unless there are uris
 ///   port = 3478                   # UDP and TCP
@@ -245,6 +255,14 @@ const KEYS: &[Key] = &[
         },
     },
     Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
+    Key { section: "tls", name: "certificate", list: false, set: |s, v| put(&mut s.tls_files[0], pem_file(&v[0])) },
+    Key { section: "tls", name: "key", list: false, set: |s, v| put(&mut s.tls_files[1], pem_file(&v[0])) },
+    Key {
+        section: "tls",
+        name: "listen",
+        list: false,
+        set: |s, v| put(&mut s.tls_listen, socket_address(&v[0]).map(Some)),
+    },
     Key {
         section: "turn",
         name: "uris",
@@ -296,7 +314,15 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
             settings.media_port, settings.workers
         )));
     }
-    Ok(settings)
+    let lacking = match &settings.tls_files {
+        [Some(_), None] => "[tls] certificate is set, but [tls] key is not; both name PEM files",
+        [None, Some(_)] => "[tls] key is set, but [tls] certificate is not; both name PEM files",
+        [None, None] if settings.tls_listen.is_some() => {
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"
+        }
+        _ => return Ok(settings),
+    };
+    Err(Failure::Setting(lacking.to_owned()))
 }
 
 fn take_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
@@ -419,7 +445,8 @@ fn take_flags(settings: &mut Settings, flags: &Flags) -> Result<(), Failure> {
 
 fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) -> Result<(), Failure> {
     (key.set)(settings, values).map_err(|expected| {
-        if key.name == "credential" {
+        // Neither is a key that stands where its file should be named.
+        if key.name == "credential" || key.section == "tls" && values.iter().any(|v| v.contains("-----")) {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))
@@ -509,6 +536,13 @@ fn origin(value: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
 }
 
+fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
+    let is_path = !value.is_empty() && !value.contains("-----");
+    is_path
+        .then(|| Some(value.into()))
+        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
+}
+
 fn turn_uri(value: &str) -> Result<String, String> {
     let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| value.starts_with(scheme));
     known
@@ -565,6 +599,27 @@ mod tests {
             serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
         assert_eq!(serde_json::Value::from(settings.ice_servers()), expected);
         assert!(!format!("{settings:?}").contains("\"c\""));
+    }
+
+    #[test]
+    fn a_certificate_has_a_key() {
+        let (certificate, key) = (("LYCEUM__TLS__CERTIFICATE", "c.pem"), ("LYCEUM__TLS__KEY", "k.pem"));
+        let listen = ("LYCEUM__TLS__LISTEN", "0.0.0.0:443");
+        let settings = with(&[], &[certificate, key, listen]).expect("all of these are good");
+        assert_eq!(settings.tls_files, [Some("c.pem".into()), Some("k.pem".into())]);
+        assert_eq!(settings.tls_listen.map(|a| a.port()), Some(443));
+        for (given, says) in [
+            (certificate, "[tls] certificate is set, but [tls] key is not; both name PEM files"),
+            (key, "[tls] key is set, but [tls] certificate is not; both name PEM files"),
+            (listen, "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"),
+        ] {
+            assert_eq!(with(&[], &[given]).expect_err(says), says);
+        }
+        let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
+        assert_eq!(
+            error,
+            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod serve;
 mod socketio;
 mod stream;
 mod tcp;
+mod tls;
 mod turn;
 mod udp;
 mod whip;
@@ -40,6 +41,7 @@ use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
+use crate::tls::Certificates;
 use crate::turn::Turn;
 use crate::worker::Worker;
 
@@ -72,11 +74,14 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 /// Starts everything, then waits for a signal or for something to break.
 async fn serve(settings: &Settings) -> Result<(), Failure> {
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
+    let certificates = certificates(settings)?;
+    let https_listener =
+        settings.tls_listen.map(|listen| serve::listen(listen, "LYCEUM__TLS__LISTEN or [tls] listen")).transpose()?;
     let admin_listener = serve::listen(settings.admin_listen, "LYCEUM__ADMIN__LISTEN or [admin] listen")?;
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
-    let (workers, turn) = start_media(settings, &inbox, &ended)?;
+    let (workers, turn) = start_media(settings, certificates.as_ref(), &inbox, &ended)?;
 
     let lobby_config =
         signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
@@ -89,7 +94,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         (None, true) => Relaying::Off,
     };
     let health = Health { workers: workers.clone(), counts, turn: here };
-    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
     let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
@@ -99,10 +104,22 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         settings,
         address(&http_listener, settings.http_listen),
         address(&admin_listener, settings.admin_listen),
+        https_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         &workers,
         turn.as_ref(),
     );
-    let pages = tokio::spawn(serve::serve(http_listener, router));
+    let adopt = turn.map(|turn| -> serve::secure::Adopt {
+        Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
+    });
+    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone()))];
+    if let Some(certificates) = certificates {
+        if let Some(listener) = https_listener {
+            pages.push(tokio::spawn(serve::secure::serve(listener, router, certificates.clone(), adopt)));
+        }
+        let watch = tls::Watch::new(certificates)
+            .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
+        tokio::spawn(watch.run());
+    }
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
@@ -110,15 +127,22 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
-    pages.abort();
+    pages.iter().for_each(|pages| pages.abort());
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     Ok(())
 }
 
+/// The operator's certificate, if there is one.
+fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
+    let [Some(certificate), Some(key)] = &settings.tls_files else { return Ok(None) };
+    Certificates::load(certificate, key).map(Some)
+}
+
 /// Starts the media workers and, if there is to be one, the TURN server whose clients cross to them.
 fn start_media(
     settings: &Settings,
+    certificates: Option<&Certificates>,
     inbox: &mpsc::Sender<control::Input>,
     ended: &mpsc::UnboundedSender<Failure>,
 ) -> Result<(Vec<Worker>, Option<Turn>), Failure> {
@@ -129,7 +153,7 @@ fn start_media(
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
-    let turn = settings.has_turn_server().then(|| turn::bind(settings.turn.port)).transpose()?;
+    let turn = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
     let (mut workers, mut crossings) = (Vec::new(), Vec::new());
     for i in 0..settings.workers {
         let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
@@ -166,7 +190,14 @@ fn start_log(settings: &Settings) {
 }
 
 /// Says once where everything is.
-fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker], turn: Option<&Turn>) {
+fn announce(
+    settings: &Settings,
+    http: SocketAddr,
+    admin: SocketAddr,
+    https: Option<SocketAddr>,
+    workers: &[Worker],
+    turn: Option<&Turn>,
+) {
     let shown_host = if http.ip().is_unspecified() {
         "localhost".to_owned()
     } else {
@@ -177,19 +208,22 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
     let addresses: Vec<String> =
         workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
     let turn = match turn {
-        Some(turn) => format!("UDP and TCP {}", turn.port),
+        Some(Turn { port, tls_port: Some(tls_port), .. }) => format!("UDP and TCP {port}, TLS {tls_port}"),
+        Some(Turn { port, .. }) => format!("UDP and TCP {port}"),
         None if settings.turn_uris.is_empty() => "off".to_owned(),
         None => settings.turn_uris.join(", "),
     };
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
     match settings.log_format {
         LogFormat::Json => {
-            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
+            let https = https.map(tracing::field::display);
+            tracing::info!(%url, %http, https, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
             tracing::warn!("{open}");
         }
         LogFormat::Text => {
+            let https = https.map(|https| format!("  with TLS   https://{https}/\n")).unwrap_or_default();
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),

@@ -4,6 +4,7 @@ mod clients;
 mod relay;
 mod stream;
 mod thread;
+mod tls;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,14 +12,17 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use mio::{Poll, Waker};
+use rustls::ServerConnection;
 use tokio::sync::mpsc::UnboundedSender;
 use turn_server::{Config, Counters, Input};
 
+use crate::config::TurnServer;
 use crate::crossing::TurnEnd;
 use crate::error::Failure;
 use crate::ports;
 use crate::pulse::{End, Pulse};
 use crate::stream::Listeners;
+use crate::tls::Certificates;
 use crate::udp::Sockets;
 
 /// Orders that wait for the thread. When full, control waits, and adopted connections are closed.
@@ -41,8 +45,8 @@ pub(crate) struct Adopted {
     pub(crate) stream: TcpStream,
     /// The client.
     pub(crate) remote: SocketAddr,
-    /// What was already read of it, in the clear.
-    pub(crate) early: Vec<u8>,
+    /// Its TLS, behind the handshake and perhaps with something received.
+    pub(crate) tls: Box<ServerConnection>,
 }
 
 /// What the thread last said of itself.
@@ -80,6 +84,8 @@ pub(crate) struct Full(pub(crate) Input);
 pub(crate) struct Turn {
     /// The port, for UDP and TCP.
     pub(crate) port: u16,
+    /// The port for TLS, if there is a certificate.
+    pub(crate) tls_port: Option<u16>,
     orders: SyncSender<Order>,
     waker: Arc<Waker>,
     pulse: Arc<Pulse<Report>>,
@@ -122,15 +128,32 @@ pub(crate) struct Bound {
     waker: Arc<Waker>,
     sockets: Sockets,
     listeners: Listeners,
+    secure: Option<Secure>,
 }
 
-/// Takes the port for UDP and TCP; 0 takes any.
-pub(crate) fn bind(port: u16) -> Result<Bound, Failure> {
-    let (sockets, listeners) = ports::bind(port, true, "LYCEUM__TURN__PORT or [turn] port")?;
+/// Listeners for TLS, and what is spoken there.
+struct Secure {
+    listeners: Listeners,
+    certificates: Certificates,
+}
+
+/// Takes the port for UDP and TCP and, where there is a certificate, the one for TLS; 0 takes any.
+pub(crate) fn bind(settings: &TurnServer, certificates: Option<&Certificates>) -> Result<Bound, Failure> {
+    let (sockets, listeners) = ports::bind(settings.port, true, "LYCEUM__TURN__PORT or [turn] port")?;
+    let port = settings.tls_port;
+    let secure = certificates.map(|certificates| {
+        let listeners = crate::stream::listen(port, sockets.v6.is_some()).map_err(|error| Failure::Bind {
+            address: format!("TCP port {port}"),
+            port,
+            choose: "LYCEUM__TURN__TLS_PORT or [turn] tls_port",
+            error,
+        })?;
+        Ok(Secure { listeners, certificates: certificates.clone() })
+    });
     let broken = |error| Failure::Broken(format!("the TURN server cannot wait for its sockets: {error}"));
     let poll = Poll::new().map_err(broken)?;
     let waker = Arc::new(Waker::new(poll.registry(), thread::WAKE).map_err(broken)?);
-    Ok(Bound { poll, waker, sockets, listeners })
+    Ok(Bound { poll, waker, sockets, listeners, secure: secure.transpose()? })
 }
 
 impl Bound {
@@ -148,6 +171,10 @@ impl Bound {
         ended: UnboundedSender<Failure>,
     ) -> Result<Turn, Failure> {
         let port = self.sockets.port();
+        let tls_port = self.secure.as_ref().and_then(|secure| {
+            let listener = secure.listeners.iter().flatten().next()?;
+            Some(listener.local_addr().ok()?.port())
+        });
         let waker = self.waker.clone();
         let (orders, queue) = sync_channel(ORDERS_MAX);
         let pulse = Pulse::<Report>::new();
@@ -161,7 +188,7 @@ impl Bound {
                 end.reason = machine.run();
             })
             .map_err(|error| Failure::Broken(format!("cannot start the TURN thread: {error}")))?;
-        Ok(Turn { port, orders, waker, pulse })
+        Ok(Turn { port, tls_port, orders, waker, pulse })
     }
 }
 

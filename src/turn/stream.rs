@@ -1,16 +1,20 @@
 //! Streams of TURN clients, TCP and TLS: accepted or adopted, limited, read frame by frame, and written without waiting.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustls::ServerConnection;
 use turn_server::{Client, StreamId};
 
-use super::Adopted;
+use super::tls::TlsStream;
+use super::{Adopted, Secure};
 use crate::stream::{self, ACCEPTS_PER_TURN, Census, Listeners, Load, Outbox, STALLED_MAX};
+use crate::tls::Certificates;
 
 /// Streams in all. When full, further ones are closed as they come.
 const STREAMS_MAX: usize = 4_096;
@@ -25,6 +29,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const PARTIAL_BYTES_MAX: usize = 4 * 1024;
 /// What a buffer for [`Streams::read`] must hold.
 pub(crate) const BUFFER_BYTES: usize = PARTIAL_BYTES_MAX + READ_BYTES_MAX;
+
+/// Listeners from here on are those for TLS.
+const SECURE: usize = 2;
 
 /// What became of streams; counted since start, but for `open`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,9 +51,11 @@ pub(crate) struct Counts {
 /// All streams.
 pub(crate) struct Streams {
     registry: Registry,
-    listeners: Listeners,
+    /// TCP, TLS, each IPv4 and IPv6.
+    listeners: [Option<TcpListener>; 4],
     /// Edge-triggered: true until nobody waits to be accepted.
-    accepting: [bool; 2],
+    accepting: [bool; 4],
+    certificates: Option<Certificates>,
     /// The token of a stream's number.
     token: fn(u64) -> Token,
     streams: HashMap<StreamId, Stream>,
@@ -61,7 +70,7 @@ pub(crate) struct Streams {
 }
 
 struct Stream {
-    wire: TcpStream,
+    wire: Wire,
     client: Client,
     accepted: Instant,
     /// It has had an allocation.
@@ -72,19 +81,75 @@ struct Stream {
     writable: bool,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
-    /// Whole frames may be in `partial`: it was adopted with them.
-    fresh: bool,
     outbox: Outbox,
+}
+
+/// What carries a stream's bytes.
+enum Wire {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// Whether nothing can be said yet.
+    fn is_handshaking(&self) -> bool {
+        matches!(self, Wire::Secure(tls) if tls.is_handshaking())
+    }
+
+    /// Says that nothing follows; the connection below, which ends when it is dropped.
+    fn close(&mut self) -> &mut TcpStream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Secure(tls) => {
+                tls.close();
+                tls.get_mut()
+            }
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(buffer),
+            Wire::Secure(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write_vectored(slices),
+            Wire::Secure(tls) => tls.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.flush(),
+            Wire::Secure(tls) => tls.flush(),
+        }
+    }
 }
 
 impl Streams {
     /// `tokens` are those of the listeners, `token` gives those of streams.
     pub(crate) fn new(
         registry: Registry,
-        mut listeners: Listeners,
-        tokens: [Token; 2],
+        plain: Listeners,
+        secure: Option<Secure>,
+        tokens: [Token; 4],
         token: fn(u64) -> Token,
     ) -> io::Result<Self> {
+        let (secure, certificates) =
+            secure.map_or_else(Default::default, |secure| (secure.listeners, Some(secure.certificates)));
+        let ([v4, v6], [secure_v4, secure_v6]) = (plain, secure);
+        let mut listeners = [v4, v6, secure_v4, secure_v6];
         for (listener, token) in listeners.iter_mut().zip(tokens) {
             if let Some(listener) = listener {
                 registry.register(listener, token, Interest::READABLE)?;
@@ -93,7 +158,8 @@ impl Streams {
         Ok(Streams {
             registry,
             listeners,
-            accepting: [true; 2],
+            accepting: [true; 4],
+            certificates,
             token,
             streams: HashMap::new(),
             census: Census::new(STREAMS_MAX, STREAMS_PER_SOURCE_MAX),
@@ -104,9 +170,9 @@ impl Streams {
         })
     }
 
-    /// Streams wait to be accepted: 0 is IPv4, 1 IPv6.
-    pub(crate) fn may_accept(&mut self, family: usize) {
-        self.accepting[family] = true;
+    /// Streams wait to be accepted by a listener.
+    pub(crate) fn may_accept(&mut self, listener: usize) {
+        self.accepting[listener] = true;
     }
 
     /// Something changed with a stream.
@@ -117,7 +183,8 @@ impl Streams {
             self.readable.push_back(id);
         }
         if writable {
-            stream.writable = true;
+            // Answers of a handshake may wait too, which are none of ours.
+            stream.writable = !matches!(stream.wire.flush(), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
             self.flush(id, now);
         }
     }
@@ -135,12 +202,15 @@ impl Streams {
 
     /// Accepts who waits.
     pub(crate) fn accept(&mut self, now: Instant) {
-        for family in 0..self.listeners.len() {
+        for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
-                let Some(listener) = self.listeners[family].as_ref().filter(|_| self.accepting[family]) else { break };
+                let Some(listener) = self.listeners[index].as_ref().filter(|_| self.accepting[index]) else { break };
                 match listener.accept() {
-                    Ok((stream, remote)) => self.admit(stream, remote, Vec::new(), now),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepting[family] = false,
+                    Ok((stream, remote)) => {
+                        let tls = self.certificates.as_ref().filter(|_| index >= SECURE);
+                        self.admit(stream, remote, tls.map(Certificates::turn_session), now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepting[index] = false,
                     // Whoever waited has gone, or there are no more files: the next turn tries again, and none is hurried.
                     Err(_) => break,
                 }
@@ -150,39 +220,41 @@ impl Streams {
 
     /// Takes over a connection that somebody else accepted.
     pub(crate) fn adopt(&mut self, adopted: Adopted, now: Instant) {
-        let Adopted { stream, remote, early } = adopted;
-        if early.len() > PARTIAL_BYTES_MAX || stream.set_nonblocking(true).is_err() {
+        let Adopted { stream, remote, tls } = adopted;
+        if stream.set_nonblocking(true).is_err() {
             self.counts.refused += 1;
             return;
         }
-        self.admit(TcpStream::from_std(stream), remote, early, now);
+        self.admit(TcpStream::from_std(stream), remote, Some(tls), now);
     }
 
-    fn admit(&mut self, mut wire: TcpStream, remote: SocketAddr, early: Vec<u8>, now: Instant) {
+    fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr, tls: Option<Box<ServerConnection>>, now: Instant) {
         if !self.census.has_room(remote.ip()) {
             self.counts.refused += 1;
             return;
         }
-        stream::tune(&wire);
+        stream::tune(&stream);
         let id = StreamId(self.next);
         let token = (self.token)(self.next);
-        if self.registry.register(&mut wire, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+        if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
             return;
         }
         self.next += 1;
         self.counts.accepted += 1;
         self.census.enter(remote.ip());
         self.readable.push_back(id);
-        let client = Client::Stream { stream: id, remote, secure: false };
+        let client = Client::Stream { stream: id, remote, secure: tls.is_some() };
         let stream = Stream {
-            wire,
+            wire: match tls {
+                Some(tls) => Wire::Secure(Box::new(TlsStream::new(stream, tls))),
+                None => Wire::Plain(stream),
+            },
             client,
             accepted: now,
             proven: false,
             readable: true,
             writable: true,
-            fresh: !early.is_empty(),
-            partial: early,
+            partial: Vec::new(),
             outbox: Outbox::default(),
         };
         self.streams.insert(id, stream);
@@ -195,7 +267,7 @@ impl Streams {
         let stream = self.streams.get_mut(&id)?;
         let held = stream.partial.len();
         buffer.get_mut(..held)?.copy_from_slice(&stream.partial);
-        let fresh = std::mem::take(&mut stream.fresh);
+        let was_greeting = stream.wire.is_handshaking();
         let read = match stream.wire.read(buffer.get_mut(held..)?) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -208,8 +280,15 @@ impl Streams {
         if stream.readable {
             self.readable.push_back(id);
         }
+        if was_greeting && !stream.wire.is_handshaking() {
+            // What was to be written waited for the handshake, not for the kernel.
+            stream.writable = true;
+            if let Some(certificates) = &self.certificates {
+                certificates.counts().completed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         match read {
-            Ok(0) if !fresh => None,
+            Ok(0) => None,
             Ok(read) => Some((id, stream.client, held + read)),
             Err(_) => {
                 self.end(id);
@@ -268,7 +347,12 @@ impl Streams {
     pub(crate) fn close(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
         // The descriptor is closed with the stream, which takes it out of the registry all the same.
-        let _ = self.registry.deregister(&mut stream.wire);
+        let _ = self.registry.deregister(stream.wire.close());
+        if stream.wire.is_handshaking()
+            && let Some(certificates) = &self.certificates
+        {
+            certificates.counts().failed.fetch_add(1, Ordering::Relaxed);
+        }
         self.census.leave(stream.client.remote().ip());
     }
 

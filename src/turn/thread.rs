@@ -29,8 +29,8 @@ const BATCHES_MAX: usize = 4;
 const V4: Token = Token(0);
 const V6: Token = Token(1);
 pub(super) const WAKE: Token = Token(2);
-/// Those of the TCP listeners.
-const ACCEPT: [Token; 2] = [Token(3), Token(4)];
+/// Those of the listeners: TCP, TLS, each IPv4 and IPv6.
+const ACCEPT: [Token; 4] = [Token(3), Token(4), Token(5), Token(6)];
 /// Tokens from here on are those of streams and, in between, of relay sockets.
 const FIRST_TOKEN: usize = 16;
 
@@ -83,13 +83,13 @@ impl Machine {
         orders: Receiver<Order>,
         pulse: Arc<Pulse<Report>>,
     ) -> io::Result<Self> {
-        let Bound { poll, waker: _, mut sockets, listeners } = bound;
+        let Bound { poll, waker: _, mut sockets, listeners, secure } = bound;
         let registry = poll.registry();
         registry.register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
         if let Some(v6) = &mut sockets.v6 {
             registry.register(&mut v6.socket, V6, Interest::READABLE)?;
         }
-        let streams = Streams::new(registry.try_clone()?, listeners, ACCEPT, stream_token)?;
+        let streams = Streams::new(registry.try_clone()?, listeners, secure, ACCEPT, stream_token)?;
         let relays = Relays::new(registry.try_clone()?, relay_token);
         let mut crossings = Crossings { ends: Vec::new(), by_address: HashMap::new() };
         for (worker, (addresses, end)) in workers.into_iter().enumerate() {
@@ -168,8 +168,8 @@ impl Machine {
                     }
                 }
                 token => {
-                    if let Some(family) = ACCEPT.iter().position(|accept| *accept == token) {
-                        self.clients.streams.may_accept(family);
+                    if let Some(listener) = ACCEPT.iter().position(|accept| *accept == token) {
+                        self.clients.streams.may_accept(listener);
                     }
                 }
             }
