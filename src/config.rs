@@ -494,7 +494,9 @@ fn origin(value: &str) -> Result<String, String> {
 
 fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
     let is_path = !value.is_empty() && !value.contains("-----");
-    is_path.then(|| Some(value.into())).ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
+    is_path
+        .then(|| Some(value.into()))
+        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
 }
 
 fn turn_uri(value: &str) -> Result<String, String> {
@@ -570,7 +572,10 @@ mod tests {
             assert_eq!(with(&[], &[given]).expect_err(says), says);
         }
         let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
-        assert_eq!(error, "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem");
+        assert_eq!(
+            error,
+            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
+        );
     }
 
     #[test]

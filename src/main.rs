@@ -161,13 +161,7 @@ fn start_log(settings: &Settings) {
 }
 
 /// Says once where everything is.
-fn announce(
-    settings: &Settings,
-    http: SocketAddr,
-    admin: SocketAddr,
-    https: Option<SocketAddr>,
-    workers: &[Worker],
-) {
+fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, https: Option<SocketAddr>, workers: &[Worker]) {
     let shown_host = if http.ip().is_unspecified() {
         "localhost".to_owned()
     } else {

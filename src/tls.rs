@@ -185,7 +185,10 @@ impl Watch {
                 let say = told || again && !said;
                 if say {
                     counts.reload_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("{wrong}; the certificate from before stays, until {}", self.certificates.last_day());
+                    tracing::warn!(
+                        "{wrong}; the certificate from before stays, until {}",
+                        self.certificates.last_day()
+                    );
                 }
                 self.trouble = Some((wrong, said || say));
             }

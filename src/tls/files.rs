@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::validity;
 
@@ -71,19 +71,18 @@ impl Files {
                 }
             })
         };
-        Ok(Texts {
-            certificate: text(&self.certificate, "[tls] certificate")?,
-            key: text(&self.key, "[tls] key")?,
-        })
+        Ok(Texts { certificate: text(&self.certificate, "[tls] certificate")?, key: text(&self.key, "[tls] key")? })
     }
 
     /// What the texts hold, or a sentence about what is wrong with them. `now_s` is unix s.
     pub(super) fn load(&self, texts: &Texts, now_s: i64) -> Result<Loaded, String> {
         let (certificate, key) = (self.certificate.display(), self.key.display());
-        let chain = chain(&texts.certificate).map_err(|wrong| format!("the [tls] certificate {certificate} {wrong}"))?;
+        let chain =
+            chain(&texts.certificate).map_err(|wrong| format!("the [tls] certificate {certificate} {wrong}"))?;
         let validity = chain.first().and_then(|first| validity::of(first));
-        let validity = validity
-            .ok_or_else(|| format!("the first certificate in {certificate} ([tls] certificate) cannot be understood"))?;
+        let validity = validity.ok_or_else(|| {
+            format!("the first certificate in {certificate} ([tls] certificate) cannot be understood")
+        })?;
         let private = private_key(&texts.key, &self.key).map_err(|wrong| format!("the [tls] key {key} {wrong}"))?;
         let certified = CertifiedKey::from_der(chain, private, &self.provider).map_err(|error| match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
@@ -96,7 +95,9 @@ impl Files {
         })?;
         if now_s > *validity.end() {
             let day = validity::day(*validity.end());
-            return Err(format!("the [tls] certificate {certificate} has expired on {day}; renew it, for example with certbot renew"));
+            return Err(format!(
+                "the [tls] certificate {certificate} has expired on {day}; renew it, for example with certbot renew"
+            ));
         }
         if now_s < *validity.start() {
             let day = validity::day(*validity.start());
