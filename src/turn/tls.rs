@@ -122,4 +122,5 @@ impl<S: Read + Write> Write for TlsStream<S> {
 }
 
 #[cfg(test)]
+#[path = "tls/tests.rs"]
 mod tests;
