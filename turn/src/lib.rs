@@ -3,9 +3,12 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod api;
+mod auth;
 pub mod credential;
+mod nonce;
 mod server;
 pub mod stun;
+mod throttle;
 
 pub use api::*;
 pub use server::Server;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use aws_lc_rs::hmac;
+
 use super::{
     ATTRIBUTE_HEADER_BYTES, AttributeType, Class, FAMILY_IPV4, FAMILY_IPV6, HEADER_BYTES, MAGIC_COOKIE, Method,
     TransactionId, fingerprint, integrity, ipv6_mask,
@@ -11,7 +13,7 @@ use super::{
 const MESSAGE_BYTES_MAX: usize = HEADER_BYTES + 0xfffc;
 
 /// Appends a message to a buffer, attribute by attribute; what is there is a whole message after each. Attributes come
-/// first, then [`Writer::integrity`], then [`Writer::fingerprint`].
+/// first, then [`Writer::integrity`], then [`Writer::integrity_sha256`], then [`Writer::fingerprint`].
 ///
 /// An attribute that would make the message longer than its length field can say is left out.
 pub struct Writer<'a> {
@@ -158,8 +160,14 @@ impl<'a> Writer<'a> {
     /// MESSAGE-INTEGRITY over all that was written (RFC 8489 §14.5). For short-term credentials and ICE the key is the
     /// password itself.
     pub fn integrity(self, key: &[u8]) -> Self {
-        let tag = integrity(key, self.message_type, self.covered());
+        let tag = integrity(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key, self.message_type, self.covered());
         self.attribute(AttributeType::MESSAGE_INTEGRITY, tag.as_ref())
+    }
+
+    /// MESSAGE-INTEGRITY-SHA256, uncut, over all that was written (RFC 8489 §14.6).
+    pub fn integrity_sha256(self, key: &[u8]) -> Self {
+        let tag = integrity(hmac::HMAC_SHA256, key, self.message_type, self.covered());
+        self.attribute(AttributeType::MESSAGE_INTEGRITY_SHA256, tag.as_ref())
     }
 
     /// FINGERPRINT over all that was written (RFC 8489 §14.7); nothing may follow it.
