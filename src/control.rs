@@ -82,6 +82,9 @@ pub(crate) enum Input {
     },
 }
 
+/// Orders to the TURN server.
+pub(crate) type Turn = std::sync::mpsc::Sender<turn_server::Input>;
+
 /// What the lobby answers a WHIP or WHEP client.
 pub(crate) type Replied = Result<signaling::Granted, signaling::Refused>;
 
@@ -114,8 +117,15 @@ impl Counts {
 }
 
 /// Runs until every sender of the inbox is gone.
-pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers: Vec<Worker>, counts: Arc<Counts>) {
-    let mut control = Control { lobby, workers, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
+pub(crate) async fn run(
+    lobby: Lobby,
+    mut inbox: mpsc::Receiver<Input>,
+    workers: Vec<Worker>,
+    turn: Option<Turn>,
+    counts: Arc<Counts>,
+) {
+    let mut control =
+        Control { lobby, workers, turn, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
     let mut burst = Vec::with_capacity(BURST_MAX);
     loop {
         let beat = Instant::now() + BEAT_EVERY;
@@ -153,6 +163,7 @@ struct Seat {
 struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
+    turn: Option<Turn>,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
     /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
@@ -224,8 +235,18 @@ impl Control {
                         socketio::disconnect(&client);
                     }
                 }
+                Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }),
+                Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }),
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
+        }
+    }
+
+    /// Tells the TURN server, if there is one, who has a seat. It takes this before what the client will ask of it.
+    fn order(&self, input: turn_server::Input) {
+        if let Some(turn) = &self.turn {
+            // Without the TURN thread there is nothing to grant.
+            let _ = turn.send(input);
         }
     }
 

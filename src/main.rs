@@ -14,6 +14,8 @@ mod credit;
 mod crossing;
 mod error;
 mod http;
+#[allow(dead_code)]
+mod ice;
 mod origin;
 mod seldom;
 mod serve;
@@ -75,10 +77,10 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let workers = start_workers(settings, &inbox, &ended)?;
 
     let lobby_config =
-        signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
+        signaling::Config { workers: workers.len(), ice: ice::servers(settings, None), grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
+    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), None, counts.clone()));
     let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
     let whip = whip::router(inbox.downgrade());
