@@ -13,6 +13,7 @@ mod credit;
 mod crossing;
 mod error;
 mod http;
+mod ice;
 mod origin;
 mod ports;
 mod pulse;
@@ -81,13 +82,13 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
-    let (workers, turn) = start_media(settings, certificates.as_ref(), &inbox, &ended)?;
+    let Media { workers, turn, ice } =
+        start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let lobby_config =
-        signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
+    let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
+    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), counts.clone()));
     let here = match (turn.clone(), settings.turn_uris.is_empty()) {
         (Some(turn), _) => Relaying::Here(turn),
         (None, false) => Relaying::Outside,
@@ -139,13 +140,22 @@ fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
     Certificates::load(certificate, key).map(Some)
 }
 
-/// Starts the media workers and, if there is to be one, the TURN server whose clients cross to them.
+/// What carries media, and what clients are told of it.
+struct Media {
+    workers: Vec<Worker>,
+    turn: Option<Turn>,
+    ice: signaling::IceServers,
+}
+
+/// Starts the media workers and, if there is to be one, the TURN server whose clients cross to them. With HTTPS that server
+/// is reached there too.
 fn start_media(
     settings: &Settings,
     certificates: Option<&Certificates>,
+    https: Option<&tokio::net::TcpListener>,
     inbox: &mpsc::Sender<control::Input>,
     ended: &mpsc::UnboundedSender<Failure>,
-) -> Result<(Vec<Worker>, Option<Turn>), Failure> {
+) -> Result<Media, Failure> {
     let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
     let addresses =
         if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
@@ -153,29 +163,39 @@ fn start_media(
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
-    let turn = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
+    let bound = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
     let (mut workers, mut crossings) = (Vec::new(), Vec::new());
     for i in 0..settings.workers {
         let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
-        let waker = turn.as_ref().map(turn::Bound::waker);
+        let waker = bound.as_ref().map(turn::Bound::waker);
         let (worker, end) =
             worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
         crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
         workers.push(worker);
     }
-    let turn = turn.map(|bound| {
-        let config = turn_server::Config {
-            realm: turn::REALM.to_owned(),
-            secret: rand::random::<[u8; 32]>().to_vec(),
-            relayed: addresses,
-            media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
-            listed: settings.turn.peers.clone(),
-            relay_ports: settings.turn.relay_ports.clone(),
-            limits: settings.turn.limits,
-        };
-        bound.start(config, crossings, ended.clone())
-    });
-    Ok((workers, turn.transpose()?))
+    let Some(bound) = bound else { return Ok(Media { workers, turn: None, ice: ice::servers(settings, None) }) };
+    let secret = ice::secret(settings);
+    let config = turn_server::Config {
+        realm: turn::REALM.to_owned(),
+        secret: secret.clone(),
+        relayed: addresses.clone(),
+        media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
+        listed: settings.turn.peers.clone(),
+        relay_ports: settings.turn.relay_ports.clone(),
+        limits: settings.turn.limits,
+    };
+    let turn = bound.start(config, crossings, ended.clone())?;
+    // Networks that let little through let the port of HTTPS through.
+    let https_port = https.and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+    let embedded = ice::Embedded {
+        port: turn.port,
+        tls: https_port.or(turn.tls_port).map(|port| (port, None)),
+        addresses: &addresses,
+        secret: &secret,
+        has_peers: !settings.turn.peers.is_empty(),
+    };
+    let ice = ice::servers(settings, Some(embedded));
+    Ok(Media { workers, turn: Some(turn), ice })
 }
 
 fn start_log(settings: &Settings) {
