@@ -5,6 +5,7 @@
 mod api;
 mod auth;
 pub mod credential;
+pub mod framing;
 mod nonce;
 mod server;
 pub mod stun;
