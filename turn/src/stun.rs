@@ -10,6 +10,7 @@ mod tests;
 
 pub use types::{AttributeType, Class, Method, TransactionId};
 pub use writer::Writer;
+pub(crate) use writer::masked;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,7 +20,7 @@ use aws_lc_rs::{constant_time, hmac};
 pub const USERNAME_BYTES_MAX: usize = 508;
 
 const HEADER_BYTES: usize = 20;
-const MAGIC_COOKIE: u32 = 0x2112_A442;
+pub(crate) const MAGIC_COOKIE: u32 = 0x2112_A442;
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 const INTEGRITY_BYTES: usize = 20;
 const INTEGRITY_SHA256_BYTES: usize = 32;
@@ -256,6 +257,11 @@ impl<'a> Message<'a> {
             let tag = integrity(algorithm, key, self.message_type(), seal.covered);
             constant_time::verify_slices_are_equal(tag.as_ref(), seal.value).is_ok()
         })
+    }
+
+    /// Whether FINGERPRINT is there.
+    pub fn has_fingerprint(&self) -> bool {
+        self.fingerprint.is_some()
     }
 
     /// Whether FINGERPRINT is there and right (RFC 8489 §14.7).
