@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Instant;
 
-use bench::turn::{Grant, Heard, TurnClient, channel_frame};
+use bench::turn::asker::{Asker, Grant, Heard, channel_frame};
 use mio::{Events, Token};
 use sfu::{Path, Run};
 use turn_server::framing::frame_bytes;
@@ -176,17 +176,17 @@ impl<S: Read + Write> Way for TcpWay<S> {
 /// A client whose credentials are those of the holder `seat`.
 struct Client<W> {
     way: W,
-    turn: TurnClient,
+    turn: Asker,
 }
 
 impl<W: Way> Client<W> {
     fn new(way: W) -> Self {
         let credential = credential::mint(SECRET, "seat", u64::from(u32::MAX));
-        Client { way, turn: TurnClient::new(&credential.username, &credential.password) }
+        Client { way, turn: Asker::new(&credential.username, &credential.password) }
     }
 
     /// Asks, with credentials as soon as the server wants them.
-    fn ask(&mut self, mut request: impl FnMut(&mut TurnClient) -> Vec<u8>) -> Result<Grant, u16> {
+    fn ask(&mut self, mut request: impl FnMut(&mut Asker) -> Vec<u8>) -> Result<Grant, u16> {
         loop {
             let message = request(&mut self.turn);
             self.way.put(&message);
@@ -201,7 +201,7 @@ impl<W: Way> Client<W> {
     }
 
     fn allocate(&mut self) -> SocketAddr {
-        self.ask(TurnClient::allocate).expect("an allocation").relayed.expect("a relayed address")
+        self.ask(Asker::allocate).expect("an allocation").relayed.expect("a relayed address")
     }
 
     /// The next payload, and from whom it comes.
@@ -310,7 +310,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     let socket = UdpSocket::bind((LOCAL, 0)).expect("a free port");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let asked = SocketAddr::from(([127, 0, 0, 2], world.turn.port));
-    socket.send_to(&TurnClient::default().allocate(), asked).expect("a route");
+    socket.send_to(&Asker::default().allocate(), asked).expect("a route");
     let (_, from) = socket.recv_from(&mut [0; 2_048]).expect("a 401");
     assert_eq!(from, asked);
 }
@@ -319,7 +319,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 fn a_seat_that_ends_takes_its_allocations_along() {
     let mut world = World::new(&[]);
     let mut early = world.udp();
-    assert_eq!(early.ask(TurnClient::allocate), Err(401), "nobody was granted anything");
+    assert_eq!(early.ask(Asker::allocate), Err(401), "nobody was granted anything");
     world.grant("seat");
     let (mut udp, mut tcp) = (world.udp(), world.tcp());
     udp.allocate();
@@ -330,7 +330,7 @@ fn a_seat_that_ends_takes_its_allocations_along() {
     world.turn.order(Input::Revoke { holder: "seat".into() }).expect("there is room");
     assert_eq!(world.crossed(), (path, None));
     assert_eq!(tcp.way.stream.read(&mut [0; 1]).expect("an end, not an error"), 0, "the stream is closed");
-    assert_eq!(udp.ask(TurnClient::allocate), Err(401));
+    assert_eq!(udp.ask(Asker::allocate), Err(401));
     let report = world.report_when(|report| report.machine.allocations == [0; 3]);
     assert_eq!(report.streams.open, [0, 0]);
 }

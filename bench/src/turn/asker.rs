@@ -1,4 +1,5 @@
-//! A TURN client (RFC 8656) without sockets: it makes requests, and says of what comes back what it is.
+//! A TURN client (RFC 8656) without sockets or plans of its own: it makes requests, and says of what comes back what it
+//! is. For tests of what servers answer.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,9 +10,9 @@ use turn_server::stun::{Class, Message, Method, TransactionId, Writer};
 /// `UDP` of the protocol numbers that REQUESTED-TRANSPORT names (RFC 8656 §18.7).
 const UDP: u8 = 17;
 
-/// One client, and what it knows of its server.
+/// What a client knows of its server.
 #[derive(Debug, Default)]
-pub struct TurnClient {
+pub struct Asker {
     username: String,
     password: String,
     realm: String,
@@ -48,10 +49,10 @@ pub struct Grant {
     pub lifetime_s: Option<u32>,
 }
 
-impl TurnClient {
+impl Asker {
     /// With the credentials that it was given.
     pub fn new(username: &str, password: &str) -> Self {
-        TurnClient { username: username.to_owned(), password: password.to_owned(), ..TurnClient::default() }
+        Asker { username: username.to_owned(), password: password.to_owned(), ..Asker::default() }
     }
 
     /// Asks for an allocation.
