@@ -55,6 +55,8 @@ export async function startServer(settings = {}) {
       LYCEUM__HTTP__LISTEN: `127.0.0.1:${base}`,
       LYCEUM__ADMIN__LISTEN: `127.0.0.1:${base + 1}`,
       LYCEUM__MEDIA__PORT: String(base + 2),
+      LYCEUM__TURN__PORT: '0',
+      LYCEUM__TURN__TLS_PORT: '0',
       ...(typeof settings === 'function' ? settings(base + 6) : settings),
     },
   });
