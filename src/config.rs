@@ -1,15 +1,20 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod turn;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
 use crate::addresses::ADDRESSES_MAX;
 use crate::error::Failure;
+
+pub(crate) use self::turn::TurnServer;
+use self::turn::{networks, port_range};
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -33,16 +38,26 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// The TURN server in this process.
+    pub(crate) turn: TurnServer,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// PEM files of the certificate with its chain and of its key: both or neither.
+    pub(crate) tls_files: [Option<PathBuf>; 2],
+    /// Where HTTPS listens, with TURN over TLS on the same port; needs a certificate.
+    pub(crate) tls_listen: Option<SocketAddr>,
     /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
     pub(crate) turn_uris: Vec<String>,
     /// Its username.
     pub(crate) turn_username: String,
     /// Its password: a secret, never logged.
     pub(crate) turn_credential: Secret,
+    /// What we share with it, or with nobody but the embedded server; empty: nothing. At least [`TURN_SECRET_BYTES_MIN`].
+    pub(crate) turn_secret: Secret,
+    /// Name or address at which browsers reach the embedded TURN server; empty: the announced addresses.
+    pub(crate) turn_host: String,
 }
 
 /// A string that does not print itself.
@@ -75,27 +90,24 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            tls_files: [None, None],
+            tls_listen: None,
             turn_uris: Vec::new(),
             turn_username: String::new(),
             turn_credential: Secret::default(),
+            turn_secret: Secret::default(),
+            turn_host: String::new(),
         }
     }
 }
 
 impl Settings {
-    /// `iceServers` of the join ack: the TURN server outside, if there is one.
-    pub(crate) fn ice_servers(&self) -> Vec<serde_json::Value> {
-        if self.turn_uris.is_empty() {
-            return Vec::new();
-        }
-        let mut server = serde_json::json!({ "urls": self.turn_uris });
-        if !self.turn_username.is_empty() {
-            server["username"] = self.turn_username.clone().into();
-            server["credential"] = self.turn_credential.0.clone().into();
-        }
-        vec![server]
+    /// Whether there is a TURN server in this process.
+    pub(crate) fn has_turn_server(&self) -> bool {
+        self.turn.enabled.unwrap_or(self.turn_uris.is_empty())
     }
 }
 
@@ -107,7 +119,8 @@ impl Settings {
 ///
 ///   SIGNALING_PORT    port of [http] listen (3001)
 ///   NEXTAUTH_URL      an origin whose pages may call, added to [http] origins
-///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_USERNAME and TURN_CREDENTIAL
+///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_SECRET, or with TURN_USERNAME and
+///                     TURN_CREDENTIAL
 ///   RUST_LOG          log filter, as [log] level
 ///
 /// A file may look like this (these values are the defaults; workers and addresses come from the machine otherwise):
@@ -124,8 +137,15 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   [tls]                         # no certificate, no TLS
+///   # certificate = "fullchain.pem" # read again when it changes, as its key is
+///   # key = "privkey.pem"
+///   # listen = "0.0.0.0:443"      # HTTPS, with TURN over TLS on the same port
 ///   [turn]
-///   uris = []                     # with username and credential
+///   # enabled = true              # default: unless there are uris
+///   port = 3478                   # UDP and TCP
+///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
+///   uris = []                     # a TURN server outside; with secret, or with username and credential
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -192,6 +212,34 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
+    Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
+    Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
+    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, networks(v)) },
+    Key {
+        section: "turn",
+        name: "relay_ports",
+        list: false,
+        set: |s, v| put(&mut s.turn.relay_ports, port_range(&v[0])),
+    },
+    Key {
+        section: "turn",
+        name: "allocations",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.allocations, number(&v[0], 1, 1_000_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "allocations_per_participant",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.per_holder, number(&v[0], 1, 1_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "bandwidth_kbps",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 64, 10_000_000).map(|kbps| kbps * 1_000)),
+    },
     Key {
         section: "log",
         name: "format",
@@ -201,6 +249,14 @@ const KEYS: &[Key] = &[
         },
     },
     Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
+    Key { section: "tls", name: "certificate", list: false, set: |s, v| put(&mut s.tls_files[0], pem_file(&v[0])) },
+    Key { section: "tls", name: "key", list: false, set: |s, v| put(&mut s.tls_files[1], pem_file(&v[0])) },
+    Key {
+        section: "tls",
+        name: "listen",
+        list: false,
+        set: |s, v| put(&mut s.tls_listen, socket_address(&v[0]).map(Some)),
+    },
     Key {
         section: "turn",
         name: "uris",
@@ -214,6 +270,8 @@ const KEYS: &[Key] = &[
         list: false,
         set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))),
     },
+    Key { section: "turn", name: "secret", list: false, set: |s, v| put(&mut s.turn_secret, turn_secret(&v[0])) },
+    Key { section: "turn", name: "host", list: false, set: |s, v| put(&mut s.turn_host, turn_host(&v[0])) },
 ];
 
 /// Plain environment names, and the setting that each stands for.
@@ -222,6 +280,7 @@ const PLAIN: &[(&str, &str, &str)] = &[
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),
     ("TURN_CREDENTIAL", "turn", "credential"),
+    ("TURN_SECRET", "turn", "secret"),
 ];
 
 /// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
@@ -246,13 +305,46 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     }
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
+    check_turn(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
             "[media] port {} leaves no room for {} workers, which take consecutive ports; choose a lower one",
             settings.media_port, settings.workers
         )));
     }
-    Ok(settings)
+    let lacking = match &settings.tls_files {
+        [Some(_), None] => "[tls] certificate is set, but [tls] key is not; both name PEM files",
+        [None, Some(_)] => "[tls] key is set, but [tls] certificate is not; both name PEM files",
+        [None, None] if settings.tls_listen.is_some() => {
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"
+        }
+        _ => return Ok(settings),
+    };
+    Err(Failure::Setting(lacking.to_owned()))
+}
+
+/// A browser throws at an `RTCIceServer` that it cannot use, and then there is no call at all.
+fn check_turn(settings: &Settings) -> Result<(), &'static str> {
+    let (named, passed) = (!settings.turn_username.is_empty(), !settings.turn_credential.0.is_empty());
+    let shared = !settings.turn_secret.0.is_empty();
+    if (named || passed) && shared {
+        return Err(
+            "[turn] secret makes a username and a credential for each participant, beside [turn] username and \
+            [turn] credential: remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET) if the server \
+            knows only them",
+        );
+    }
+    if named != passed {
+        return Err("[turn] username and [turn] credential belong together: set both or neither");
+    }
+    let relays = settings.turn_uris.iter().any(|uri| uri.starts_with("turn"));
+    if relays && !named && !shared {
+        return Err(
+            "[turn] uris names a TURN server, which browsers do not use without credentials: set [turn] secret \
+            (TURN_SECRET), or [turn] username and [turn] credential (TURN_USERNAME, TURN_CREDENTIAL)",
+        );
+    }
+    Ok(())
 }
 
 fn take_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
@@ -375,7 +467,9 @@ fn take_flags(settings: &mut Settings, flags: &Flags) -> Result<(), Failure> {
 
 fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) -> Result<(), Failure> {
     (key.set)(settings, values).map_err(|expected| {
-        if key.name == "credential" {
+        // Neither is a key that stands where its file should be named.
+        let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
+        if is_key || matches!(key.name, "credential" | "secret") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))
@@ -465,11 +559,43 @@ fn origin(value: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
 }
 
+fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
+    let is_path = !value.is_empty() && !value.contains("-----");
+    is_path
+        .then(|| Some(value.into()))
+        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
+}
+
 fn turn_uri(value: &str) -> Result<String, String> {
-    let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| value.starts_with(scheme));
-    known
-        .then(|| value.to_owned())
+    let rest = ["turn:", "turns:", "stun:", "stuns:"].iter().find_map(|scheme| value.strip_prefix(scheme));
+    // These URLs have no slashes (RFC 7065).
+    rest.filter(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+        .map(|_| value.to_owned())
         .ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
+}
+
+/// Shorter ones can be found from one credential, by trying.
+const TURN_SECRET_BYTES_MIN: usize = 16;
+
+fn turn_secret(value: &str) -> Result<Secret, String> {
+    if value.len() < TURN_SECRET_BYTES_MIN {
+        let expected = "expected at least 16 bytes that nobody can guess, such as `openssl rand -base64 24` gives";
+        return Err(expected.to_owned());
+    }
+    Ok(Secret(value.to_owned()))
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets.
+fn turn_host(value: &str) -> Result<String, String> {
+    let value = value.trim();
+    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(crate::ice::host(address));
+    }
+    let is_name = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    is_name
+        .then(|| value.to_owned())
+        .ok_or_else(|| "expected a name or an address without port, such as turn.school.example".to_owned())
 }
 
 fn log_level(value: &str) -> Result<String, String> {
@@ -513,14 +639,74 @@ mod tests {
     }
 
     #[test]
-    fn turn_from_plain_names_becomes_ice_servers() {
+    fn turn_has_plain_names_and_its_secrets_are_not_shown() {
         let environment =
-            [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c")];
+            [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "hush")];
         let settings = with(&[], &environment).expect("all of these are good");
-        let expected =
-            serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
-        assert_eq!(serde_json::Value::from(settings.ice_servers()), expected);
-        assert!(!format!("{settings:?}").contains("\"c\""));
+        assert_eq!(settings.turn_uris, ["turn:a:3478", "turns:a:5349"]);
+        assert_eq!((settings.turn_username.as_str(), settings.turn_credential.0.as_str()), ("u", "hush"));
+        assert!(!format!("{settings:?}").contains("hush"));
+        let settings = with(&[], &[("TURN_SECRET", "hush, for sixteen bytes")]).expect("long enough");
+        assert!(!format!("{settings:?}").contains("hush"));
+        let error = with(&[], &[("TURN_SECRET", "hush")]).expect_err("too short");
+        assert!(
+            error.contains("TURN_SECRET in the environment: expected at least 16 bytes") && !error.contains("hush")
+        );
+    }
+
+    #[test]
+    fn turn_settings_that_no_browser_could_use_are_refused() {
+        let (uris, user, pass) = (("TURN_URIS", "turn:a"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c"));
+        let secret = ("TURN_SECRET", "0123456789abcdef");
+        for (environment, says) in [
+            (&[uris][..], "set [turn] secret (TURN_SECRET), or [turn] username"),
+            (&[uris, user], "belong together"),
+            (&[uris, pass], "belong together"),
+            (&[uris, user, pass, secret], "remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET)"),
+        ] {
+            let error = with(&[], environment).expect_err(says);
+            assert!(error.contains(says), "{error}");
+        }
+        for good in [&[uris, user, pass][..], &[uris, secret], &[secret], &[("TURN_URIS", "stun:a")], &[]] {
+            assert!(with(&[], good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_host_is_as_it_stands_in_a_url() {
+        for (given, taken) in [
+            ("turn.school.example", Some("turn.school.example")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("[2001:db8::1]")),
+            ("[2001:db8::1]", Some("[2001:db8::1]")),
+            ("turn.example:3478", None),
+            ("turn:turn.example", None),
+            ("a b", None),
+        ] {
+            let settings = with(&[], &[("LYCEUM__TURN__HOST", given)]);
+            assert_eq!(settings.ok().map(|s| s.turn_host).as_deref(), taken, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_a_key() {
+        let (certificate, key) = (("LYCEUM__TLS__CERTIFICATE", "c.pem"), ("LYCEUM__TLS__KEY", "k.pem"));
+        let listen = ("LYCEUM__TLS__LISTEN", "0.0.0.0:443");
+        let settings = with(&[], &[certificate, key, listen]).expect("all of these are good");
+        assert_eq!(settings.tls_files, [Some("c.pem".into()), Some("k.pem".into())]);
+        assert_eq!(settings.tls_listen.map(|a| a.port()), Some(443));
+        for (given, says) in [
+            (certificate, "[tls] certificate is set, but [tls] key is not; both name PEM files"),
+            (key, "[tls] key is set, but [tls] certificate is not; both name PEM files"),
+            (listen, "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"),
+        ] {
+            assert_eq!(with(&[], &[given]).expect_err(says), says);
+        }
+        let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
+        assert_eq!(
+            error,
+            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
+        );
     }
 
     #[test]
@@ -531,6 +717,7 @@ mod tests {
             ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
             ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),
             ("TURN_URIS", "http://x", "expected URLs such as turn:"),
+            ("TURN_URIS", "turn://x", "expected URLs such as turn:"),
         ] {
             let error = with(&[], &[(variable, value)]).expect_err(variable);
             assert!(error.contains(says), "{error}");

@@ -8,6 +8,7 @@ mod api;
 mod auth;
 pub mod credential;
 mod forward;
+pub mod framing;
 mod keyed;
 mod nonce;
 mod policy;

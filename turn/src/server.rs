@@ -107,6 +107,11 @@ impl Server {
         self.table.deadline()
     }
 
+    /// Whether a client has an allocation.
+    pub fn has_allocation(&self, client: &Client) -> bool {
+        self.table.has(client)
+    }
+
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
