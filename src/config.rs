@@ -1,15 +1,20 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod turn;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
 use crate::addresses::ADDRESSES_MAX;
 use crate::error::Failure;
+
+pub(crate) use self::turn::TurnServer;
+use self::turn::{networks, port_range};
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -33,10 +38,16 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// The TURN server in this process.
+    pub(crate) turn: TurnServer,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// PEM files of the certificate with its chain and of its key: both or neither.
+    pub(crate) tls_files: [Option<PathBuf>; 2],
+    /// Where HTTPS listens, with TURN over TLS on the same port; needs a certificate.
+    pub(crate) tls_listen: Option<SocketAddr>,
     /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
     pub(crate) turn_uris: Vec<String>,
     /// Its username.
@@ -79,14 +90,24 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            tls_files: [None, None],
+            tls_listen: None,
             turn_uris: Vec::new(),
             turn_username: String::new(),
             turn_credential: Secret::default(),
             turn_secret: Secret::default(),
             turn_host: String::new(),
         }
+    }
+}
+
+impl Settings {
+    /// Whether there is a TURN server in this process.
+    pub(crate) fn has_turn_server(&self) -> bool {
+        self.turn.enabled.unwrap_or(self.turn_uris.is_empty())
     }
 }
 
@@ -116,7 +137,14 @@ impl Default for Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   [tls]                         # no certificate, no TLS
+///   # certificate = "fullchain.pem" # read again when it changes, as its key is
+///   # key = "privkey.pem"
+///   # listen = "0.0.0.0:443"      # HTTPS, with TURN over TLS on the same port
 ///   [turn]
+///   # enabled = true              # default: unless there are uris
+///   port = 3478                   # UDP and TCP
+///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
 ///   uris = []                     # a TURN server outside; with secret, or with username and credential
 ///   [log]
 ///   format = "text"               # or "json"
@@ -184,6 +212,34 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
+    Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
+    Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
+    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, networks(v)) },
+    Key {
+        section: "turn",
+        name: "relay_ports",
+        list: false,
+        set: |s, v| put(&mut s.turn.relay_ports, port_range(&v[0])),
+    },
+    Key {
+        section: "turn",
+        name: "allocations",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.allocations, number(&v[0], 1, 1_000_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "allocations_per_participant",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.per_holder, number(&v[0], 1, 1_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "bandwidth_kbps",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 64, 10_000_000).map(|kbps| kbps * 1_000)),
+    },
     Key {
         section: "log",
         name: "format",
@@ -193,6 +249,14 @@ const KEYS: &[Key] = &[
         },
     },
     Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
+    Key { section: "tls", name: "certificate", list: false, set: |s, v| put(&mut s.tls_files[0], pem_file(&v[0])) },
+    Key { section: "tls", name: "key", list: false, set: |s, v| put(&mut s.tls_files[1], pem_file(&v[0])) },
+    Key {
+        section: "tls",
+        name: "listen",
+        list: false,
+        set: |s, v| put(&mut s.tls_listen, socket_address(&v[0]).map(Some)),
+    },
     Key {
         section: "turn",
         name: "uris",
@@ -248,7 +312,15 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
             settings.media_port, settings.workers
         )));
     }
-    Ok(settings)
+    let lacking = match &settings.tls_files {
+        [Some(_), None] => "[tls] certificate is set, but [tls] key is not; both name PEM files",
+        [None, Some(_)] => "[tls] key is set, but [tls] certificate is not; both name PEM files",
+        [None, None] if settings.tls_listen.is_some() => {
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"
+        }
+        _ => return Ok(settings),
+    };
+    Err(Failure::Setting(lacking.to_owned()))
 }
 
 /// A browser throws at an `RTCIceServer` that it cannot use, and then there is no call at all.
@@ -395,7 +467,9 @@ fn take_flags(settings: &mut Settings, flags: &Flags) -> Result<(), Failure> {
 
 fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) -> Result<(), Failure> {
     (key.set)(settings, values).map_err(|expected| {
-        if matches!(key.name, "credential" | "secret") {
+        // Neither is a key that stands where its file should be named.
+        let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
+        if is_key || matches!(key.name, "credential" | "secret") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))
@@ -483,6 +557,13 @@ fn origin(value: &str) -> Result<String, String> {
         return Err(expected());
     }
     Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
+}
+
+fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
+    let is_path = !value.is_empty() && !value.contains("-----");
+    is_path
+        .then(|| Some(value.into()))
+        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
 }
 
 fn turn_uri(value: &str) -> Result<String, String> {
@@ -605,6 +686,27 @@ mod tests {
             let settings = with(&[], &[("LYCEUM__TURN__HOST", given)]);
             assert_eq!(settings.ok().map(|s| s.turn_host).as_deref(), taken, "{given}");
         }
+    }
+
+    #[test]
+    fn a_certificate_has_a_key() {
+        let (certificate, key) = (("LYCEUM__TLS__CERTIFICATE", "c.pem"), ("LYCEUM__TLS__KEY", "k.pem"));
+        let listen = ("LYCEUM__TLS__LISTEN", "0.0.0.0:443");
+        let settings = with(&[], &[certificate, key, listen]).expect("all of these are good");
+        assert_eq!(settings.tls_files, [Some("c.pem".into()), Some("k.pem".into())]);
+        assert_eq!(settings.tls_listen.map(|a| a.port()), Some(443));
+        for (given, says) in [
+            (certificate, "[tls] certificate is set, but [tls] key is not; both name PEM files"),
+            (key, "[tls] key is set, but [tls] certificate is not; both name PEM files"),
+            (listen, "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"),
+        ] {
+            assert_eq!(with(&[], &[given]).expect_err(says), says);
+        }
+        let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
+        assert_eq!(
+            error,
+            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
+        );
     }
 
     #[test]

@@ -15,13 +15,14 @@ use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
+use crate::turn::{self, Turn};
 use crate::worker::{Full, Worker};
 
 /// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
 pub(crate) const INBOX_MAX: usize = 32_768;
 /// Inputs handled before the outputs' recipients and other tasks get a turn.
 const BURST_MAX: usize = 256;
-/// How long to wait for a full worker queue before it is tried again.
+/// How long to wait for a full queue of a worker or the TURN thread before it is tried again.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
 /// Longest sleep, so that a stuck task shows.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -82,9 +83,6 @@ pub(crate) enum Input {
     },
 }
 
-/// Orders to the TURN server.
-pub(crate) type Turn = std::sync::mpsc::Sender<turn_server::Input>;
-
 /// What the lobby answers a WHIP or WHEP client.
 pub(crate) type Replied = Result<signaling::Granted, signaling::Refused>;
 
@@ -102,7 +100,7 @@ pub(crate) struct Counts {
     pub(crate) overflows: AtomicU64,
     /// Events refused because too many of their socket waited.
     pub(crate) refused: AtomicU64,
-    /// Times that a worker's request queue was full.
+    /// Times that the queue of a worker or the TURN thread was full.
     pub(crate) worker_waits: AtomicU64,
     /// When the control task last ran.
     beat: Mutex<Option<Instant>>,
@@ -235,18 +233,20 @@ impl Control {
                         socketio::disconnect(&client);
                     }
                 }
-                Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }),
-                Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }),
+                Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
+                Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
         }
     }
 
     /// Tells the TURN server, if there is one, who has a seat. It takes this before what the client will ask of it.
-    fn order(&self, input: turn_server::Input) {
-        if let Some(turn) = &self.turn {
-            // Without the TURN thread there is nothing to grant.
-            let _ = turn.send(input);
+    async fn order(&self, mut input: turn_server::Input) {
+        let Some(turn) = &self.turn else { return };
+        while let Err(turn::Full(back)) = turn.order(input) {
+            self.counts.worker_waits.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(WORKER_RETRY).await;
+            input = back;
         }
     }
 
