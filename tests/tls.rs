@@ -84,7 +84,8 @@ fn lyceum(folder: &Path) -> Command {
         command.env_remove(name);
     }
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);
-    command.args(["--log-format", "json"]).env("LYCEUM__TLS__LISTEN", "127.0.0.1:0");
+    command.args(["--log-format", "json", "--address", "127.0.0.1"]).env("LYCEUM__TLS__LISTEN", "127.0.0.1:0");
+    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
     command.env("LYCEUM__TLS__CERTIFICATE", folder.join("fullchain.pem"));
     command.env("LYCEUM__TLS__KEY", folder.join("privkey.pem"));
     command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -95,6 +96,8 @@ struct Server {
     child: Child,
     https: SocketAddr,
     admin: SocketAddr,
+    /// TURN over TLS on a port of its own.
+    turns: SocketAddr,
 }
 
 impl Server {
@@ -107,19 +110,14 @@ impl Server {
         std::thread::spawn(move || lines.count());
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let address = |key: &str| line[key].as_str().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no {key}"));
-        Server { child, https: address("https"), admin: address("admin") }
+        let turns = line["turn"].as_str().and_then(|turn| turn.rsplit_once("TLS ")?.1.parse::<u16>().ok());
+        let turns = SocketAddr::from(([127, 0, 0, 1], turns.expect("TURN listens for TLS")));
+        Server { child, https: address("https"), admin: address("admin"), turns }
     }
 
     /// A connection over TLS, with the handshake behind it.
-    fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let name = ServerName::try_from("localhost").expect("a name");
-        let stream = TcpStream::connect(self.https).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut tls = StreamOwned::new(ClientConnection::new(config, name).expect("a good configuration"), stream);
-        while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock)?;
-        }
-        Ok(tls)
+    fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<Secure> {
+        connect(self.https, config)
     }
 
     /// The answer to a request that ends the connection; it must end as TLS wants it.
@@ -156,6 +154,20 @@ impl Server {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill exists").success());
     }
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection over TLS, with the handshake behind it.
+fn connect(to: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Secure> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = TcpStream::connect(to).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut tls = StreamOwned::new(ClientConnection::new(config, name).expect("a good configuration"), stream);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock)?;
+    }
+    Ok(tls)
 }
 
 impl Drop for Server {
@@ -327,6 +339,63 @@ async fn a_certificate_is_replaced_while_people_talk() {
     assert_eq!(acked(&mut new, 1, "join-session", seat).await["participants"].as_array().map(Vec::len), Some(2));
     let chat = json!({ "sessionId": "tls", "message": "still here", "userId": "ada", "userName": "Ada" });
     assert_eq!(acked(&mut old, 2, "chat-message", chat).await["ok"], true);
+}
+
+/// A binding request (RFC 8489 §5) and the head of what answers it, but for its length.
+const BINDING: [u8; 20] = *b"\x00\x01\x00\x00\x21\x12\xa4\x42lyceum-tests";
+
+fn bound(tls: &mut Secure) {
+    let mut answer = [0; 20];
+    tls.read_exact(&mut answer).expect("an answer");
+    assert_eq!((&answer[..2], &answer[4..]), (&[1, 1][..], &BINDING[4..]));
+    let mut attributes = vec![0; usize::from(u16::from_be_bytes([answer[2], answer[3]]))];
+    tls.read_exact(&mut attributes).expect("attributes");
+}
+
+#[test]
+fn turn_has_a_port_and_shares_the_one_of_pages() {
+    let (authority, folder) = (Authority::new(), folder("turn"));
+    authority.issue(&folder, 2020..2090);
+    let server = Server::start(lyceum(&folder));
+    for (to, version, protocols) in [
+        (server.turns, &TLS12, &[][..]),
+        (server.turns, &TLS13, &["stun.turn"]),
+        (server.https, &TLS12, &[]),
+        (server.https, &TLS13, &[]),
+        (server.https, &TLS13, &["stun.turn"]),
+        (server.https, &TLS13, &["stun.nat-discovery"]),
+    ] {
+        let mut tls = connect(to, authority.client(&[version], protocols)).expect("it is trusted");
+        assert_eq!(tls.conn.alpn_protocol(), protocols.first().map(|name| name.as_bytes()));
+        // Once in pieces, in records of their own, then twice at once.
+        for piece in BINDING.chunks(7) {
+            tls.write_all(piece).expect("it reads");
+            tls.flush().expect("it reads");
+        }
+        bound(&mut tls);
+        tls.write_all(&[BINDING, BINDING].concat()).expect("it reads");
+        bound(&mut tls);
+        bound(&mut tls);
+    }
+    assert_eq!(server.metric("lyceum_tls_handshakes_total"), 6.0);
+    assert_eq!(server.metric("lyceum_tls_handshakes_failed_total"), 0.0);
+    // A browser that is sent to that port gets no further.
+    assert!(connect(server.turns, authority.client(&[&TLS13], &["http/1.1"])).is_err());
+    server.wait_for_metric("lyceum_tls_handshakes_failed_total", 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_of_turn_at_the_port_of_pages() {
+    let (authority, folder) = (Authority::new(), folder("told"));
+    authority.issue(&folder, 2020..2090);
+    let server = Server::start(lyceum(&folder));
+    let (mut socket, _) = socket(&server, &authority).await.expect("a socket");
+    let seat = json!({ "sessionId": "tls", "userId": "ada", "media": "sfu" });
+    let ack = acked(&mut socket, 1, "join-session", seat).await;
+    let told = format!("turns:localhost:{}?transport=tcp", server.https.port());
+    let servers = ack["iceServers"].as_array().expect("servers").iter();
+    let urls: Vec<&Value> = servers.flat_map(|server| server["urls"].as_array().expect("URLs")).collect();
+    assert!(urls.contains(&&Value::from(told)), "{urls:?}");
 }
 
 #[test]
