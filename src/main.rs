@@ -187,9 +187,10 @@ fn start_media(
     let turn = bound.start(config, crossings, ended.clone())?;
     // Networks that let little through let the port of HTTPS through.
     let https_port = https.and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+    let name = certificates.and_then(Certificates::name);
     let embedded = ice::Embedded {
         port: turn.port,
-        tls: https_port.or(turn.tls_port).map(|port| (port, None)),
+        tls: https_port.or(turn.tls_port).map(|port| (port, name.as_deref())),
         addresses: &addresses,
         secret: &secret,
         has_peers: !settings.turn.peers.is_empty(),

@@ -1,7 +1,7 @@
 //! The operator's certificate: HTTPS and TURN over TLS speak with it, and its files may be replaced while they do.
 
 mod files;
-mod validity;
+mod x509;
 
 use std::io;
 use std::path::Path;
@@ -104,12 +104,17 @@ impl Certificates {
 
     /// When the certificate ends, unix s.
     pub(crate) fn ends_s(&self) -> i64 {
-        *self.held.loaded().validity.end()
+        *self.held.loaded().facts.validity.end()
     }
 
     /// The day on which the certificate ends, such as `2026-12-31`.
     pub(crate) fn last_day(&self) -> String {
-        validity::day(self.ends_s())
+        x509::day(self.ends_s())
+    }
+
+    /// The first host that the certificate names; none if it names addresses or `*.` alone.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.held.loaded().facts.name
     }
 
     /// What was counted.

@@ -25,9 +25,11 @@ fn lyceum() -> Command {
             command.env_remove(name);
         }
     }
-    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL"] {
+    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET"] {
         command.env_remove(name);
     }
+    // Two servers of one machine, as tests are, cannot have the same.
+    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
-use super::validity;
+use super::x509::{self, Facts};
 
 /// Longest file taken: a chain has a few certificates of some kilobytes. A longer one is refused.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -36,8 +35,7 @@ pub(super) struct Texts {
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
     pub(super) key: Arc<CertifiedKey>,
-    /// Unix s.
-    pub(super) validity: RangeInclusive<i64>,
+    pub(super) facts: Facts,
     /// Of the texts it came from.
     pub(super) mark: u64,
 }
@@ -79,8 +77,8 @@ impl Files {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let chain =
             chain(&texts.certificate).map_err(|wrong| format!("the [tls] certificate {certificate} {wrong}"))?;
-        let validity = chain.first().and_then(|first| validity::of(first));
-        let validity = validity.ok_or_else(|| {
+        let facts = chain.first().and_then(|first| x509::read(first));
+        let facts = facts.ok_or_else(|| {
             format!("the first certificate in {certificate} ([tls] certificate) cannot be understood")
         })?;
         let private = private_key(&texts.key, &self.key).map_err(|wrong| format!("the [tls] key {key} {wrong}"))?;
@@ -93,19 +91,19 @@ impl Files {
             }
             error => format!("the [tls] key {key} cannot be used: {error}; expected RSA of 2,048 bits or more, ECDSA or Ed25519"),
         })?;
-        if now_s > *validity.end() {
-            let day = validity::day(*validity.end());
+        if now_s > *facts.validity.end() {
+            let day = x509::day(*facts.validity.end());
             return Err(format!(
                 "the [tls] certificate {certificate} has expired on {day}; renew it, for example with certbot renew"
             ));
         }
-        if now_s < *validity.start() {
-            let day = validity::day(*validity.start());
+        if now_s < *facts.validity.start() {
+            let day = x509::day(*facts.validity.start());
             return Err(format!(
                 "the [tls] certificate {certificate} begins to be valid on {day} only; is the clock of this machine right?"
             ));
         }
-        Ok(Loaded { key: Arc::new(certified), validity, mark: texts.mark() })
+        Ok(Loaded { key: Arc::new(certified), facts, mark: texts.mark() })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
+use turn_server::framing::FRAME_BYTES_MAX;
 use turn_server::{Client, StreamId};
 
 use super::tls::TlsStream;
@@ -25,10 +26,8 @@ const STREAMS_PER_SOURCE_MAX: usize = 1_024;
 const PROOF_MAX: Duration = Duration::from_secs(10);
 /// Bytes read of one stream before others get their turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a frame whose end has not come. A longer frame ends its stream: none of ours is so long.
-pub(crate) const PARTIAL_BYTES_MAX: usize = 4 * 1024;
-/// What a buffer for [`Streams::read`] must hold.
-pub(crate) const BUFFER_BYTES: usize = PARTIAL_BYTES_MAX + READ_BYTES_MAX;
+/// What a buffer for [`Streams::read`] must hold: what was kept of a frame whose end had not come, and what is read.
+pub(crate) const BUFFER_BYTES: usize = FRAME_BYTES_MAX + READ_BYTES_MAX;
 
 /// Listeners from here on are those for TLS.
 const SECURE: usize = 2;
@@ -297,13 +296,10 @@ impl Streams {
         }
     }
 
-    /// Keeps the beginning of a frame until the next read; a stream that needs more than it may is ended.
+    /// Keeps the beginning of a frame until the next read; it is shorter than the longest frame.
     pub(crate) fn keep(&mut self, id: StreamId, beginning: &[u8]) {
+        debug_assert!(beginning.len() < FRAME_BYTES_MAX, "longer frames end their stream");
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if beginning.len() > PARTIAL_BYTES_MAX {
-            self.end(id);
-            return;
-        }
         stream.partial.clear();
         stream.partial.extend_from_slice(beginning);
     }

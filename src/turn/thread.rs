@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use sfu::Path;
+use turn_server::framing::{Unframed, frame_bytes};
 use turn_server::{Action, AllocationId, CHANNEL_HEAD_BYTES, Client, Config, Input, Now, Output, Server};
 
 use super::clients::{Clients, Payloads};
@@ -211,6 +212,8 @@ impl Machine {
                         answer(&mut self.clients, &mut self.relays, &mut self.crossings, client, action, datagram, now);
                     }
                 }
+                // What one batch causes is not heaped upon what the last has caused.
+                self.act(now);
             }
         }
     }
@@ -233,7 +236,7 @@ impl Machine {
                         break;
                     }
                     // Its framing is lost for good, or it never spoke TURN.
-                    Err(()) => {
+                    Err(Unframed) => {
                         self.clients.streams.end(id);
                         break;
                     }
@@ -372,18 +375,6 @@ fn forward(
             clients.deliver(&framing, Payloads { bytes, stride, room }, now.mono);
         }
     }
-}
-
-/// How long the first frame is; nothing when more must come, an error when it is neither STUN nor ChannelData.
-fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, ()> {
-    let Some(&[first, _, l0, l1]) = bytes.first_chunk() else { return Ok(None) };
-    let len = usize::from(u16::from_be_bytes([l0, l1]));
-    let frame = match first >> 6 {
-        0 => 20 + len,
-        1 => 4 + len.next_multiple_of(4),
-        _ => return Err(()),
-    };
-    Ok((bytes.len() >= frame).then_some(frame))
 }
 
 /// The present, in the machine's words.

@@ -122,5 +122,4 @@ impl<S: Read + Write> Write for TlsStream<S> {
 }
 
 #[cfg(test)]
-#[path = "tls/tests.rs"]
 mod tests;

@@ -59,6 +59,8 @@ async function startLyceum(logName, settings) {
         SIGNALING_PORT: String(http),
         LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
         LYCEUM__MEDIA__PORT: String(media),
+        LYCEUM__TURN__PORT: '0',
+        LYCEUM__TURN__TLS_PORT: '0',
         ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],

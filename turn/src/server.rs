@@ -108,8 +108,8 @@ impl Server {
     }
 
     /// Whether a client has an allocation.
-    pub fn has_allocation(&self, _client: &Client) -> bool {
-        false
+    pub fn has_allocation(&self, client: &Client) -> bool {
+        self.table.has(client)
     }
 
     /// What was counted.

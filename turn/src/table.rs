@@ -101,6 +101,11 @@ impl Table {
         self.by_stream.get(&stream).copied()
     }
 
+    /// Whether a client has an allocation.
+    pub(crate) fn has(&self, client: &Client) -> bool {
+        self.by_client.contains_key(client)
+    }
+
     pub(crate) fn get(&mut self, id: AllocationId) -> Option<&mut Allocation> {
         self.slots.get_mut(slot(id)).filter(|it| it.id == id)
     }

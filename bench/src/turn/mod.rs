@@ -1,6 +1,7 @@
 //! What the TURN server costs: per relayed packet, on the short cut and through relay sockets, beside coturn; and what it
 //! remembers of strangers.
 
+pub mod asker;
 pub mod client;
 pub mod flood;
 pub mod process;

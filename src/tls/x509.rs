@@ -1,15 +1,31 @@
-//! From when to when a certificate is valid. The TLS library knows, and does not tell.
+//! What a certificate says of itself: when it is valid and for whom. The TLS library knows, and does not tell.
 
 use std::ops::RangeInclusive;
 
 const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
+const OCTET_STRING: u8 = 0x04;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+/// Of the version and the extensions in a certificate (RFC 5280 §4.1).
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+/// The object identifier of subjectAltName, 2.5.29.17 (RFC 5280 §4.2.1.6).
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// Of a dNSName in it.
+const DNS_NAME: u8 = 0x82;
 const DAY_S: i64 = 86_400;
 
-/// The validity of a DER certificate in unix s (RFC 5280 §4.1.2.5); `None` if it is no certificate.
-pub(super) fn of(certificate: &[u8]) -> Option<RangeInclusive<i64>> {
+/// What we want to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Unix s (RFC 5280 §4.1.2.5).
+    pub(super) validity: RangeInclusive<i64>,
+    /// The first DNS name that stands for one host alone.
+    pub(super) name: Option<String>,
+}
+
+/// Reads a DER certificate; `None` if it is none.
+pub(super) fn read(certificate: &[u8]) -> Option<Facts> {
     let mut outer = Der(certificate);
     let mut signed = Der(outer.expect(SEQUENCE)?);
     let mut fields = Der(signed.expect(SEQUENCE)?);
@@ -19,7 +35,25 @@ pub(super) fn of(certificate: &[u8]) -> Option<RangeInclusive<i64>> {
     let (_serial, _algorithm, _issuer) = (fields.next()?, fields.next()?, fields.next()?);
     let mut validity = Der(fields.expect(SEQUENCE)?);
     let (begins, ends) = (validity.next()?, validity.next()?);
-    Some(time(begins)?..=time(ends)?)
+    Some(Facts { validity: time(begins)?..=time(ends)?, name: name(fields) })
+}
+
+/// The first name among what follows the validity.
+fn name(mut fields: Der<'_>) -> Option<String> {
+    let extensions = std::iter::from_fn(|| fields.next()).find(|field| field.0 == EXTENSIONS)?;
+    let mut extensions = Der(Der(extensions.1).expect(SEQUENCE)?);
+    let mut names = std::iter::from_fn(|| extensions.expect(SEQUENCE)).find_map(|extension| {
+        let mut extension = Der(extension);
+        let (_, identifier) = extension.next()?;
+        let is_names = identifier == SUBJECT_ALT_NAME;
+        // Whether it is critical may stand between the two.
+        let content = std::iter::from_fn(|| extension.next()).find(|value| value.0 == OCTET_STRING && is_names)?;
+        Some(Der(Der(content.1).expect(SEQUENCE)?))
+    })?;
+    let is_host = |name: &&[u8]| name.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_'));
+    let name =
+        std::iter::from_fn(|| names.next()).filter(|name| name.0 == DNS_NAME).map(|name| name.1).find(is_host)?;
+    String::from_utf8(name.to_vec()).ok()
 }
 
 /// A day such as `2026-12-31`.
@@ -96,6 +130,8 @@ fn date(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::SanType;
+
     use super::*;
 
     #[test]
@@ -125,14 +161,30 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_cut_anywhere_is_none() {
+    fn certificates_are_read_and_cut_anywhere_are_none() {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::default();
         params.not_before = rcgen::date_time_ymd(2020, 2, 29);
         params.not_after = rcgen::date_time_ymd(2051, 1, 1);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        let der: &[u8] = certificate.der();
-        assert_eq!(of(der), Some(1_582_934_400..=2_556_144_000));
-        assert!((0..der.len()).all(|end| of(&der[..end]).is_none()));
+        let mut read_with = |names: &[&str]| {
+            params.subject_alt_names = names
+                .iter()
+                .map(|name| match name.parse() {
+                    Ok(address) => SanType::IpAddress(address),
+                    Err(_) => SanType::DnsName((*name).try_into().expect("a name")),
+                })
+                .collect();
+            let certificate = params.self_signed(&key).expect("a certificate");
+            let der: &[u8] = certificate.der();
+            assert!((0..der.len()).all(|end| read(&der[..end]).is_none()));
+            let facts = read(der).expect("a certificate");
+            assert_eq!(facts.validity, 1_582_934_400..=2_556_144_000);
+            facts.name
+        };
+        assert_eq!(read_with(&[]), None);
+        assert_eq!(read_with(&["203.0.113.7"]), None);
+        assert_eq!(read_with(&["*.school.example"]), None);
+        let names = ["203.0.113.7", "*.school.example", "turn.school.example", "other.example"];
+        assert_eq!(read_with(&names), Some("turn.school.example".to_owned()));
     }
 }
