@@ -25,7 +25,7 @@ fn lyceum() -> Command {
             command.env_remove(name);
         }
     }
-    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL"] {
+    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET"] {
         command.env_remove(name);
     }
     // Two servers of one machine, as tests are, cannot have the same.

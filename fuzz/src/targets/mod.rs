@@ -11,6 +11,7 @@ pub mod seeds;
 mod signaling;
 mod srtp;
 pub mod turn;
+mod turn_seeds;
 
 pub use self::datagram::datagram;
 pub use self::sctp::sctp;
