@@ -93,7 +93,7 @@ async function startLyceum(logName, settings, place) {
   }
   await start();
   return {
-    url: `http://${place === HERE ? 'localhost' : place.host}:${http}`,
+    url: place.url ?? `http://localhost:${http}`,
     admin: `http://${place.host}:${admin}`,
     /** Media port of the first worker; the others follow. */
     media,
@@ -108,17 +108,14 @@ async function startLyceum(logName, settings, place) {
   };
 }
 
-/**
- * A line to the server that can be cut, as a network does it; media takes its own way and goes on. Its near end is at localhost,
- * where browsers give a page its camera.
- */
+/** A line to the server that can be cut, as a network does it; media takes its own way and goes on. */
 async function openLine(url) {
-  const { hostname, port } = new URL(url);
+  const { port } = new URL(url);
   const sockets = new Set();
   let whole = true;
   const server = createTcpServer((near) => {
     if (!whole) return near.destroy();
-    const far = connect(Number(port), hostname);
+    const far = connect(Number(port), '127.0.0.1');
     for (const [from, to] of [[near, far], [far, near]]) {
       sockets.add(from);
       from.pipe(to);

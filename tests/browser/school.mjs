@@ -1,12 +1,16 @@
 // A school: pages sit behind a firewall with symmetric NAT, the server outside of it. Network namespaces, so it is a real one.
 
 import { execFileSync, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { readlinkSync } from 'node:fs';
-import { until } from './rig.mjs';
+import { pass, until } from './rig.mjs';
 
-/** Where the server is. */
-export const OUTSIDE = '10.79.0.2';
+/** The server's name, in `hosts`, and where it is: the first of the addresses. */
+export const NAME = 'outside.test';
+const OUTSIDE = ['10.79.0.2', '10.79.0.3'];
 const [PAGES, GATEWAY, ROUTER] = ['10.78.0.1', '10.78.0.2', '10.79.0.1'];
+const STUN_COOKIE = 0x2112a442;
 
 const own = readlinkSync('/proc/self/ns/net');
 
@@ -37,7 +41,7 @@ export function whyNoSchool() {
 
 /**
  * Moves this namespace's way out behind the school's firewall until `close()`. The firewall lets everything pass outwards,
- * but for what `refuse` names, and gives each flow a port of its own at random.
+ * unless `letOut` names what, and gives each flow a port of its own at random.
  */
 export async function openSchool() {
   const [firewall, outside] = [await openNamespace(), await openNamespace()];
@@ -59,14 +63,36 @@ export async function openSchool() {
     iptables -t nat -A POSTROUTING -o outer -j MASQUERADE --random-fully`);
   outside.run(`
     ip link set lo up
-    ip addr add ${OUTSIDE}/24 dev veth0
+    ip addr add ${OUTSIDE[0]}/24 dev veth0
+    ip addr add ${OUTSIDE[1]}/24 dev veth0
     ip link set veth0 up`);
   return {
-    outside: { host: OUTSIDE, enter: outside.enter },
-    /** Drops, without a word, what each of `matches` (arguments of iptables) describes, and says so no more when `t` ends. */
-    refuse(t, ...matches) {
+    /** For `openRig`. */
+    place: { host: OUTSIDE[0], url: `https://${NAME}`, enter: outside.enter },
+    settings: { LYCEUM__MEDIA__ADDRESSES: OUTSIDE[0], LYCEUM__TLS__LISTEN: '0.0.0.0:443', NEXTAUTH_URL: `https://${NAME}` },
+    /** Only what `matches` (arguments of iptables) describe gets out until `t` ends; all else is dropped without a word. */
+    letOut(t, ...matches) {
       t.after(() => firewall.run('iptables -F FORWARD'));
-      for (const match of matches) firewall.run(`iptables -A FORWARD ${match} -j DROP`);
+      for (const match of matches) firewall.run(`iptables -A FORWARD -i inner ${match} -j ACCEPT`);
+      firewall.run('iptables -A FORWARD -i inner -j DROP');
+    },
+    /** The ports that one socket in here has at the server's two addresses. */
+    async portsOutside() {
+      const socket = createSocket('udp4');
+      const ports = [];
+      for (const address of OUTSIDE) {
+        const request = Buffer.alloc(20); // a Binding request of STUN; its transaction is all zeros
+        request.writeUInt16BE(1, 0);
+        request.writeUInt32BE(STUN_COOKIE, 4);
+        await until(async () => {
+          socket.send(request, 3478, address);
+          const answer = await Promise.race([once(socket, 'message').then(([bytes]) => bytes), pass(1_000)]);
+          const at = answer?.indexOf(Buffer.from([0x00, 0x20, 0x00, 0x08])); // XOR-MAPPED-ADDRESS, IPv4
+          return at > 0 && ports.push(answer.readUInt16BE(at + 6) ^ (STUN_COOKIE >>> 16));
+        }, 10_000, `STUN from ${address}`);
+      }
+      socket.close();
+      return ports;
     },
     close() {
       outside.close();
