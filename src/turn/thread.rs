@@ -68,6 +68,8 @@ struct Crossings {
     ends: Vec<TurnEnd>,
     /// Whose each media address is.
     by_address: HashMap<SocketAddr, usize>,
+    /// Payloads that found no room.
+    dropped: u64,
 }
 
 impl Crossings {
@@ -92,7 +94,7 @@ impl Machine {
         }
         let streams = Streams::new(registry.try_clone()?, listeners, secure, ACCEPT, stream_token)?;
         let relays = Relays::new(registry.try_clone()?, relay_token);
-        let mut crossings = Crossings { ends: Vec::new(), by_address: HashMap::new() };
+        let mut crossings = Crossings { ends: Vec::new(), by_address: HashMap::new(), dropped: 0 };
         for (worker, (addresses, end)) in workers.into_iter().enumerate() {
             crossings.by_address.extend(addresses.into_iter().map(|address| (address, worker)));
             crossings.ends.push(end);
@@ -324,7 +326,7 @@ impl Machine {
         self.pulse.tell(Report {
             machine: self.server.counters().clone(),
             sockets: self.clients.counts,
-            crossing_dropped: self.crossings.ends.iter().map(TurnEnd::dropped).sum(),
+            crossing_dropped: self.crossings.dropped,
             streams: self.clients.streams.counts(),
             relay_sockets: self.relays.open_sockets() as u64,
         });
@@ -347,9 +349,8 @@ fn answer(
         Action::Media { allocation, relayed, peer, payload } => {
             let path = Path::Relay { allocation, relayed, peer };
             let payload = message.get(payload).unwrap_or_default();
-            if let Some(end) = crossings.of(peer) {
-                // What finds no room is counted there.
-                end.push(path, payload);
+            if !crossings.of(peer).is_some_and(|end| end.push(path, payload)) {
+                crossings.dropped += 1;
             }
         }
         Action::Relay { allocation, peer, payload, dont_fragment: _ } => {
