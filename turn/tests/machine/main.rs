@@ -4,6 +4,7 @@
 mod allocate;
 mod credentials;
 mod data;
+mod model;
 mod permit;
 mod policy;
 mod quota;

@@ -171,7 +171,7 @@ pub(crate) struct User {
     pub(crate) client: Client,
     pub(crate) credential: Credential,
     nonce: Vec<u8>,
-    transactions: u32,
+    pub(crate) transactions: u32,
 }
 
 impl User {
@@ -188,7 +188,11 @@ impl User {
 
     pub(crate) fn by_stream(holder: &str, stream: u64) -> Self {
         let remote = SocketAddr::new(ip("192.0.2.2"), stream as u16);
-        User::by(Client::Stream { stream: StreamId(stream), remote, secure: stream.is_multiple_of(2) }, holder, UNIX_S + 3600)
+        User::by(
+            Client::Stream { stream: StreamId(stream), remote, secure: stream.is_multiple_of(2) },
+            holder,
+            UNIX_S + 3600,
+        )
     }
 
     pub(crate) fn key(&self) -> [u8; 16] {
