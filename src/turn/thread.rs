@@ -324,6 +324,7 @@ impl Machine {
         self.pulse.tell(Report {
             machine: self.server.counters().clone(),
             sockets: self.clients.counts,
+            crossing_dropped: self.crossings.ends.iter().map(TurnEnd::dropped).sum(),
             streams: self.clients.streams.counts(),
             relay_sockets: self.relays.open_sockets() as u64,
         });
@@ -346,8 +347,9 @@ fn answer(
         Action::Media { allocation, relayed, peer, payload } => {
             let path = Path::Relay { allocation, relayed, peer };
             let payload = message.get(payload).unwrap_or_default();
-            if !crossings.of(peer).is_some_and(|end| end.push(path, payload)) {
-                clients.counts.crossing_dropped += 1;
+            if let Some(end) = crossings.of(peer) {
+                // What finds no room is counted there.
+                end.push(path, payload);
             }
         }
         Action::Relay { allocation, peer, payload, dont_fragment: _ } => {
