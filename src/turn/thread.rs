@@ -192,6 +192,13 @@ impl Machine {
         Ok(true)
     }
 
+    /// Takes orders between a read and what it brought: a client that has just heard of its seat is granted what it asks for,
+    /// because the order was given before the answer that told it.
+    fn take_grants(&mut self, now: Now) {
+        // That nobody orders any more is seen at the next turn.
+        let _ = self.take_orders(now);
+    }
+
     /// Takes what clients sent by UDP.
     fn receive(&mut self) {
         for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
@@ -206,6 +213,7 @@ impl Machine {
                     }
                 }
                 let now = turn_now();
+                self.take_grants(now);
                 for (path, bytes, stride) in self.batch.runs() {
                     let Path::Udp { local, remote } = path else { continue };
                     let client = Client::Udp { local, remote };
@@ -224,6 +232,7 @@ impl Machine {
     fn receive_streams(&mut self, now: Now) {
         for _ in 0..self.clients.streams.ready() {
             let Some((id, client, filled)) = self.clients.streams.read(&mut self.buffer) else { continue };
+            self.take_grants(now);
             let mut rest = self.buffer.get(..filled).unwrap_or_default();
             loop {
                 match frame_bytes(rest) {
