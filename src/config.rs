@@ -560,10 +560,11 @@ fn origin(value: &str) -> Result<String, String> {
 }
 
 fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
-    let is_path = !value.is_empty() && !value.contains("-----");
-    is_path
-        .then(|| Some(value.into()))
-        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
+    if value.contains("-----") {
+        return Err("expected the path of a PEM file, not what stands in it".to_owned());
+    }
+    let path = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
+    path.map(Some).ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
 }
 
 fn turn_uri(value: &str) -> Result<String, String> {
@@ -705,7 +706,7 @@ mod tests {
         let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
         assert_eq!(
             error,
-            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
+            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, not what stands in it"
         );
     }
 

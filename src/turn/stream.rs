@@ -29,6 +29,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// What a buffer for [`Streams::read`] must hold: what was kept of a frame whose end had not come, and what is read.
 pub(crate) const BUFFER_BYTES: usize = FRAME_BYTES_MAX + READ_BYTES_MAX;
 
+/// Steps of TLS handshakes taken before the sockets are read again: one may cost a signature, with RSA a millisecond, and
+/// those who talk do not wait for a hundred who come.
+const GREETINGS_PER_TURN: usize = 4;
 /// Listeners from here on are those for TLS.
 const SECURE: usize = 2;
 
@@ -55,6 +58,8 @@ pub(crate) struct Streams {
     /// Edge-triggered: true until nobody waits to be accepted.
     accepting: [bool; 4],
     certificates: Option<Certificates>,
+    /// Steps of handshakes that this turn has left.
+    greetings: usize,
     /// The token of a stream's number.
     token: fn(u64) -> Token,
     streams: HashMap<StreamId, Stream>,
@@ -159,6 +164,7 @@ impl Streams {
             listeners,
             accepting: [true; 4],
             certificates,
+            greetings: GREETINGS_PER_TURN,
             token,
             streams: HashMap::new(),
             census: Census::new(STREAMS_MAX, STREAMS_PER_SOURCE_MAX),
@@ -199,8 +205,9 @@ impl Streams {
         Counts { open: [self.streams.len() as u64 - tls, tls], ..self.counts }
     }
 
-    /// Accepts who waits.
+    /// Accepts who waits; once a turn.
     pub(crate) fn accept(&mut self, now: Instant) {
+        self.greetings = GREETINGS_PER_TURN;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 let Some(listener) = self.listeners[index].as_ref().filter(|_| self.accepting[index]) else { break };
@@ -264,9 +271,16 @@ impl Streams {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<(StreamId, Client, usize)> {
         let id = self.readable.pop_front()?;
         let stream = self.streams.get_mut(&id)?;
+        let was_greeting = stream.wire.is_handshaking();
+        if was_greeting {
+            let Some(left) = self.greetings.checked_sub(1) else {
+                self.readable.push_back(id);
+                return None;
+            };
+            self.greetings = left;
+        }
         let held = stream.partial.len();
         buffer.get_mut(..held)?.copy_from_slice(&stream.partial);
-        let was_greeting = stream.wire.is_handshaking();
         let read = match stream.wire.read(buffer.get_mut(held..)?) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -50,7 +50,7 @@ impl World {
             media: vec![media()],
             listed: listed.to_vec(),
             relay_ports: settings.relay_ports.clone(),
-            limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000 },
+            limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000_000 },
         };
         let (ended, broken) = tokio::sync::mpsc::unbounded_channel();
         let turn = bound.start(config, vec![(vec![media()], turn_end)], ended).expect("a thread");

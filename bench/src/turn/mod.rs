@@ -160,7 +160,7 @@ impl Lyceum {
             .env("LYCEUM__TURN__ALLOCATIONS_PER_PARTICIPANT", "1000")
             .env("LYCEUM__TURN__BANDWIDTH_KBPS", "1000000");
         if peers {
-            command.env("LYCEUM__TURN__PEERS", "127.0.0.1/32");
+            command.env("LYCEUM__TURN__PEERS", format!("{}/32", relay::PEER));
         }
         let process = Process::start(&mut command, http)?;
         Ok(Lyceum {

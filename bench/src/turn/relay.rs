@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 
 use super::client::{Login, TurnClient};
 
+/// Where the peer is: not where relayed addresses are, for a server refuses to relay to itself.
+pub const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Bytes of each packet's payload.
 pub const PAYLOAD_BYTES: usize = 1_100;
 /// Packets sent at once, as a frame of video.
@@ -78,7 +80,7 @@ pub async fn round(
     cpu: impl Fn() -> io::Result<Duration>,
 ) -> io::Result<Round> {
     let counts = Arc::new(Counts::default());
-    let peer = bind().await?;
+    let peer = bind(PEER).await?;
     let peer_address = peer.local_addr()?;
     let echo = tokio::spawn(echo(peer, counts.clone()));
     let (phase, watcher) = watch::channel(Phase::Opening);
@@ -110,8 +112,8 @@ pub async fn round(
     })
 }
 
-async fn bind() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+async fn bind(address: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((address, 0)).await?;
     // The kernel gives what it allows; less than asked shows up as loss, which is reported.
     let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     Ok(socket)
@@ -137,7 +139,7 @@ struct Allocation {
 impl Allocation {
     /// An allocation with a channel to the peer.
     async fn open(server: SocketAddr, login: Login, peer: SocketAddr) -> io::Result<Allocation> {
-        let socket = bind().await?;
+        let socket = bind(Ipv4Addr::LOCALHOST).await?;
         socket.connect(server).await?;
         let mut client = TurnClient::new(login, Instant::now());
         let mut buffer = [0; 2_048];
