@@ -62,7 +62,11 @@ impl World {
     }
 
     fn grant(&self, holder: &str) {
-        self.turn.order(Input::Grant { holder: holder.into() }).expect("there is room");
+        let mut input = Input::Grant { holder: holder.into() };
+        while let Err(Full(again)) = self.turn.order(input) {
+            std::thread::yield_now();
+            input = again;
+        }
     }
 
     fn udp(&self) -> Client<UdpSocket> {
@@ -339,6 +343,22 @@ fn a_seat_that_ends_takes_its_allocations_along() {
     assert_eq!(report.streams.open, [0, 0]);
 }
 
+/// Whoever is told of a seat asks at once, be the thread in the middle of a turn and a thousand orders before.
+#[test]
+fn a_seat_is_known_as_soon_as_its_client_can_ask() {
+    let world = World::new(&[]);
+    for round in 0..20 {
+        let mut client = world.udp();
+        assert_eq!(client.ask(Asker::allocate), Err(401), "it knows its nonce now");
+        for other in 0..1_000 {
+            world.grant(&format!("{round}-{other}"));
+        }
+        world.grant("seat");
+        client.allocate();
+        world.turn.order(Input::Revoke { holder: "seat".into() }).expect("there is room");
+    }
+}
+
 #[test]
 fn a_stream_that_ends_takes_its_allocation_along_and_what_is_no_turn_ends_it() {
     let world = World::new(&[]);
@@ -434,9 +454,11 @@ fn a_stream_without_an_allocation_is_closed_in_time() {
 
 #[test]
 fn listed_peers_are_reached_through_a_socket_and_others_not() {
-    let world = World::new(&[Prefix { address: LOCAL, bits: 32 }]);
+    // Not where relayed addresses are: a peer whose port could be another allocation's is refused.
+    let beside = IpAddr::from([127, 0, 0, 2]);
+    let world = World::new(&[Prefix { address: beside, bits: 32 }]);
     world.grant("seat");
-    let peer = UdpSocket::bind((LOCAL, 0)).expect("a free port");
+    let peer = UdpSocket::bind((beside, 0)).expect("a free port");
     peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let address = peer.local_addr().expect("it is bound");
     let mut client = world.udp();
