@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bench::media;
@@ -31,6 +32,8 @@ const CHANNEL: u16 = 0x4001;
 struct Server {
     child: Child,
     http: SocketAddr,
+    /// What it logs behind its start.
+    log: Receiver<Value>,
 }
 
 impl Server {
@@ -49,9 +52,10 @@ impl Server {
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));
         let line = lines.find(|line| line["message"] == "listening").expect("it says where it listens");
         // The pipe is read to its end, or what the server logs would fail.
-        std::thread::spawn(move || lines.count());
+        let (logged, log) = channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(logged.send(line))));
         let http = line["http"].as_str().and_then(|http| http.parse().ok()).expect("an address");
-        Server { child, http }
+        Server { child, http, log }
     }
 }
 
@@ -178,20 +182,22 @@ impl Relay {
         let link = Link::open(at.parse().expect("an address and a port"), tcp).await;
         let asker = Asker::new(&text(&server["username"]), &text(&server["credential"]));
         let mut relay = Relay { link, asker, relayed: candidate, mapped: None };
-        relay.relayed = relay.ask(|asker| asker.allocate_for(candidate)).await.relayed.expect("a relayed address");
-        relay.ask(|asker| asker.bind(CHANNEL, candidate)).await;
+        let allocation = relay.ask(|asker| asker.allocate_for(candidate)).await.expect("an allocation");
+        relay.relayed = allocation.relayed.expect("a relayed address");
+        relay.ask(|asker| asker.bind(CHANNEL, candidate)).await.expect("a channel");
         relay
     }
 
-    async fn ask(&mut self, request: impl Fn(&mut Asker) -> Vec<u8>) -> Grant {
+    async fn ask(&mut self, request: impl Fn(&mut Asker) -> Vec<u8>) -> Result<Grant, u16> {
         loop {
             let message = request(&mut self.asker);
             self.link.send(&message).await;
             let answer = self.link.receive(turn_frame).await;
             match self.asker.take(&answer) {
                 Answer::Again => {}
-                Answer::Granted(grant) => return grant,
-                other => panic!("{other:?}"),
+                Answer::Granted(grant) => return Ok(grant),
+                Answer::Refused(code) => return Err(code),
+                other => panic!("{other:?} answers nothing"),
             }
         }
     }
@@ -400,6 +406,31 @@ async fn a_call_through_turn_by_udp_and_tcp() {
 async fn a_call_through_turn_over_ipv6() {
     let server = Server::start("::1", true);
     assert_call(&server, [Route::Relay { tcp: true }, Route::Udp]).await;
+}
+
+#[tokio::test]
+async fn what_turn_refuses_is_one_line_in_the_log() {
+    let server = Server::start("127.0.0.1", true);
+    let mut caller = Caller::join(&server, "curious", 0, Route::Relay { tcp: false }).await;
+    while caller.way.is_none() {
+        let frame = tokio::time::timeout(PATIENCE, caller.socket.next()).await.expect("an answer in time");
+        caller.take_frame(frame.expect("the socket stays open")).await;
+    }
+    let Some(Way::Relay(relay)) = &mut caller.way else { panic!("it is relayed") };
+    for peer in ["169.254.169.254:80", "192.0.2.1:9", "10.0.0.1:22"] {
+        let peer = peer.parse().expect("an address");
+        assert_eq!(relay.ask(|asker| asker.permit(peer)).await, Err(403));
+    }
+    let is_audit = |line: &Value| !line["peer"].is_null();
+    let line = std::iter::from_fn(|| server.log.recv_timeout(PATIENCE).ok()).find(is_audit).expect("it is said");
+    assert_eq!(
+        (&line["level"], &line["peer"], &line["left_out"]),
+        (&json!("WARN"), &json!("169.254.169.254:80"), &json!(0))
+    );
+    let text = line.to_string();
+    assert!(text.contains("policy forbids") && text.contains("127.0.0.1"), "{text}");
+    assert!(!text.contains(&caller.ice_servers[0]["credential"].to_string()), "{text}");
+    assert!(!server.log.try_iter().any(|line| is_audit(&line)), "the others are left out");
 }
 
 #[tokio::test]

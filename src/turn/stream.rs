@@ -23,7 +23,7 @@ const STREAMS_MAX: usize = 4_096;
 /// its addresses to each URL that it was told. When full, further ones are closed as they come.
 const STREAMS_PER_SOURCE_MAX: usize = 1_024;
 /// A stream without an allocation for so long is closed: RFC 8656 lets a client take its time, browsers take a second.
-const PROOF_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PROOF_MAX: Duration = Duration::from_secs(10);
 /// Bytes read of one stream before others get their turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// What a buffer for [`Streams::read`] must hold: what was kept of a frame whose end had not come, and what is read.
@@ -76,9 +76,8 @@ pub(crate) struct Streams {
 struct Stream {
     wire: Wire,
     client: Client,
-    accepted: Instant,
-    /// It has had an allocation.
-    proven: bool,
+    /// When it came, or was last seen to have an allocation.
+    useful: Instant,
     /// It stands among the readable.
     readable: bool,
     /// Edge-triggered: true until the kernel takes nothing.
@@ -256,8 +255,7 @@ impl Streams {
                 None => Wire::Plain(stream),
             },
             client,
-            accepted: now,
-            proven: false,
+            useful: now,
             readable: true,
             writable: true,
             partial: Vec::new(),
@@ -336,12 +334,15 @@ impl Streams {
         }
     }
 
-    /// Closes streams that have had no allocation in time, as `proven` tells, and those that take nothing any more.
-    pub(crate) fn expire(&mut self, now: Instant, proven: impl Fn(&Client) -> bool) {
+    /// Closes streams that have had no allocation for too long, as `has_allocation` tells, and those that take nothing any
+    /// more.
+    pub(crate) fn expire(&mut self, now: Instant, has_allocation: impl Fn(&Client) -> bool) {
         let mut late = Vec::new();
         for (id, stream) in &mut self.streams {
-            stream.proven = stream.proven || proven(&stream.client);
-            if !stream.proven && now.saturating_duration_since(stream.accepted) >= PROOF_MAX {
+            if has_allocation(&stream.client) {
+                stream.useful = now;
+            }
+            if now.saturating_duration_since(stream.useful) >= PROOF_MAX {
                 self.counts.unproven += 1;
                 late.push(*id);
             } else if stream.outbox.waits_since().is_some_and(|at| now.saturating_duration_since(at) >= STALLED_MAX) {

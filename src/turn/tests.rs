@@ -10,6 +10,7 @@ use sfu::{Path, Run};
 use turn_server::framing::frame_bytes;
 use turn_server::{Limits, Prefix, credential};
 
+use super::stream::{PROOF_MAX, Streams};
 use super::*;
 use crate::crossing::{Crossed, WorkerEnd, crossing};
 use crate::tls::tests::{client as tls_client, issue};
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SECRET: &[u8] = b"a secret of tests";
 const CHANNEL: u16 = 0x4abc;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Apart from those that the kernel gives to peers: what may be a relayed address is no peer.
+const RELAY_PORTS: std::ops::RangeInclusive<u16> = 20_000..=30_000;
 
 /// Our media address: nobody listens there, for the short cut needs no socket.
 fn media() -> SocketAddr {
@@ -49,7 +53,7 @@ impl World {
             relayed: vec![LOCAL],
             media: vec![media()],
             listed: listed.to_vec(),
-            relay_ports: settings.relay_ports.clone(),
+            relay_ports: RELAY_PORTS,
             limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000_000 },
         };
         let (ended, broken) = tokio::sync::mpsc::unbounded_channel();
@@ -271,7 +275,7 @@ fn the_short_cut_over_udp() {
     let report = world.report_when(|report| report.machine.allocated == 1 && report.machine.allocations == [0; 3]);
     let bytes = (2_500 + 2_502 + 92 + 2) as u64;
     assert_eq!(report.machine.media_bytes, [7 + bytes, 2 * bytes]);
-    assert_eq!((report.sockets.blocked, report.sockets.refused, report.sockets.crossing_dropped), (0, 0, 0));
+    assert_eq!((report.sockets.blocked, report.sockets.refused, report.crossing_dropped), (0, 0, 0));
 }
 
 #[test]
@@ -402,6 +406,30 @@ fn a_slow_stream_loses_video_and_keeps_what_it_lives_by() {
         heard += 1;
     }
     assert!(heard > 40 && heard < pushed, "{heard} of {pushed}");
+}
+
+#[test]
+fn a_stream_without_an_allocation_is_closed_in_time() {
+    let poll = Poll::new().expect("epoll");
+    let registry = poll.registry().try_clone().expect("a descriptor");
+    let listeners = crate::stream::listen(0, false).expect("a free port");
+    let port = listeners[0].as_ref().and_then(|l| l.local_addr().ok()).expect("it is bound").port();
+    let tokens = [0, 1, 2, 3].map(Token);
+    let mut streams = Streams::new(registry, listeners, None, tokens, |number| Token(16 + number as usize));
+    let streams = streams.as_mut().expect("it listens");
+    let (mut idle, useful) = (connect(port), connect(port));
+    let start = Instant::now();
+    streams.accept(start);
+    assert_eq!(streams.counts().open, [2, 0], "both are connected, so both wait to be accepted");
+    let its = useful.local_addr().expect("it is connected");
+    streams.expire(start + PROOF_MAX - Duration::from_millis(1), |client| client.remote() == its);
+    assert_eq!(streams.ended(), None, "there is time");
+    streams.expire(start + PROOF_MAX, |_| false);
+    assert!(streams.ended().is_some() && streams.ended().is_none());
+    assert_eq!(idle.read(&mut [0; 1]).expect("an end, not an error"), 0);
+    assert_eq!((streams.counts().open, streams.counts().unproven), ([1, 0], 1));
+    streams.expire(start + 2 * PROOF_MAX, |_| false);
+    assert!(streams.ended().is_some(), "it has had none for as long");
 }
 
 #[test]
