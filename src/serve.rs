@@ -61,7 +61,7 @@ pub(crate) fn listen(address: SocketAddr, choose: &'static str) -> Result<TcpLis
 /// Serves until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
     accept(listener, |stream, source, place| {
-        let _ = tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
+        tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
     })
     .await;
 }
