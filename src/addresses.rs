@@ -12,6 +12,11 @@ pub(crate) fn of_this_machine() -> Vec<IpAddr> {
     ranked(found)
 }
 
+/// Each address of this machine's interfaces.
+pub(crate) fn all_of_this_machine() -> Vec<IpAddr> {
+    if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip()).collect()
+}
+
 fn ranked(found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> =
         found.filter(|a| !a.is_loopback() && !a.is_unspecified() && !is_link_local(*a)).collect();

@@ -180,6 +180,7 @@ fn start_media(
         secret: secret.clone(),
         relayed: addresses.clone(),
         media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
+        own: addresses::all_of_this_machine(),
         listed: settings.turn.peers.clone(),
         relay_ports: settings.turn.relay_ports.clone(),
         limits: settings.turn.limits,

@@ -59,6 +59,7 @@ impl Relay {
             secret: b"a secret".to_vec(),
             relayed: vec![SocketAddr::from(MEDIA).ip()],
             media: vec![MEDIA.into(), MEDIA_BESIDE.into()],
+            own: Vec::new(),
             listed: vec![Prefix { address: SocketAddr::from(LISTED).ip(), bits: 24 }],
             relay_ports: 50_000..=50_100,
             limits: Limits { allocations: 10, per_holder: 4, bandwidth_bps: 1_000_000_000 },

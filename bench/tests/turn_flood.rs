@@ -32,6 +32,7 @@ fn memory_does_not_grow_with_strangers() {
         secret: b"a secret".to_vec(),
         relayed: vec![media.ip()],
         media: vec![media],
+        own: vec![],
         listed: Vec::new(),
         relay_ports: 50_000..=50_100,
         limits: Limits { allocations: 1_000, per_holder: 4, bandwidth_bps: 1_000_000 },

@@ -52,6 +52,7 @@ impl World {
             secret: SECRET.to_vec(),
             relayed: vec![LOCAL],
             media: vec![media()],
+            own: vec![],
             listed: listed.to_vec(),
             relay_ports: RELAY_PORTS,
             limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000_000 },

@@ -54,6 +54,8 @@ pub struct Config {
     pub relayed: Vec<IpAddr>,
     /// Our own media addresses: what goes there takes the short cut. Always permitted, exactly these.
     pub media: Vec<SocketAddr>,
+    /// All addresses of this machine: other services listen there, so a listed range does not open them.
+    pub own: Vec<IpAddr>,
     /// Further peers. Empty: nothing but `media` can be reached, and no relay socket exists.
     pub listed: Vec<Prefix>,
     /// Ports of relay sockets, used when `listed` is not empty.

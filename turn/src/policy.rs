@@ -32,7 +32,7 @@ impl Policy {
         media.extend(&config.media);
         let mut own = HashSet::with_hasher(keyed.clone());
         own.extend(config.media.iter().map(SocketAddr::ip));
-        own.extend(&config.relayed);
+        own.extend(config.relayed.iter().chain(&config.own));
         Policy {
             media,
             own,

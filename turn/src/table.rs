@@ -295,6 +295,7 @@ mod tests {
             secret: vec![],
             relayed: vec![Ipv4Addr::LOCALHOST.into(), IpAddr::V6(Ipv6Addr::LOCALHOST), Ipv4Addr::BROADCAST.into()],
             media: vec![],
+            own: vec![],
             listed: vec![],
             relay_ports: 1..=1,
             limits: LIMITS,

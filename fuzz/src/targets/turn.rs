@@ -112,6 +112,7 @@ impl Stage {
             secret: SECRET.to_vec(),
             relayed: vec![peers[0].ip(), peers[1].ip()],
             media: peers[..MEDIA].to_vec(),
+            own: Vec::new(),
             listed: if listed { vec![Prefix { address: peers[2].ip(), bits: 24 }] } else { Vec::new() },
             relay_ports: 50_000..=50_015,
             limits: Limits { allocations: 3, per_holder: 2, bandwidth_bps: 100_000 },

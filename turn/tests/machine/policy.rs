@@ -218,6 +218,17 @@ fn inner_addresses_are_permitted_one_by_one() {
     assert_eq!(user.permit(&mut world, "[::ffff:127.0.0.1]:5432"), 403, "listed as it is written, not in disguise");
 }
 
+/// T2: another interface of this machine is not opened by a range that holds it.
+#[test]
+fn no_range_opens_this_machine() {
+    let config = Config { own: vec!["198.51.100.77".parse().unwrap()], ..listing() };
+    let (mut world, mut user) = stage(config.clone(), false);
+    assert_eq!(user.permit(&mut world, "198.51.100.77:5432"), 403);
+    assert!(ask_all(&mut world, &mut user, "198.51.100.78:5432").sent);
+    let (mut world, mut user) = stage(Config { listed: vec![prefix("198.51.100.77/32")], ..config }, false);
+    assert!(ask_all(&mut world, &mut user, "198.51.100.77:5432").sent, "the operator has named it");
+}
+
 /// T10: relayed addresses of ours are no peers, listed or not.
 #[test]
 fn relays_do_not_talk_to_relays() {

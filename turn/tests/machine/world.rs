@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config {
         secret: SECRET.into(),
         relayed: vec![ip(HERE), ip(HERE6)],
         media: vec![at(MEDIA), at(MEDIA_B), at(MEDIA6)],
+        own: vec![],
         listed: vec![],
         relay_ports: 50_000..=50_099,
         limits: Limits { allocations: 100, per_holder: 4, bandwidth_bps: 8_000_000 },
