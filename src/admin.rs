@@ -162,7 +162,7 @@ fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error
 }
 
 fn turn_server(page: &Page, report: &turn::Report) -> Result<(), prometheus::Error> {
-    let turn::Report { machine, sockets, streams, relay_sockets } = report;
+    let turn::Report { machine, sockets, streams, crossing_dropped, relay_sockets } = report;
     let [udp, tcp, tls] = machine.allocations.map(|count| count as f64);
     page.gauges("turn_allocations", "TURN allocations.", "transport", [("udp", udp), ("tcp", tcp), ("tls", tls)])?;
     let [tcp, tls] = streams.open.map(|count| count as f64);
@@ -179,7 +179,7 @@ fn turn_server(page: &Page, report: &turn::Report) -> Result<(), prometheus::Err
         ("turn_streams_refused_total", "TURN connections closed as they came: too many.", streams.refused),
         ("turn_streams_unproven_total", "TURN connections closed without an allocation.", streams.unproven),
         ("turn_streams_dropped_total", "Packets that a full or slow TURN connection lost.", streams.dropped),
-        ("turn_crossing_dropped_total", "Payloads that found a media worker too busy.", sockets.crossing_dropped),
+        ("turn_crossing_dropped_total", "Payloads that found a media worker too busy.", *crossing_dropped),
         ("turn_sends_blocked_total", "TURN runs cut short by a full socket buffer.", sockets.blocked),
         ("turn_sends_refused_total", "TURN runs that the kernel refused.", sockets.refused),
         ("turn_receive_errors_total", "TURN receives that failed.", sockets.receive_errors),

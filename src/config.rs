@@ -2,6 +2,7 @@
 //! from and what is expected.
 
 mod turn;
+mod values;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
-use crate::addresses::ADDRESSES_MAX;
 use crate::error::Failure;
 
 pub(crate) use self::turn::TurnServer;
-use self::turn::{networks, port_range};
+use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) turn_username: String,
     /// Its password: a secret, never logged.
     pub(crate) turn_credential: Secret,
-    /// What we share with it, or with nobody but the embedded server; empty: nothing. At least [`TURN_SECRET_BYTES_MIN`].
+    /// What we share with it, or with nobody but the embedded server; empty: nothing. At least [`turn::SECRET_BYTES_MIN`].
     pub(crate) turn_secret: Secret,
     /// Name or address at which browsers reach the embedded TURN server; empty: the announced addresses.
     pub(crate) turn_host: String,
@@ -215,12 +215,12 @@ const KEYS: &[Key] = &[
     Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
     Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
     Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
-    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, networks(v)) },
+    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, turn::networks(v)) },
     Key {
         section: "turn",
         name: "relay_ports",
         list: false,
-        set: |s, v| put(&mut s.turn.relay_ports, port_range(&v[0])),
+        set: |s, v| put(&mut s.turn.relay_ports, turn::port_range(&v[0])),
     },
     Key {
         section: "turn",
@@ -261,7 +261,7 @@ const KEYS: &[Key] = &[
         section: "turn",
         name: "uris",
         list: true,
-        set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn_uri(u)).collect()),
+        set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn::uri(u)).collect()),
     },
     Key { section: "turn", name: "username", list: false, set: |s, v| put(&mut s.turn_username, Ok(v[0].clone())) },
     Key {
@@ -270,8 +270,8 @@ const KEYS: &[Key] = &[
         list: false,
         set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))),
     },
-    Key { section: "turn", name: "secret", list: false, set: |s, v| put(&mut s.turn_secret, turn_secret(&v[0])) },
-    Key { section: "turn", name: "host", list: false, set: |s, v| put(&mut s.turn_host, turn_host(&v[0])) },
+    Key { section: "turn", name: "secret", list: false, set: |s, v| put(&mut s.turn_secret, turn::secret(&v[0])) },
+    Key { section: "turn", name: "host", list: false, set: |s, v| put(&mut s.turn_host, turn::host(&v[0])) },
 ];
 
 /// Plain environment names, and the setting that each stands for.
@@ -305,7 +305,7 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     }
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
-    check_turn(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
+    turn::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
             "[media] port {} leaves no room for {} workers, which take consecutive ports; choose a lower one",
@@ -321,30 +321,6 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
         _ => return Ok(settings),
     };
     Err(Failure::Setting(lacking.to_owned()))
-}
-
-/// A browser throws at an `RTCIceServer` that it cannot use, and then there is no call at all.
-fn check_turn(settings: &Settings) -> Result<(), &'static str> {
-    let (named, passed) = (!settings.turn_username.is_empty(), !settings.turn_credential.0.is_empty());
-    let shared = !settings.turn_secret.0.is_empty();
-    if (named || passed) && shared {
-        return Err(
-            "[turn] secret makes a username and a credential for each participant, beside [turn] username and \
-            [turn] credential: remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET) if the server \
-            knows only them",
-        );
-    }
-    if named != passed {
-        return Err("[turn] username and [turn] credential belong together: set both or neither");
-    }
-    let relays = settings.turn_uris.iter().any(|uri| uri.starts_with("turn"));
-    if relays && !named && !shared {
-        return Err(
-            "[turn] uris names a TURN server, which browsers do not use without credentials: set [turn] secret \
-            (TURN_SECRET), or [turn] username and [turn] credential (TURN_USERNAME, TURN_CREDENTIAL)",
-        );
-    }
-    Ok(())
 }
 
 fn take_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
@@ -509,219 +485,5 @@ fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-fn socket_address(value: &str) -> Result<SocketAddr, String> {
-    value.parse().map_err(|_| "expected an address and a port such as 0.0.0.0:3001 or [::]:3001".to_owned())
-}
-
-fn port(value: &str) -> Result<u16, String> {
-    value.trim().parse().map_err(|_| "expected a port between 0 and 65535".to_owned())
-}
-
-fn truth(value: &str) -> Result<bool, String> {
-    value.trim().parse().map_err(|_| "expected true or false".to_owned())
-}
-
-fn number(value: &str, min: u64, max: u64) -> Result<u64, String> {
-    value
-        .trim()
-        .parse()
-        .ok()
-        .filter(|n| (min..=max).contains(n))
-        .ok_or_else(|| format!("expected a whole number between {min} and {max}"))
-}
-
-fn addresses(values: &[String]) -> Result<Vec<IpAddr>, String> {
-    if values.len() > ADDRESSES_MAX {
-        return Err(format!("expected at most {ADDRESSES_MAX} addresses"));
-    }
-    let parsed: Result<Vec<IpAddr>, _> = values.iter().map(|v| v.parse::<IpAddr>()).collect();
-    match parsed {
-        Ok(list) if list.iter().all(|a| !a.is_unspecified() && !a.is_multicast()) => Ok(list),
-        _ => Err("expected IP addresses at which browsers reach this machine, such as 203.0.113.7".to_owned()),
-    }
-}
-
-/// The origin of a URL as browsers write it: `scheme://host[:port]`, lower case, without path or default port.
-fn origin(value: &str) -> Result<String, String> {
-    let expected = || "expected an origin such as https://school.example or http://10.0.0.5:8080".to_owned();
-    let value = value.trim().to_ascii_lowercase();
-    let (scheme, rest) = value.split_once("://").ok_or_else(expected)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return Err(expected()),
-    };
-    let uri: axum::http::uri::Authority = authority.parse().map_err(|_| expected())?;
-    if uri.host().is_empty() || authority.contains('@') {
-        return Err(expected());
-    }
-    Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
-}
-
-fn pem_file(value: &str) -> Result<Option<PathBuf>, String> {
-    let is_path = !value.is_empty() && !value.contains("-----");
-    is_path
-        .then(|| Some(value.into()))
-        .ok_or_else(|| "expected the path of a PEM file, such as /etc/lyceum/tls.pem".to_owned())
-}
-
-fn turn_uri(value: &str) -> Result<String, String> {
-    let rest = ["turn:", "turns:", "stun:", "stuns:"].iter().find_map(|scheme| value.strip_prefix(scheme));
-    // These URLs have no slashes (RFC 7065).
-    rest.filter(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
-        .map(|_| value.to_owned())
-        .ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
-}
-
-/// Shorter ones can be found from one credential, by trying.
-const TURN_SECRET_BYTES_MIN: usize = 16;
-
-fn turn_secret(value: &str) -> Result<Secret, String> {
-    if value.len() < TURN_SECRET_BYTES_MIN {
-        let expected = "expected at least 16 bytes that nobody can guess, such as `openssl rand -base64 24` gives";
-        return Err(expected.to_owned());
-    }
-    Ok(Secret(value.to_owned()))
-}
-
-/// A host as it stands in a URL: an IPv6 address in brackets.
-fn turn_host(value: &str) -> Result<String, String> {
-    let value = value.trim();
-    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(crate::ice::host(address));
-    }
-    let is_name = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    is_name
-        .then(|| value.to_owned())
-        .ok_or_else(|| "expected a name or an address without port, such as turn.school.example".to_owned())
-}
-
-fn log_level(value: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(value)
-        .map(|_| value.to_owned())
-        .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,lyceum=debug".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
-        let flags = Flags::try_parse_from(["lyceum"].iter().chain(arguments)).map_err(|e| e.to_string())?;
-        let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        resolve(&flags, &environment).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn flags_beat_environment_and_environment_beats_defaults() {
-        let settings =
-            with(&["serve", "--media-port", "9000"], &[("LYCEUM__MEDIA__PORT", "8000"), ("SIGNALING_PORT", "4001")]);
-        let settings = settings.expect("all of these are good");
-        assert_eq!((settings.media_port, settings.http_listen.port()), (9000, 4001));
-        assert_eq!(settings.admin_listen.port(), 9464);
-    }
-
-    #[test]
-    fn an_unknown_setting_names_its_neighbour() {
-        let error = with(&[], &[("LYCEUM__HTTP__LISTN", "x")]).expect_err("there is no such setting");
-        assert_eq!(error, "unknown setting LYCEUM__HTTP__LISTN in the environment; did you mean LYCEUM__HTTP__LISTEN?");
-    }
-
-    #[test]
-    fn an_origin_is_normalised() {
-        let settings = with(&[], &[("NEXTAUTH_URL", "https://School.example:443/path")]).expect("a good URL");
-        assert_eq!(settings.origins, ["https://school.example"]);
-        for bad in ["school.example", "ftp://x", "https://", "https://u@x"] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn turn_has_plain_names_and_its_secrets_are_not_shown() {
-        let environment =
-            [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "hush")];
-        let settings = with(&[], &environment).expect("all of these are good");
-        assert_eq!(settings.turn_uris, ["turn:a:3478", "turns:a:5349"]);
-        assert_eq!((settings.turn_username.as_str(), settings.turn_credential.0.as_str()), ("u", "hush"));
-        assert!(!format!("{settings:?}").contains("hush"));
-        let settings = with(&[], &[("TURN_SECRET", "hush, for sixteen bytes")]).expect("long enough");
-        assert!(!format!("{settings:?}").contains("hush"));
-        let error = with(&[], &[("TURN_SECRET", "hush")]).expect_err("too short");
-        assert!(
-            error.contains("TURN_SECRET in the environment: expected at least 16 bytes") && !error.contains("hush")
-        );
-    }
-
-    #[test]
-    fn turn_settings_that_no_browser_could_use_are_refused() {
-        let (uris, user, pass) = (("TURN_URIS", "turn:a"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c"));
-        let secret = ("TURN_SECRET", "0123456789abcdef");
-        for (environment, says) in [
-            (&[uris][..], "set [turn] secret (TURN_SECRET), or [turn] username"),
-            (&[uris, user], "belong together"),
-            (&[uris, pass], "belong together"),
-            (&[uris, user, pass, secret], "remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET)"),
-        ] {
-            let error = with(&[], environment).expect_err(says);
-            assert!(error.contains(says), "{error}");
-        }
-        for good in [&[uris, user, pass][..], &[uris, secret], &[secret], &[("TURN_URIS", "stun:a")], &[]] {
-            assert!(with(&[], good).is_ok(), "{good:?}");
-        }
-    }
-
-    #[test]
-    fn a_turn_host_is_as_it_stands_in_a_url() {
-        for (given, taken) in [
-            ("turn.school.example", Some("turn.school.example")),
-            ("192.0.2.1", Some("192.0.2.1")),
-            ("2001:db8::1", Some("[2001:db8::1]")),
-            ("[2001:db8::1]", Some("[2001:db8::1]")),
-            ("turn.example:3478", None),
-            ("turn:turn.example", None),
-            ("a b", None),
-        ] {
-            let settings = with(&[], &[("LYCEUM__TURN__HOST", given)]);
-            assert_eq!(settings.ok().map(|s| s.turn_host).as_deref(), taken, "{given}");
-        }
-    }
-
-    #[test]
-    fn a_certificate_has_a_key() {
-        let (certificate, key) = (("LYCEUM__TLS__CERTIFICATE", "c.pem"), ("LYCEUM__TLS__KEY", "k.pem"));
-        let listen = ("LYCEUM__TLS__LISTEN", "0.0.0.0:443");
-        let settings = with(&[], &[certificate, key, listen]).expect("all of these are good");
-        assert_eq!(settings.tls_files, [Some("c.pem".into()), Some("k.pem".into())]);
-        assert_eq!(settings.tls_listen.map(|a| a.port()), Some(443));
-        for (given, says) in [
-            (certificate, "[tls] certificate is set, but [tls] key is not; both name PEM files"),
-            (key, "[tls] key is set, but [tls] certificate is not; both name PEM files"),
-            (listen, "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"),
-        ] {
-            assert_eq!(with(&[], &[given]).expect_err(says), says);
-        }
-        let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
-        assert_eq!(
-            error,
-            "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, such as /etc/lyceum/tls.pem"
-        );
-    }
-
-    #[test]
-    fn bad_values_say_what_is_expected() {
-        for (variable, value, says) in [
-            ("SIGNALING_PORT", "70000", "SIGNALING_PORT is \"70000\": expected a port between 0 and 65535"),
-            ("LYCEUM__MEDIA__WORKERS", "0", "expected a whole number between 1 and 64"),
-            ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
-            ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),
-            ("TURN_URIS", "http://x", "expected URLs such as turn:"),
-            ("TURN_URIS", "turn://x", "expected URLs such as turn:"),
-        ] {
-            let error = with(&[], &[(variable, value)]).expect_err(variable);
-            assert!(error.contains(says), "{error}");
-        }
-        assert!(with(&[], &[("LYCEUM__MEDIA__PORT", "65535"), ("LYCEUM__MEDIA__WORKERS", "2")]).is_err());
-    }
-}
+mod tests;

@@ -81,11 +81,6 @@ impl TurnEnd {
     pub(crate) fn closed(&mut self) -> Option<Path> {
         self.closed.pop_front()
     }
-
-    /// Datagrams towards the worker that found no room, since start.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.departures.dropped
-    }
 }
 
 /// Datagrams of one size (the last may be shorter), each with room for a ChannelData head in front.

@@ -61,7 +61,7 @@ pub(crate) fn listen(address: SocketAddr, choose: &'static str) -> Result<TcpLis
 /// Serves until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
     accept(listener, |stream, source, place| {
-        let _ = tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
+        tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
     })
     .await;
 }
@@ -81,6 +81,8 @@ async fn accept(listener: TcpListener, each: impl Fn(TcpStream, SocketAddr, Plac
                 continue;
             }
         };
+        // A listener for both families sees IPv4 inside of IPv6; for all others it is one address.
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let Some(place) = Place::take(&open, source.ip()) else {
             static LINE: Seldom = Seldom::new();
             if let Some(more) = LINE.due() {

@@ -344,19 +344,27 @@ async fn a_certificate_is_replaced_while_people_talk() {
 /// A binding request (RFC 8489 §5) and the head of what answers it, but for its length.
 const BINDING: [u8; 20] = *b"\x00\x01\x00\x00\x21\x12\xa4\x42lyceum-tests";
 
+/// Reads an answer, which must say where we come from (XOR-MAPPED-ADDRESS, RFC 8489 §14.2).
 fn bound(tls: &mut Secure) {
     let mut answer = [0; 20];
     tls.read_exact(&mut answer).expect("an answer");
     assert_eq!((&answer[..2], &answer[4..]), (&[1, 1][..], &BINDING[4..]));
     let mut attributes = vec![0; usize::from(u16::from_be_bytes([answer[2], answer[3]]))];
     tls.read_exact(&mut attributes).expect("attributes");
+    let port = tls.sock.local_addr().expect("connected").port() ^ 0x2112;
+    let mapped = [&[0, 0x20, 0, 8, 0, 1][..], &port.to_be_bytes(), &[127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42]].concat();
+    assert!(attributes.windows(mapped.len()).any(|window| window == mapped), "{attributes:x?}");
 }
 
 #[test]
 fn turn_has_a_port_and_shares_the_one_of_pages() {
     let (authority, folder) = (Authority::new(), folder("turn"));
     authority.issue(&folder, 2020..2090);
-    let server = Server::start(lyceum(&folder));
+    let mut command = lyceum(&folder);
+    // A listener for both families tells IPv4 clients their own address, too.
+    command.env("LYCEUM__TLS__LISTEN", "[::]:0");
+    let mut server = Server::start(command);
+    server.https.set_ip([127, 0, 0, 1].into());
     for (to, version, protocols) in [
         (server.turns, &TLS12, &[][..]),
         (server.turns, &TLS13, &["stun.turn"]),

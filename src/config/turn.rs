@@ -1,9 +1,11 @@
-//! Settings of the TURN server in this process.
+//! Settings of TURN: the server in this process, and the one outside that browsers are told of.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use turn_server::{Limits, Prefix};
+
+use super::{Secret, Settings};
 
 /// Most entries of `[turn] peers`: each packet to a new peer is compared with all.
 const PEERS_MAX: usize = 64;
@@ -73,6 +75,62 @@ pub(super) fn port_range(value: &str) -> Result<RangeInclusive<u16>, String> {
         (1 <= first && first <= last).then_some(first..=last)
     });
     range.ok_or_else(|| "expected two ports such as 49152-65535, the lower one first".to_owned())
+}
+
+pub(super) fn uri(value: &str) -> Result<String, String> {
+    let rest = ["turn:", "turns:", "stun:", "stuns:"].iter().find_map(|scheme| value.strip_prefix(scheme));
+    // These URLs have no slashes (RFC 7065).
+    rest.filter(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+        .map(|_| value.to_owned())
+        .ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
+}
+
+/// Shorter ones can be found from one credential, by trying.
+const SECRET_BYTES_MIN: usize = 16;
+
+pub(super) fn secret(value: &str) -> Result<Secret, String> {
+    if value.len() < SECRET_BYTES_MIN {
+        let expected = "expected at least 16 bytes that nobody can guess, such as `openssl rand -base64 24` gives";
+        return Err(expected.to_owned());
+    }
+    Ok(Secret(value.to_owned()))
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets.
+pub(super) fn host(value: &str) -> Result<String, String> {
+    let value = value.trim();
+    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(crate::ice::host(address));
+    }
+    let is_name = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    is_name
+        .then(|| value.to_owned())
+        .ok_or_else(|| "expected a name or an address without port, such as turn.school.example".to_owned())
+}
+
+/// A browser throws at an `RTCIceServer` that it cannot use, and then there is no call at all.
+pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
+    let (named, passed) = (!settings.turn_username.is_empty(), !settings.turn_credential.0.is_empty());
+    let shared = !settings.turn_secret.0.is_empty();
+    if (named || passed) && shared {
+        return Err(
+            "[turn] secret makes a username and a credential for each participant, beside [turn] username and \
+            [turn] credential: remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET) if the server \
+            knows only them",
+        );
+    }
+    if named != passed {
+        return Err("[turn] username and [turn] credential belong together: set both or neither");
+    }
+    let relays = settings.turn_uris.iter().any(|uri| uri.starts_with("turn"));
+    if relays && !named && !shared {
+        return Err(
+            "[turn] uris names a TURN server, which browsers do not use without credentials: set [turn] secret \
+            (TURN_SECRET), or [turn] username and [turn] credential (TURN_USERNAME, TURN_CREDENTIAL)",
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn datagrams_reach_the_worker_in_order_and_a_closed_path_behind_its_own() {
     let data = |n, bytes: &[u8]| (path(n), Some(bytes.to_vec()));
     let all = [data(1, b"abc"), data(1, b"de"), data(1, b"fgh"), data(2, b"ijk"), (path(1), None), data(2, b"lmn")];
     assert_eq!(at_worker(&mut worker, 9), (all.to_vec(), false));
-    assert_eq!(turn.dropped(), 0);
+    assert_eq!(turn.departures.dropped, 0);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn many_small_flushes_use_up_no_batches() {
     turn.flush();
     let (rest, more) = at_worker(&mut worker, BATCHES);
     assert!(!more);
-    assert_eq!((first.len() + rest.len(), turn.dropped()), (10_000, 0));
+    assert_eq!((first.len() + rest.len(), turn.departures.dropped), (10_000, 0));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn when_full_datagrams_are_dropped_and_counted_but_no_closed_path_is() {
         assert!(!turn.push(path(1), b"more"));
     }
     turn.flush();
-    assert_eq!(turn.dropped(), 1_001);
+    assert_eq!(turn.departures.dropped, 1_001);
     assert!(!turn_side.is_woken());
     let (first, more) = at_worker(&mut worker, 1);
     assert!(more && first.len() == count / BATCHES);

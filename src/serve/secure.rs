@@ -17,9 +17,9 @@ use crate::seldom::Seldom;
 use crate::tls::{ALPN_STUN, ALPN_TURN, Certificates, HANDSHAKE_MAX};
 
 /// Connections that are in their handshake. Further ones are closed at once.
-const HANDSHAKES_MAX: usize = 2_048;
+const HANDSHAKES_MAX: usize = 4_096;
 /// Those of one address: a school that joins at the full hour is one.
-const HANDSHAKES_PER_ADDRESS_MAX: usize = 1_024;
+const HANDSHAKES_PER_ADDRESS_MAX: usize = 2_048;
 /// The first byte of a STUN message is below this (RFC 8489 §5); HTTP begins with a letter.
 const STUN_BELOW: u8 = 0x40;
 

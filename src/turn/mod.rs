@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) sockets: SocketCounts,
     /// The streams'.
     pub(crate) streams: stream::Counts,
+    /// Payloads for media workers that found no room in their crossing.
+    pub(crate) crossing_dropped: u64,
     /// Relay sockets that are open.
     pub(crate) relay_sockets: u64,
 }
@@ -71,8 +73,6 @@ pub(crate) struct SocketCounts {
     pub(crate) refused: u64,
     /// Errors of receiving.
     pub(crate) receive_errors: u64,
-    /// Payloads for media workers that found no room in the crossing.
-    pub(crate) crossing_dropped: u64,
 }
 
 /// Ask again later.

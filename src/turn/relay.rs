@@ -35,14 +35,19 @@ impl Relays {
         Relays { registry, token, sockets: HashMap::new(), readable: VecDeque::new() }
     }
 
-    /// Binds the socket of an allocation, at every address of the family: the relayed address may be one that a router
-    /// translates. The port must be free.
+    /// Binds the socket of an allocation: at its relayed address or, if a router translates that to one of ours, at every
+    /// address of the family. The port must be free.
     pub(crate) fn open(&mut self, allocation: AllocationId, relayed: SocketAddr) -> io::Result<()> {
         let any = match relayed.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let mut socket = One::bind(SocketAddr::new(any, relayed.port()), KERNEL_BUFFER_BYTES)?;
+        let mut socket = match One::bind(relayed, KERNEL_BUFFER_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                One::bind(SocketAddr::new(any, relayed.port()), KERNEL_BUFFER_BYTES)?
+            }
+            bound => bound?,
+        };
         self.registry.register(&mut socket.socket, (self.token)(allocation.0), Interest::READABLE)?;
         self.sockets.insert(allocation, Relay { socket, readable: false });
         Ok(())

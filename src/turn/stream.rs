@@ -23,12 +23,15 @@ const STREAMS_MAX: usize = 4_096;
 /// its addresses to each URL that it was told. When full, further ones are closed as they come.
 const STREAMS_PER_SOURCE_MAX: usize = 1_024;
 /// A stream without an allocation for so long is closed: RFC 8656 lets a client take its time, browsers take a second.
-const PROOF_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PROOF_MAX: Duration = Duration::from_secs(10);
 /// Bytes read of one stream before others get their turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// What a buffer for [`Streams::read`] must hold: what was kept of a frame whose end had not come, and what is read.
 pub(crate) const BUFFER_BYTES: usize = FRAME_BYTES_MAX + READ_BYTES_MAX;
 
+/// Steps of TLS handshakes taken before the sockets are read again: one may cost a signature, with RSA a millisecond, and
+/// those who talk do not wait for a hundred who come.
+const GREETINGS_PER_TURN: usize = 4;
 /// Listeners from here on are those for TLS.
 const SECURE: usize = 2;
 
@@ -55,6 +58,8 @@ pub(crate) struct Streams {
     /// Edge-triggered: true until nobody waits to be accepted.
     accepting: [bool; 4],
     certificates: Option<Certificates>,
+    /// Steps of handshakes that this turn has left.
+    greetings: usize,
     /// The token of a stream's number.
     token: fn(u64) -> Token,
     streams: HashMap<StreamId, Stream>,
@@ -71,9 +76,8 @@ pub(crate) struct Streams {
 struct Stream {
     wire: Wire,
     client: Client,
-    accepted: Instant,
-    /// It has had an allocation.
-    proven: bool,
+    /// When it came, or was last seen to have an allocation.
+    useful: Instant,
     /// It stands among the readable.
     readable: bool,
     /// Edge-triggered: true until the kernel takes nothing.
@@ -159,6 +163,7 @@ impl Streams {
             listeners,
             accepting: [true; 4],
             certificates,
+            greetings: GREETINGS_PER_TURN,
             token,
             streams: HashMap::new(),
             census: Census::new(STREAMS_MAX, STREAMS_PER_SOURCE_MAX),
@@ -199,8 +204,9 @@ impl Streams {
         Counts { open: [self.streams.len() as u64 - tls, tls], ..self.counts }
     }
 
-    /// Accepts who waits.
+    /// Accepts who waits; once a turn.
     pub(crate) fn accept(&mut self, now: Instant) {
+        self.greetings = GREETINGS_PER_TURN;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 let Some(listener) = self.listeners[index].as_ref().filter(|_| self.accepting[index]) else { break };
@@ -249,8 +255,7 @@ impl Streams {
                 None => Wire::Plain(stream),
             },
             client,
-            accepted: now,
-            proven: false,
+            useful: now,
             readable: true,
             writable: true,
             partial: Vec::new(),
@@ -264,9 +269,16 @@ impl Streams {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<(StreamId, Client, usize)> {
         let id = self.readable.pop_front()?;
         let stream = self.streams.get_mut(&id)?;
+        let was_greeting = stream.wire.is_handshaking();
+        if was_greeting {
+            let Some(left) = self.greetings.checked_sub(1) else {
+                self.readable.push_back(id);
+                return None;
+            };
+            self.greetings = left;
+        }
         let held = stream.partial.len();
         buffer.get_mut(..held)?.copy_from_slice(&stream.partial);
-        let was_greeting = stream.wire.is_handshaking();
         let read = match stream.wire.read(buffer.get_mut(held..)?) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -322,12 +334,15 @@ impl Streams {
         }
     }
 
-    /// Closes streams that have had no allocation in time, as `proven` tells, and those that take nothing any more.
-    pub(crate) fn expire(&mut self, now: Instant, proven: impl Fn(&Client) -> bool) {
+    /// Closes streams that have had no allocation for too long, as `has_allocation` tells, and those that take nothing any
+    /// more.
+    pub(crate) fn expire(&mut self, now: Instant, has_allocation: impl Fn(&Client) -> bool) {
         let mut late = Vec::new();
         for (id, stream) in &mut self.streams {
-            stream.proven = stream.proven || proven(&stream.client);
-            if !stream.proven && now.saturating_duration_since(stream.accepted) >= PROOF_MAX {
+            if has_allocation(&stream.client) {
+                stream.useful = now;
+            }
+            if now.saturating_duration_since(stream.useful) >= PROOF_MAX {
                 self.counts.unproven += 1;
                 late.push(*id);
             } else if stream.outbox.waits_since().is_some_and(|at| now.saturating_duration_since(at) >= STALLED_MAX) {

@@ -10,6 +10,7 @@ use sfu::{Path, Run};
 use turn_server::framing::frame_bytes;
 use turn_server::{Limits, Prefix, credential};
 
+use super::stream::{PROOF_MAX, Streams};
 use super::*;
 use crate::crossing::{Crossed, WorkerEnd, crossing};
 use crate::tls::tests::{client as tls_client, issue};
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SECRET: &[u8] = b"a secret of tests";
 const CHANNEL: u16 = 0x4abc;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Apart from those that the kernel gives to peers: what may be a relayed address is no peer.
+const RELAY_PORTS: std::ops::RangeInclusive<u16> = 20_000..=30_000;
 
 /// Our media address: nobody listens there, for the short cut needs no socket.
 fn media() -> SocketAddr {
@@ -49,8 +53,8 @@ impl World {
             relayed: vec![LOCAL],
             media: vec![media()],
             listed: listed.to_vec(),
-            relay_ports: settings.relay_ports.clone(),
-            limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000 },
+            relay_ports: RELAY_PORTS,
+            limits: Limits { allocations: 100, per_holder: 10, bandwidth_bps: 1_000_000_000_000 },
         };
         let (ended, broken) = tokio::sync::mpsc::unbounded_channel();
         let turn = bound.start(config, vec![(vec![media()], turn_end)], ended).expect("a thread");
@@ -58,7 +62,11 @@ impl World {
     }
 
     fn grant(&self, holder: &str) {
-        self.turn.order(Input::Grant { holder: holder.into() }).expect("there is room");
+        let mut input = Input::Grant { holder: holder.into() };
+        while let Err(Full(again)) = self.turn.order(input) {
+            std::thread::yield_now();
+            input = again;
+        }
     }
 
     fn udp(&self) -> Client<UdpSocket> {
@@ -271,7 +279,7 @@ fn the_short_cut_over_udp() {
     let report = world.report_when(|report| report.machine.allocated == 1 && report.machine.allocations == [0; 3]);
     let bytes = (2_500 + 2_502 + 92 + 2) as u64;
     assert_eq!(report.machine.media_bytes, [7 + bytes, 2 * bytes]);
-    assert_eq!((report.sockets.blocked, report.sockets.refused, report.sockets.crossing_dropped), (0, 0, 0));
+    assert_eq!((report.sockets.blocked, report.sockets.refused, report.crossing_dropped), (0, 0, 0));
 }
 
 #[test]
@@ -333,6 +341,22 @@ fn a_seat_that_ends_takes_its_allocations_along() {
     assert_eq!(udp.ask(Asker::allocate), Err(401));
     let report = world.report_when(|report| report.machine.allocations == [0; 3]);
     assert_eq!(report.streams.open, [0, 0]);
+}
+
+/// Whoever is told of a seat asks at once, be the thread in the middle of a turn and a thousand orders before.
+#[test]
+fn a_seat_is_known_as_soon_as_its_client_can_ask() {
+    let world = World::new(&[]);
+    for round in 0..20 {
+        let mut client = world.udp();
+        assert_eq!(client.ask(Asker::allocate), Err(401), "it knows its nonce now");
+        for other in 0..1_000 {
+            world.grant(&format!("{round}-{other}"));
+        }
+        world.grant("seat");
+        client.allocate();
+        world.turn.order(Input::Revoke { holder: "seat".into() }).expect("there is room");
+    }
 }
 
 #[test]
@@ -405,10 +429,36 @@ fn a_slow_stream_loses_video_and_keeps_what_it_lives_by() {
 }
 
 #[test]
+fn a_stream_without_an_allocation_is_closed_in_time() {
+    let poll = Poll::new().expect("epoll");
+    let registry = poll.registry().try_clone().expect("a descriptor");
+    let listeners = crate::stream::listen(0, false).expect("a free port");
+    let port = listeners[0].as_ref().and_then(|l| l.local_addr().ok()).expect("it is bound").port();
+    let tokens = [0, 1, 2, 3].map(Token);
+    let mut streams = Streams::new(registry, listeners, None, tokens, |number| Token(16 + number as usize));
+    let streams = streams.as_mut().expect("it listens");
+    let (mut idle, useful) = (connect(port), connect(port));
+    let start = Instant::now();
+    streams.accept(start);
+    assert_eq!(streams.counts().open, [2, 0], "both are connected, so both wait to be accepted");
+    let its = useful.local_addr().expect("it is connected");
+    streams.expire(start + PROOF_MAX - Duration::from_millis(1), |client| client.remote() == its);
+    assert_eq!(streams.ended(), None, "there is time");
+    streams.expire(start + PROOF_MAX, |_| false);
+    assert!(streams.ended().is_some() && streams.ended().is_none());
+    assert_eq!(idle.read(&mut [0; 1]).expect("an end, not an error"), 0);
+    assert_eq!((streams.counts().open, streams.counts().unproven), ([1, 0], 1));
+    streams.expire(start + 2 * PROOF_MAX, |_| false);
+    assert!(streams.ended().is_some(), "it has had none for as long");
+}
+
+#[test]
 fn listed_peers_are_reached_through_a_socket_and_others_not() {
-    let world = World::new(&[Prefix { address: LOCAL, bits: 32 }]);
+    // Not where relayed addresses are: a peer whose port could be another allocation's is refused.
+    let beside = IpAddr::from([127, 0, 0, 2]);
+    let world = World::new(&[Prefix { address: beside, bits: 32 }]);
     world.grant("seat");
-    let peer = UdpSocket::bind((LOCAL, 0)).expect("a free port");
+    let peer = UdpSocket::bind((beside, 0)).expect("a free port");
     peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let address = peer.local_addr().expect("it is bound");
     let mut client = world.udp();

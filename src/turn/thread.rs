@@ -68,6 +68,8 @@ struct Crossings {
     ends: Vec<TurnEnd>,
     /// Whose each media address is.
     by_address: HashMap<SocketAddr, usize>,
+    /// Payloads that found no room.
+    dropped: u64,
 }
 
 impl Crossings {
@@ -92,7 +94,7 @@ impl Machine {
         }
         let streams = Streams::new(registry.try_clone()?, listeners, secure, ACCEPT, stream_token)?;
         let relays = Relays::new(registry.try_clone()?, relay_token);
-        let mut crossings = Crossings { ends: Vec::new(), by_address: HashMap::new() };
+        let mut crossings = Crossings { ends: Vec::new(), by_address: HashMap::new(), dropped: 0 };
         for (worker, (addresses, end)) in workers.into_iter().enumerate() {
             crossings.by_address.extend(addresses.into_iter().map(|address| (address, worker)));
             crossings.ends.push(end);
@@ -190,6 +192,13 @@ impl Machine {
         Ok(true)
     }
 
+    /// Takes orders between a read and what it brought: a client that has just heard of its seat is granted what it asks for,
+    /// because the order was given before the answer that told it.
+    fn take_grants(&mut self, now: Now) {
+        // All of them: any may be the one. That nobody orders any more is seen at the next turn.
+        while let Ok(true) = self.take_orders(now) {}
+    }
+
     /// Takes what clients sent by UDP.
     fn receive(&mut self) {
         for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
@@ -204,6 +213,7 @@ impl Machine {
                     }
                 }
                 let now = turn_now();
+                self.take_grants(now);
                 for (path, bytes, stride) in self.batch.runs() {
                     let Path::Udp { local, remote } = path else { continue };
                     let client = Client::Udp { local, remote };
@@ -222,6 +232,7 @@ impl Machine {
     fn receive_streams(&mut self, now: Now) {
         for _ in 0..self.clients.streams.ready() {
             let Some((id, client, filled)) = self.clients.streams.read(&mut self.buffer) else { continue };
+            self.take_grants(now);
             let mut rest = self.buffer.get(..filled).unwrap_or_default();
             loop {
                 match frame_bytes(rest) {
@@ -324,6 +335,7 @@ impl Machine {
         self.pulse.tell(Report {
             machine: self.server.counters().clone(),
             sockets: self.clients.counts,
+            crossing_dropped: self.crossings.dropped,
             streams: self.clients.streams.counts(),
             relay_sockets: self.relays.open_sockets() as u64,
         });
@@ -347,7 +359,7 @@ fn answer(
             let path = Path::Relay { allocation, relayed, peer };
             let payload = message.get(payload).unwrap_or_default();
             if !crossings.of(peer).is_some_and(|end| end.push(path, payload)) {
-                clients.counts.crossing_dropped += 1;
+                crossings.dropped += 1;
             }
         }
         Action::Relay { allocation, peer, payload, dont_fragment: _ } => {

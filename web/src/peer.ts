@@ -145,7 +145,11 @@ export class Peer {
   private look(): void {
     const ice = this.pc.getTransceivers()[0]?.sender.transport?.iceTransport;
     if (ice) ice.onselectedcandidatepairchange = () => this.look();
-    if (!this.closed) void this.pc.getStats().then((stats) => this.events.relayed(relayOf(stats)));
+    if (this.closed) return;
+    void this.pc.getStats().then((stats) => {
+      const how = relayOf(stats);
+      if (how !== undefined && !this.closed) this.events.relayed(how);
+    });
   }
 
   private applyLayers({ transceiver: { sender }, layers }: Published): void {

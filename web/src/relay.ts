@@ -19,11 +19,11 @@ export function serversFor(servers: RTCIceServer[], relay: Relay): RTCIceServer[
 export const configuration = (servers: RTCIceServer[], relay: Relay): RTCConfiguration =>
   ({ iceServers: serversFor(servers, relay), iceTransportPolicy: relay ? 'relay' : 'all' });
 
-/** Chromium names the pair in use by its transport, Firefox marks the pair. */
-export function relayOf(stats: RTCStatsReport): Relayed {
+/** Chromium names the pair in use by its transport, Firefox marks the pair; in an ICE restart there is none for a while. */
+export function relayOf(stats: RTCStatsReport): Relayed | undefined {
   const all = [...stats.values()];
   const chosen = all.find((one) => one.type === 'transport')?.selectedCandidatePairId;
   const pair = all.find((one) => one.type === 'candidate-pair' && (one.id === chosen || one.selected));
   const local = pair && stats.get(pair.localCandidateId);
-  return local?.candidateType === 'relay' ? local.relayProtocol ?? 'udp' : '';
+  return local && (local.candidateType === 'relay' ? local.relayProtocol ?? 'udp' : '');
 }

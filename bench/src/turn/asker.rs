@@ -9,6 +9,9 @@ use turn_server::stun::{Class, Message, Method, TransactionId, Writer};
 
 /// `UDP` of the protocol numbers that REQUESTED-TRANSPORT names (RFC 8656 §18.7).
 const UDP: u8 = 17;
+/// Families as STUN names them (RFC 8489 §14.1).
+const IPV4: u8 = 1;
+const IPV6: u8 = 2;
 
 /// What a client knows of its server.
 #[derive(Debug, Default)]
@@ -55,9 +58,15 @@ impl Asker {
         Asker { username: username.to_owned(), password: password.to_owned(), ..Asker::default() }
     }
 
-    /// Asks for an allocation.
+    /// Asks for an allocation, of IPv4 as browsers do.
     pub fn allocate(&mut self) -> Vec<u8> {
         self.request(Method::ALLOCATE, |writer| writer.requested_transport(UDP))
+    }
+
+    /// Asks for an allocation of the family that a peer is of.
+    pub fn allocate_for(&mut self, peer: SocketAddr) -> Vec<u8> {
+        let family = if peer.is_ipv4() { IPV4 } else { IPV6 };
+        self.request(Method::ALLOCATE, |writer| writer.requested_transport(UDP).requested_address_family(family))
     }
 
     /// Asks to go on; 0 ends the allocation.

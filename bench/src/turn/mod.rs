@@ -10,7 +10,7 @@ pub mod relay;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -126,7 +126,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let has = |part| options.parts.contains(&part);
     let relay = if has(Part::Relay) { relay_rows(options, &runtime)? } else { Vec::new() };
     let short_cut = has(Part::ShortCut).then(|| short_cut(options, &runtime)).transpose()?;
-    let memory = has(Part::Flood).then(|| memory(options, FLOOD)).transpose()?;
+    let memory = has(Part::Flood).then(|| memory(&options.server, FLOOD)).transpose()?;
     Ok(Report { relay, short_cut, memory })
 }
 
@@ -147,7 +147,7 @@ impl Lyceum {
     ///
     /// # Errors
     /// If it does not listen in time.
-    pub fn start(binary: &std::path::Path, peers: bool) -> io::Result<Lyceum> {
+    pub fn start(binary: &Path, peers: bool) -> io::Result<Lyceum> {
         let (http, admin, turn) = (free_port()?, free_port()?, free_port()?);
         let mut command = Command::new(binary);
         command
@@ -271,12 +271,12 @@ fn short_cut(options: &Options, runtime: &Runtime) -> io::Result<ShortCut> {
     Ok(found)
 }
 
-/// What the server remembers of `ports` strangers with `each` requests.
+/// What our server remembers of `ports` strangers with `each` requests.
 ///
 /// # Errors
 /// If it does not start.
-pub fn memory(options: &Options, (ports, each): (u32, u32)) -> io::Result<Memory> {
-    let lyceum = Lyceum::start(&options.server, false)?;
+pub fn memory(binary: &Path, (ports, each): (u32, u32)) -> io::Result<Memory> {
+    let lyceum = Lyceum::start(binary, false)?;
     flood::run(lyceum.turn, FLOOD_BEFORE.0, FLOOD_BEFORE.1)?;
     let before = lyceum.process.resident()?;
     let flood::Flood { requests, answered } = flood::run(lyceum.turn, ports, each)?;

@@ -66,10 +66,13 @@ fn a_resumed_seat_goes_on_holding_and_gets_a_younger_credential() {
     assert_eq!(w.holders.len(), 1);
 }
 
+/// Something that ends the seat of a socket.
+type End = fn(&mut World, signaling::SocketId);
+
 #[test]
 fn every_way_in_which_a_seat_ends_takes_it_away() {
     let mut w = world();
-    let ends: [(&str, fn(&mut World, signaling::SocketId)); 5] = [
+    let ends: [(&str, End); 5] = [
         ("leave-session", |w, socket| {
             w.granted(socket, "leave-session", json!({}));
         }),
