@@ -10,9 +10,9 @@ use crate::allocation::Allocation;
 use crate::api::{CHANNEL_HEAD_BYTES, HEAD_BYTES_MAX};
 use crate::policy::Way;
 use crate::requests::UNDERSTOOD;
-use crate::server::Server;
+use crate::server::{Server, tell_forbidden};
 use crate::stun::{AttributeType, MAGIC_COOKIE, Message, TransactionId, masked};
-use crate::{Action, AllocationId, Client, Counters, Framing, Head, Limits, Output, Refusal};
+use crate::{Action, AllocationId, Client, Counters, Framing, Head, Limits, Refusal};
 
 /// A Data indication: class and method (RFC 8489 §5).
 const DATA_INDICATION: u16 = 0x0017;
@@ -63,7 +63,7 @@ impl Server {
             return Err(Refusal::UnknownAttribute);
         }
         let Some(way) = self.policy.way(peer) else {
-            self.outputs.push_back(Output::Forbidden { client: *client, peer });
+            tell_forbidden(&mut self.outputs, *client, peer);
             return Err(Refusal::Forbidden);
         };
         let outbound = Outbound { peer, way, payload, dont_fragment: message.dont_fragment() };

@@ -9,7 +9,7 @@ use crate::allocation::{Allocation, Opening, Pending, Unbound};
 use crate::answer::{self, Bad};
 use crate::auth::Sealed;
 use crate::ports::Want;
-use crate::server::Server;
+use crate::server::{Server, tell_forbidden, transport};
 use crate::stun::{AttributeType, FAMILY_IPV4, FAMILY_IPV6, Message, Method};
 use crate::table::{Port, Wish};
 use crate::{AllocationId, Client, Now, Output};
@@ -129,7 +129,7 @@ impl Server {
         let token = self.rng.random();
         let Some(allocation) = self.table.get(id) else { return };
         self.counters.allocated += 1;
-        if let Some(count) = self.counters.allocations.get_mut(crate::server::transport(&allocation.client)) {
+        if let Some(count) = self.counters.allocations.get_mut(transport(&allocation.client)) {
             *count += 1;
         }
         if want == Some(Want::Pair) {
@@ -239,7 +239,7 @@ impl Server {
 
     /// Tells the shell of a refused peer.
     fn forbid(&mut self, client: &Client, peer: SocketAddr) -> Bad {
-        self.outputs.push_back(Output::Forbidden { client: *client, peer });
+        tell_forbidden(&mut self.outputs, *client, peer);
         Bad::Forbidden
     }
 }

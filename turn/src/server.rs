@@ -16,6 +16,9 @@ use crate::stun::{Class, Message, Method, Writer};
 use crate::table::Table;
 use crate::{Action, AllocationId, Client, Config, Counters, Framing, Input, Now, Output, Refusal};
 
+/// Outputs that may wait when a refused peer is to be told of. When more do, it is only counted.
+const FORBIDDEN_MAX: usize = 1_024;
+
 /// The TURN server. It owns all allocations; what clients send is forwarded in place.
 ///
 /// A stranger's request leaves nothing behind: all state is of allocations and of granted holders.
@@ -26,7 +29,8 @@ pub struct Server {
     pub(crate) policy: Policy,
     pub(crate) table: Table,
     pub(crate) rng: StdRng,
-    /// What waits for [`Server::poll`]: what one call has caused, if the shell polls after each.
+    /// What waits for [`Server::poll`]: of refused peers no more than [`FORBIDDEN_MAX`], of all else what allocations and
+    /// their ends cause.
     pub(crate) outputs: VecDeque<Output>,
     auth: Authenticator,
     /// The last answer.
@@ -242,6 +246,13 @@ impl Server {
     fn refuse(&mut self, refusal: Refusal) -> Action<'static> {
         self.count(refusal);
         Action::Nothing
+    }
+}
+
+/// Has the shell told of a refused peer.
+pub(crate) fn tell_forbidden(outputs: &mut VecDeque<Output>, client: Client, peer: SocketAddr) {
+    if outputs.len() < FORBIDDEN_MAX {
+        outputs.push_back(Output::Forbidden { client, peer });
     }
 }
 

@@ -262,3 +262,18 @@ fn relays_do_not_talk_to_relays() {
     }
     assert_eq!(world.server.counters().relay_bytes, [0, 0]);
 }
+
+#[test]
+fn audit_lines_that_nobody_takes_are_bounded() {
+    let (mut world, mut user) = stage(config(), false);
+    let mut bytes = vec![];
+    let transaction = turn_server::stun::TransactionId([1; 12]);
+    let writer = turn_server::stun::Writer::indication(&mut bytes, Method::SEND, transaction);
+    writer.xor_peer_address(at("127.0.0.1:1")).data(b"x");
+    for _ in 0..5_000 {
+        world.server.receive(user.client, &bytes, world.now);
+    }
+    assert_eq!(world.refused(Refusal::Forbidden), 5_000);
+    assert_eq!(world.handle(Input::Tick).len(), 1_024);
+    assert_eq!(user.refresh(&mut world, 600), 0);
+}
