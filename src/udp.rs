@@ -74,6 +74,11 @@ impl Batch {
         Ok(true)
     }
 
+    /// Whether more may wait there. One that was not filled has emptied its socket, and what comes later is an event again.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == BATCH_SIZE
+    }
+
     /// The datagrams of each sender: its path, all of them, and the size of each but the last, which may be shorter.
     pub(crate) fn runs(&mut self) -> impl Iterator<Item = (Path, &mut [u8], usize)> {
         let local = self.local;

@@ -85,17 +85,14 @@ impl Relays {
     pub(crate) fn receive(&mut self, batch: &mut Batch) -> io::Result<Option<AllocationId>> {
         let Some(id) = self.readable.pop_front() else { return Ok(None) };
         let Some(relay) = self.sockets.get_mut(&id) else { return Ok(None) };
-        match batch.receive(&relay.socket) {
-            Ok(false) => {
-                relay.readable = false;
-                Ok(None)
-            }
-            // An ICMP answer to something sent earlier is an error; the next receive goes on behind it.
-            received => {
-                self.readable.push_back(id);
-                received.map(|_| Some(id))
-            }
+        let received = batch.receive(&relay.socket);
+        // An ICMP answer to something sent earlier is an error; the next receive goes on behind it.
+        if received.is_err() || batch.is_full() {
+            self.readable.push_back(id);
+        } else {
+            relay.readable = false;
         }
+        received.map(|some| some.then_some(id))
     }
 
     /// Sends a payload to a peer. It leaves unfragmented, whether the client asked for that or not.

@@ -205,7 +205,7 @@ impl Machine {
             for _ in 0..BATCHES_MAX {
                 let Some(socket) = self.clients.sockets.of(family).filter(|_| self.ready[index]) else { break };
                 match self.batch.receive(socket) {
-                    Ok(more) => self.ready[index] = more,
+                    Ok(_) => self.ready[index] = self.batch.is_full(),
                     // An ICMP answer to something sent earlier; the next receive goes on behind it.
                     Err(_) => {
                         self.clients.counts.receive_errors += 1;
