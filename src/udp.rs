@@ -348,6 +348,37 @@ mod tests {
         assert_eq!(batch.meta[0].len, run.len(), "one buffer of the batch carried all");
     }
 
+    /// Put together by the kernel, in one send as well, from the address that was asked; IPv4 and IPv6.
+    #[test]
+    fn framed_datagrams_cross_loopback_in_one_piece() {
+        let (mut from, mut to) = (bind(0).expect("a free port"), bind(0).expect("a free port"));
+        let bytes: Vec<u8> = (0..5 * 1_004u32).map(|at| at as u8).collect();
+        let framed = Framed { head: b"a head", padding: 2, bytes: &bytes, stride: 1_004, room: 4 };
+        let expected: Vec<Vec<u8>> =
+            bytes.chunks(1_004).map(|datagram| [b"a head", &datagram[4..], &[0, 0]].concat()).collect();
+        for (family, address) in [(Family::V4, "127.0.0.2"), (Family::V6, "::1")] {
+            let ip: std::net::IpAddr = address.parse().expect("a literal address");
+            let (local, remote) = (SocketAddr::new(ip, from.port()), SocketAddr::new(ip, to.port()));
+            // A machine may have no IPv6.
+            let (Some(socket), Some(receiver)) = (from.of(family), to.of(family)) else { continue };
+            let mut poll = mio::Poll::new().expect("epoll");
+            poll.registry().register(&mut receiver.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
+            assert_eq!(socket.send_framed(local, remote, &framed, Instant::now()), Sent::All);
+            assert_eq!(socket.refused_gso, None);
+            poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
+            let (mut batch, mut got) = (Batch::new(), Vec::new());
+            assert!(
+                to.receive(family, &mut batch, |path, datagram| {
+                    assert_eq!(path, Path::Udp { local: remote, remote: local });
+                    got.push(datagram.to_vec());
+                })
+                .expect("receive")
+            );
+            assert_eq!(got, expected);
+            assert_eq!(batch.meta[0].len, 5 * 1_008, "one buffer of the batch carried all");
+        }
+    }
+
     #[test]
     fn a_taken_port_is_an_error() {
         let first = bind(0).expect("a free port");

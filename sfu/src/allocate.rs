@@ -108,7 +108,8 @@ impl Sfu {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.allocation.last = Some(now);
         peer.allocation.due = scratch.lively.then(|| now + INTERVAL);
-        let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now) };
+        let strained = peer.downlink.is_strained(now);
+        let budget = Budget { estimate: downlink(peer), audio: peer.allocation.audio(now), strained };
         scratch.table.allocate(budget, &mut peer.allocation.pace, now);
         peer.downlink.set_wanted((scratch.table.wished() + budget.audio) as f64);
         for subscription in &scratch.unseen {

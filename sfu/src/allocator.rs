@@ -30,6 +30,9 @@ const HOLD: Duration = Duration::from_secs(2);
 const TRIAL: Duration = Duration::from_secs(8);
 /// … but no longer than this.
 const HOLD_MAX: Duration = Duration::from_secs(32);
+/// What flows is not paused before its lowest step was too much for this long, unless the link is strained: an estimate that
+/// falls through a hiccup of the receiver is soon up again, while a pause costs a keyframe and [`HOLD`].
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Lines (the shorter side) from which a screen's text can be read.
 const LEGIBLE_LINES: u16 = 720;
 /// An encoding that is shown enlarged by up to this, in percent, still looks sharp.
@@ -81,6 +84,8 @@ pub(crate) struct Budget {
     pub(crate) estimate: u64,
     /// Bits a second of it that audio takes.
     pub(crate) audio: u64,
+    /// More than the estimate would hurt audio now.
+    pub(crate) strained: bool,
 }
 
 impl Budget {
@@ -103,11 +108,13 @@ pub(crate) struct Pace {
     /// The last raise, if nothing was lowered since.
     raised: Option<Instant>,
     hold: Duration,
+    /// Since when the lowest steps of what flows are too much.
+    short: Option<Instant>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { changed: None, raised: None, hold: HOLD }
+        Pace { changed: None, raised: None, hold: HOLD, short: None }
     }
 }
 
@@ -241,13 +248,29 @@ impl Table {
         let flowing: u64 = self.rows.iter().map(|row| self.takes(row, row.current)).sum();
         if flowing > budget.tolerated(pace.is_fresh(now)) {
             self.fill(budget.careful(), true);
+            self.keep(budget, pace, now);
             return pace.note_shortage(now);
         }
+        pace.short = None;
         self.fill(budget.careful(), pace.holds(now));
         if self.is_better() {
             pace.note_raise(now);
         } else {
             self.rows.iter_mut().for_each(|row| row.level = row.current);
+        }
+    }
+
+    /// Lets flow on, at its lowest, what would have to be paused, for a while.
+    fn keep(&mut self, budget: Budget, pace: &mut Pace, now: Instant) {
+        let pauses = |row: &&mut Row| row.level == 0 && row.current > 0 && !row.muted;
+        let mut short = self.rows.iter_mut().filter(pauses).peekable();
+        if short.peek().is_none() {
+            pace.short = None;
+            return;
+        }
+        let since = *pace.short.get_or_insert(now);
+        if !budget.strained && now.saturating_duration_since(since) < PATIENCE {
+            short.for_each(|row| row.level = 1);
         }
     }
 

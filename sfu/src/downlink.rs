@@ -54,6 +54,11 @@ impl Downlink {
         self.controller.for_media()
     }
 
+    /// Whether what is sent beyond the estimate would hurt audio now: a queue stands, or losses may be of our making.
+    pub(crate) fn is_strained(&self, now: Instant) -> bool {
+        self.controller.is_strained(now)
+    }
+
     /// Whether the client ever told anything that an estimate can be made of.
     pub(crate) fn is_informed(&self) -> bool {
         self.controller.is_informed()

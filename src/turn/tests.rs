@@ -62,7 +62,11 @@ impl World {
     }
 
     fn grant(&self, holder: &str) {
-        self.turn.order(Input::Grant { holder: holder.into() }).expect("there is room");
+        let mut input = Input::Grant { holder: holder.into() };
+        while let Err(Full(again)) = self.turn.order(input) {
+            std::thread::yield_now();
+            input = again;
+        }
     }
 
     fn udp(&self) -> Client<UdpSocket> {
@@ -337,6 +341,22 @@ fn a_seat_that_ends_takes_its_allocations_along() {
     assert_eq!(udp.ask(Asker::allocate), Err(401));
     let report = world.report_when(|report| report.machine.allocations == [0; 3]);
     assert_eq!(report.streams.open, [0, 0]);
+}
+
+/// Whoever is told of a seat asks at once, be the thread in the middle of a turn and a thousand orders before.
+#[test]
+fn a_seat_is_known_as_soon_as_its_client_can_ask() {
+    let world = World::new(&[]);
+    for round in 0..20 {
+        let mut client = world.udp();
+        assert_eq!(client.ask(Asker::allocate), Err(401), "it knows its nonce now");
+        for other in 0..1_000 {
+            world.grant(&format!("{round}-{other}"));
+        }
+        world.grant("seat");
+        client.allocate();
+        world.turn.order(Input::Revoke { holder: "seat".into() }).expect("there is room");
+    }
 }
 
 #[test]

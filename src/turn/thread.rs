@@ -195,8 +195,8 @@ impl Machine {
     /// Takes orders between a read and what it brought: a client that has just heard of its seat is granted what it asks for,
     /// because the order was given before the answer that told it.
     fn take_grants(&mut self, now: Now) {
-        // That nobody orders any more is seen at the next turn.
-        let _ = self.take_orders(now);
+        // All of them: any may be the one. That nobody orders any more is seen at the next turn.
+        while let Ok(true) = self.take_orders(now) {}
     }
 
     /// Takes what clients sent by UDP.

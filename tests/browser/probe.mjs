@@ -20,7 +20,7 @@ export function probe() {
         if (report.type !== 'inbound-rtp') continue;
         const one = (found[streamOf.get(report.trackIdentifier)] ??= { frames: 0, energy: 0, packets: 0 });
         one.packets += report.packetsReceived ?? 0;
-        if (report.kind === 'video') one.frames += report.framesDecoded ?? 0;
+        if (report.kind === 'video') { one.frames += report.framesDecoded ?? 0; one.recv = report.framesReceived; one.vpackets = report.packetsReceived; one.keys = report.keyFramesDecoded; one.pli = report.pliCount; one.nack = report.nackCount; one.lost = report.packetsLost; one.drop = report.framesDropped; one.ssrc = report.ssrc; }
         else one.energy += report.totalAudioEnergy ?? 0;
       }
     }
@@ -104,10 +104,14 @@ export function probe() {
     colourOf,
     toneOf,
     coloursOf,
-    /** For each user with a tile: frames decoded and audio energy so far. */
+    /** For each user with a tile: frames decoded and audio energy so far, and whether the server said that a video is paused. */
     async flow() {
       const found = await counters();
-      return Object.fromEntries(tilesWithStream().map((video) => [users()[video.id] ?? video.id, found[video.srcObject.id] ?? {}]));
+      const pauses = (user) => (window.roster ?? []).some((one) => one.userId === user && one.tracks.some((track) => window.paused?.has(track.trackId)));
+      return Object.fromEntries(tilesWithStream().map((video) => {
+        const user = users()[video.id] ?? video.id;
+        return [user, { ...found[video.srcObject.id], paused: pauses(user) }];
+      }));
     },
     /** How media goes: the type of our candidate (`host`, `prflx`, `relay` …), and the transport to the server, be it TURN or SFU. */
     async way() {

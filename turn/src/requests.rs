@@ -14,7 +14,7 @@ use crate::stun::{AttributeType, FAMILY_IPV4, FAMILY_IPV6, Message, Method};
 use crate::table::{Port, Wish};
 use crate::{AllocationId, Client, Now, Output};
 
-/// How long an allocation lasts that asks for nothing else, or for less (RFC 8656 §3.2).
+/// How long an allocation lasts that asks for nothing else, or for less (RFC 8656 §7.2).
 pub(crate) const LIFETIME_S: u32 = 600;
 /// How long an allocation may last without being refreshed, in seconds: who asks for more gets this.
 pub(crate) const LIFETIME_S_MAX: u32 = 3600;
@@ -116,7 +116,7 @@ impl Server {
             Port::Reserved(_) => None,
         };
         if self.config.listed.is_empty() {
-            self.open(id, want, *now);
+            self.begin(id, want, *now);
             return Ok(Good::Allocated(id));
         }
         allocation.pending = Some(Box::new(Pending { key: sealed.key.clone(), want, tried: 1 }));
@@ -125,7 +125,7 @@ impl Server {
     }
 
     /// The port of an allocation is there: it can be used.
-    fn open(&mut self, id: AllocationId, want: Option<Want>, now: Now) {
+    fn begin(&mut self, id: AllocationId, want: Option<Want>, now: Now) {
         let token = self.rng.random();
         let Some(allocation) = self.table.get(id) else { return };
         self.counters.allocated += 1;
@@ -148,7 +148,7 @@ impl Server {
         if there {
             let Some(pending) = allocation.pending.take() else { return };
             let to = allocation.client;
-            self.open(id, pending.want, now);
+            self.begin(id, pending.want, now);
             if let Some(allocation) = self.table.get(id) {
                 answer::allocated(&mut bytes, allocation, &pending.key);
                 self.outputs.push_back(Output::Reply { to, bytes });

@@ -53,7 +53,7 @@ impl Server {
 
     /// Takes a datagram of a client, or one frame of its stream: a STUN message or ChannelData with its padding.
     pub fn receive(&mut self, client: Client, bytes: &[u8], now: Now) -> Action<'_> {
-        // The first two bits tell them apart (RFC 8656 §12.5).
+        // The first two bits tell them apart (RFC 8656 §12).
         match bytes.first().map(|it| it >> 6) {
             Some(0) => self.message(&client, bytes, now),
             Some(1) => match self.channel_data(&client, bytes, now.mono) {

@@ -271,3 +271,86 @@ impl Table {
 fn slot(id: AllocationId) -> usize {
     (id.0 & ((1 << SLOT_BITS) - 1)) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use crate::stun::TransactionId;
+
+    const LIMITS: Limits = Limits { allocations: 10, per_holder: 10, bandwidth_bps: 1 };
+
+    impl Table {
+        fn is_empty(&self) -> bool {
+            let Table { slots, by_client, by_stream, holders, reservations, timers, ports, opened: _ } = self;
+            let maps = [by_client.len(), by_stream.len(), holders.len(), reservations.len(), timers.len(), slots.len()];
+            maps == [0; 6] && ports.iter().all(|it| it.taken() == 0)
+        }
+    }
+
+    fn table() -> Table {
+        let config = Config {
+            realm: String::new(),
+            secret: vec![],
+            relayed: vec![Ipv4Addr::LOCALHOST.into(), IpAddr::V6(Ipv6Addr::LOCALHOST), Ipv4Addr::BROADCAST.into()],
+            media: vec![],
+            listed: vec![],
+            relay_ports: 1..=1,
+            limits: LIMITS,
+        };
+        let mut table = Table::new(&config, &Keyed::new([1, 2]));
+        table.grant("ada".into());
+        table
+    }
+
+    /// An allocation by a stream, whose next port is reserved; another by UDP over IPv6.
+    fn open(table: &mut Table, now: Instant) -> [AllocationId; 2] {
+        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let clients =
+            [Client::Stream { stream: StreamId(1), remote, secure: true }, Client::Udp { local: remote, remote }];
+        let opening = Opening { transaction: TransactionId([0; 12]), lifetime_s: 1, token: None, additional: false };
+        let expires = now + Duration::from_secs(600);
+        let [pair, any] =
+            [(false, Want::Pair, &clients[0]), (true, Want::Any, &clients[1])].map(|(ipv6, want, client)| {
+                let wish = Wish { client, holder: "ada", ipv6, port: Port::New(want), expires };
+                let allocation = table.open(wish, opening.clone(), &LIMITS, 7).expect("there is room");
+                (allocation.id, allocation.relayed)
+            });
+        assert!(pair.1.ip() == Ipv4Addr::LOCALHOST && any.1.ip() == Ipv6Addr::LOCALHOST);
+        assert_eq!(table.of_stream(StreamId(1)), Some(pair.0));
+        let next = SocketAddr::new(pair.1.ip(), pair.1.port() + 1);
+        table.reserve([3; 8], "ada", next, now);
+        [pair.0, any.0]
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_has_ended() {
+        let now = Instant::now();
+        let mut table = table();
+        for id in open(&mut table, now) {
+            assert!(table.remove(id).is_some() && table.remove(id).is_none() && table.get(id).is_none());
+        }
+        assert_eq!(table.deadline(), Some(now + RESERVATION_LIFETIME));
+        assert_eq!(table.expired(now + RESERVATION_LIFETIME), None);
+        assert_eq!(table.deadline(), None);
+        let ids = open(&mut table, now);
+        assert_eq!(table.revoke("ada"), ids);
+        assert!(!table.is_empty());
+        assert!(ids.into_iter().all(|id| table.remove(id).is_some()));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn no_number_is_used_twice() {
+        let now = Instant::now();
+        let mut table = table();
+        let first = open(&mut table, now);
+        table.revoke("ada");
+        first.into_iter().for_each(|id| drop(table.remove(id)));
+        table.grant("ada".into());
+        let second = open(&mut table, now);
+        assert!(second.iter().all(|id| !first.contains(id)));
+        assert!(first.into_iter().all(|id| table.get(id).is_none()));
+    }
+}

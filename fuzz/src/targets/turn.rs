@@ -197,6 +197,7 @@ impl Stage {
         match self.server.receive(client, bytes, self.now) {
             Action::Nothing => {}
             Action::Reply(reply) => {
+                assert!(Message::parse(bytes).is_some(), "what is malformed is not answered");
                 let message = Message::parse(reply).expect("what we answer parses");
                 if let Some(nonce) = message.nonce() {
                     self.nonces[number] = nonce.to_vec();

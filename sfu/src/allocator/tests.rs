@@ -45,6 +45,10 @@ struct Subscriber {
 
 impl Subscriber {
     fn allocate(&mut self, videos: &[Video], estimate: u64, audio: u64, now: Instant) -> Vec<Option<Choice>> {
+        self.divide(videos, Budget { estimate, audio, strained: true }, now)
+    }
+
+    fn divide(&mut self, videos: &[Video], budget: Budget, now: Instant) -> Vec<Option<Choice>> {
         self.flowing.resize(videos.len(), None);
         self.table.clear();
         for (video, current) in videos.iter().zip(&self.flowing) {
@@ -52,7 +56,7 @@ impl Subscriber {
             let demand = Demand { class, priority, size, steps: &video.steps, current: *current, eager, muted };
             self.table.push(&demand);
         }
-        self.table.allocate(Budget { estimate, audio }, &mut self.pace, now);
+        self.table.allocate(budget, &mut self.pace, now);
         let choices: Vec<_> = (0..videos.len()).map(|row| self.table.choice(row)).collect();
         self.flowing = choices.iter().map(|choice| choice.map(|choice| choice.wanted)).collect();
         choices
@@ -253,6 +257,35 @@ fn going_down_is_immediate_and_going_up_waits() {
 }
 
 #[test]
+fn an_estimate_that_falls_for_a_moment_pauses_nothing_unless_the_link_is_strained() {
+    let videos = [video(Class::InstructorCamera), video(Class::Other)];
+    let now = Instant::now();
+    let at = |ms| now + Duration::from_millis(ms);
+    let budget = |estimate, strained| Budget { estimate, audio: 60_000, strained };
+    let flowing = || {
+        let mut subscriber = Subscriber::default();
+        subscriber.divide(&videos, budget(4_000_000, false), now);
+        subscriber
+    };
+    let lowest = [Some(target(0, 0)); 2];
+    let mut subscriber = flowing();
+    for ms in (10_000..12_000).step_by(100) {
+        assert_eq!(subscriber.divide(&videos, budget(30_000, false), at(ms)).sent(), lowest, "{ms}");
+    }
+    assert_eq!(subscriber.divide(&videos, budget(30_000, false), at(12_000)).sent(), [None, None], "it was no hiccup");
+
+    let mut subscriber = flowing();
+    for second in 10..40 {
+        assert_eq!(subscriber.divide(&videos, budget(30_000, false), at(1_000 * second)).sent(), lowest);
+        assert_eq!(subscriber.divide(&videos, budget(300_000, false), at(1_000 * second + 500)).sent(), lowest);
+    }
+    let mut subscriber = flowing();
+    subscriber.divide(&videos, budget(150_000, false), at(10_000));
+    let strained = subscriber.divide(&videos, budget(150_000, true), at(10_100));
+    assert_eq!(strained.sent(), [Some(target(0, 0)), None], "audio comes first");
+}
+
+#[test]
 fn a_new_wish_does_not_wait() {
     let (mut videos, start) = ([video(Class::Other), video(Class::Other)], Instant::now());
     videos[0].size = Some((320, 180));
@@ -341,7 +374,7 @@ proptest! {
             now += Duration::from_millis(ms);
             let fresh = subscriber.pace.is_fresh(now);
             let sent = subscriber.allocate(&videos, estimate, audio, now).sent();
-            let budget = Budget { estimate, audio };
+            let budget = Budget { estimate, audio, strained: true };
             let most = if sent == before { budget.tolerated(fresh) } else { budget.careful() };
             prop_assert!(cost(&videos, &sent) <= most, "{sent:?}");
             before = sent;
@@ -354,7 +387,7 @@ proptest! {
     fn ranks_are_kept_and_nothing_is_wasted(videos in videos(), estimate in 0u64..6_000_000) {
         let mut subscriber = Subscriber::default();
         subscriber.allocate(&videos, estimate, 0, Instant::now());
-        let (table, budget) = (&subscriber.table, Budget { estimate, audio: 0 }.careful());
+        let (table, budget) = (&subscriber.table, Budget { estimate, audio: 0, strained: true }.careful());
         // Everything is new to it, so that everything is counted with what it needs.
         let needs = |row: &Row| row.level.checked_sub(1).map_or(0, |level| table.rungs[row.rungs.start + level].needs);
         let total: u64 = table.rows.iter().filter(|row| !row.muted).map(needs).sum();
@@ -408,7 +441,7 @@ proptest! {
             let table = &subscriber.table;
             let levels: Vec<usize> = table.rows.iter().map(|row| row.level).filter(|level| *level > 0).collect();
             if let Some(next) = levels.iter().min().and_then(|least| table.rungs[table.rows[0].rungs.clone()].get(*least)) {
-                assert!(next.needs * levels.len() as u64 > Budget { estimate, audio: 0 }.careful());
+                assert!(next.needs * levels.len() as u64 > Budget { estimate, audio: 0, strained: true }.careful());
             }
             levels
         };

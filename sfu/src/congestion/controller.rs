@@ -9,7 +9,7 @@ use super::history::History;
 use super::loss::{Loss, Verdict};
 use super::probe::{Prober, Wish};
 use super::rate::{Rate, Seen};
-use super::{MIN_BPS, Micros, Purpose, SECOND};
+use super::{MAX_BPS, MIN_BPS, Micros, Purpose, SECOND};
 use crate::rtcp::TransportFeedback;
 
 /// Before a round trip was measured.
@@ -38,6 +38,15 @@ const QUEUE_MORE_MS: f64 = 400.0;
 const EMPTYING: Micros = 3_000_000;
 /// After this without overuse, what gets through is believed.
 const CALM: Micros = 3_000_000;
+/// For so long it may turn out that the rate was lowered for nothing.
+const TAKE_BACK: Micros = 2_000_000;
+/// A queue is gone that takes less than this.
+const QUEUE_GONE_MS: f64 = 10.0;
+/// Longer than this there is one, and the link is strained when that lasts, or when packets are missing, too.
+const QUEUED_MS: f64 = 50.0;
+const STRAINED: Micros = 300_000;
+/// Of the rate at which a queue emptied, what is believed.
+const EMPTIED: f64 = 0.9;
 /// Time for the first probes, before an estimate that only began counts as one.
 const FIRST_PROBES: Micros = 1_500_000;
 /// No probe for this long after the queue had grown.
@@ -85,6 +94,14 @@ pub(crate) struct Controller {
     sent_bps: f64,
     /// The rate before the path was cut, and when it was last lowered for it.
     outage: Option<(f64, Micros)>,
+    /// The rate before it was last lowered, for a queue or for a silence, and when.
+    before: Option<(f64, Micros)>,
+    /// After a silence nothing was missing yet: perhaps only its feedback had been held back.
+    all_came: bool,
+    /// When feedback last told of a packet that was missing.
+    missed: Option<Micros>,
+    /// Since when there was a queue in all that was heard.
+    queued: Option<Micros>,
     /// A part of the rate that is sent while a queue empties.
     emptying: f64,
     /// The estimate that others know of.
@@ -118,6 +135,10 @@ impl Controller {
             sent: (0, 0),
             sent_bps: 0.0,
             outage: None,
+            before: None,
+            all_came: false,
+            missed: None,
+            queued: None,
             emptying: 1.0,
             told: None,
         }
@@ -146,6 +167,15 @@ impl Controller {
     /// Whether the client tells anything, so that it can be paced.
     pub(crate) fn is_heard(&self) -> bool {
         self.heard.is_some() || self.fallback.is_informed()
+    }
+
+    /// Whether packets wait on their way for longer than a receiver's hiccup would let them: what is sent beyond the estimate
+    /// hurts audio. Where the client does not tell, it is taken to be so.
+    pub(crate) fn is_strained(&self, now: Instant) -> bool {
+        let now = self.micros(now);
+        let overflows = self.missed.is_some_and(|at| now.saturating_sub(at) < STRAINED);
+        let queues = self.queued.is_some_and(|since| overflows || now.saturating_sub(since) > STRAINED);
+        self.heard.is_none() || self.loss.tries() || queues
     }
 
     /// The part of packets lost lately, 0 to 1.
@@ -233,6 +263,8 @@ impl Controller {
             self.heard_of = self.heard_of.max(number);
             self.loss.count(told.at, delta.is_some(), told.corrected);
             if delta.is_none() {
+                self.all_came = false;
+                self.missed = Some(now);
                 continue;
             }
             arrived = true;
@@ -240,7 +272,7 @@ impl Controller {
             if told.cluster != 0 {
                 self.prober.on_arrival(told.cluster, number, told.at, arrival);
             } else {
-                self.delay.on_arrival(told.at, arrival);
+                self.delay.on_arrival(told.at, arrival, told.bytes);
             }
             rtt = Some(now.saturating_sub(told.at));
         }
@@ -296,6 +328,8 @@ impl Controller {
         }
         let outage = self.outage.take()?;
         self.loss.forget(now);
+        self.note_before(outage.0, now);
+        self.all_came = true;
         self.rate.come_back(outage.0);
         self.prober.again(outage.0, now);
         Some(outage)
@@ -316,9 +350,12 @@ impl Controller {
             hold: self.loss.holds(),
             rtt,
         };
+        let rate = self.rate.bps();
         if self.rate.on_feedback(&seen, now) {
             self.prober.wait_until(now + PROBE_WAIT);
+            self.note_before(rate, now);
         }
+        self.take_back(now);
         self.believe_throughput(&seen, now);
         let wish = self.wish();
         if let Some(found) = self.prober.result(wish, inherent, now)
@@ -341,6 +378,27 @@ impl Controller {
         self.informed |= short || now.saturating_sub(first_heard) > FIRST_PROBES;
     }
 
+    fn note_before(&mut self, bps: f64, now: Micros) {
+        let recent = self.before.filter(|(_, at)| now.saturating_sub(*at) < TAKE_BACK);
+        self.before = Some((recent.map_or(bps, |(before, _)| before.max(bps)), now));
+    }
+
+    /// Takes back that the rate was lowered if the queue, or the silence, was not the link's: what had been held back came
+    /// faster than a link that is too small would have let it.
+    fn take_back(&mut self, now: Micros) {
+        let late_feedback = self.all_came && self.delay.queue_ms().is_some_and(|queue| queue < QUEUE_GONE_MS);
+        let emptied = self.delay.take_emptied().or(late_feedback.then_some(MAX_BPS));
+        let Some(emptied) = emptied else { return };
+        self.all_came = false;
+        let Some((before, _)) = self.before.take().filter(|(_, at)| now.saturating_sub(*at) < TAKE_BACK) else {
+            return;
+        };
+        let proven = before.min(EMPTIED * emptied);
+        if proven > self.rate.bps() {
+            self.rate.set(proven, now);
+        }
+    }
+
     /// The acknowledged rate, in bits a second; of a shorter time if it fell.
     fn throughput(&self) -> Option<f64> {
         let long = self.acked.rate(LONG)?;
@@ -348,6 +406,8 @@ impl Controller {
     }
 
     fn empty_queue(&mut self, now: Micros) {
+        let queued = self.delay.queue_ms().is_some_and(|queue| queue > QUEUED_MS);
+        self.queued = queued.then(|| self.queued.unwrap_or(now));
         let recent = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
         let over = (self.delay.queue_ms().unwrap_or(0.0) - QUEUE_MS) / QUEUE_MORE_MS;
         self.emptying = if recent { 1.0 - over.clamp(0.0, 0.5) } else { 1.0 };

@@ -23,6 +23,13 @@ const ADAPT_DOWN: f64 = 0.039;
 const JITTER_SMOOTHING: f64 = 0.05;
 /// The least delay is taken over one to two of these.
 const BASE_WINDOW: Micros = 10_000_000;
+/// A queue is gone that is shorter than this, in microseconds.
+const GONE: i64 = 10_000;
+/// How fast a queue empties says something where it was longer by at least this, and this much came meanwhile.
+const FALL_MIN: i64 = 20_000;
+/// And fell this much faster than time went by: a link does so where less than a quarter of what it carries is sent.
+const FALL_STEEP: [i64; 2] = [3, 2];
+const FALL_BYTES_MIN: u32 = 1_500;
 
 /// What the queue does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +50,15 @@ struct Group {
     last_arrival: i64,
     /// The least of (arrival − sent): what a packet waited behind those of earlier groups, whatever the group's own size.
     delay: i64,
+    bytes: u32,
+}
+
+/// A queue that empties: its length in microseconds when it was longest, when that was, and bytes that arrived since.
+#[derive(Clone, Copy, Debug)]
+struct Fall {
+    from: i64,
+    began: i64,
+    bytes: u32,
 }
 
 /// See the module.
@@ -66,6 +82,8 @@ pub(super) struct Delay {
     base_began: Micros,
     latest: i64,
     jitter_ms: f64,
+    fall: Option<Fall>,
+    emptied: Option<f64>,
 }
 
 impl Delay {
@@ -87,6 +105,8 @@ impl Delay {
             base_began: 0,
             latest: i64::MAX,
             jitter_ms: 0.0,
+            fall: None,
+            emptied: None,
         }
     }
 
@@ -111,16 +131,22 @@ impl Delay {
         known.then(|| (self.latest - base) as f64 / 1_000.0)
     }
 
+    /// Bits a second at which packets came while a queue emptied that is gone now, told once. A link empties a queue as fast
+    /// as it carries; what is held back by something else, as by a receiver that had no time to read, comes in a heap.
+    pub(super) fn take_emptied(&mut self) -> Option<f64> {
+        self.emptied.take()
+    }
+
     /// The mean difference of delay between neighbouring groups, in ms.
     pub(super) fn jitter_ms(&self) -> f64 {
         self.jitter_ms
     }
 
     /// Notes a packet that arrived, times in microseconds of either clock.
-    pub(super) fn on_arrival(&mut self, sent: Micros, arrival: i64) {
+    pub(super) fn on_arrival(&mut self, sent: Micros, arrival: i64, bytes: u16) {
         let delay = arrival - sent as i64;
         let Some(group) = &mut self.group else {
-            self.group = Some(Group::of(sent, arrival));
+            self.group = Some(Group::of(sent, arrival, bytes));
             return;
         };
         if sent < group.first_sent {
@@ -131,10 +157,11 @@ impl Delay {
             group.last_sent = group.last_sent.max(sent);
             group.last_arrival = group.last_arrival.max(arrival);
             group.delay = group.delay.min(delay);
+            group.bytes = group.bytes.saturating_add(bytes.into());
             return;
         }
         let closed = *group;
-        self.group = Some(Group::of(sent, arrival));
+        self.group = Some(Group::of(sent, arrival, bytes));
         self.on_group(&closed);
     }
 
@@ -167,6 +194,23 @@ impl Delay {
             self.jitter_ms += JITTER_SMOOTHING * (differs - self.jitter_ms);
         }
         self.latest = group.delay;
+        self.note_fall(group);
+    }
+
+    fn note_fall(&mut self, group: &Group) {
+        let queue = group.delay - self.base[0].min(self.base[1]);
+        let Some(fall) = self.fall.as_mut().filter(|fall| queue < fall.from) else {
+            self.fall = Some(Fall { from: queue, began: group.last_arrival, bytes: 0 });
+            return;
+        };
+        fall.bytes = fall.bytes.saturating_add(group.bytes);
+        if queue < GONE {
+            let (fell, elapsed) = (fall.from - queue, (group.last_arrival - fall.began).max(1_000));
+            if fell >= FALL_MIN && elapsed * FALL_STEEP[0] <= fell * FALL_STEEP[1] && fall.bytes >= FALL_BYTES_MIN {
+                self.emptied = Some(f64::from(fall.bytes) * 8.0 * super::SECOND / elapsed as f64);
+            }
+            self.fall = None;
+        }
     }
 
     fn detect(&mut self, before: f64, sent_ms: f64, at: f64) {
@@ -201,13 +245,14 @@ impl Delay {
 }
 
 impl Group {
-    fn of(sent: Micros, arrival: i64) -> Self {
+    fn of(sent: Micros, arrival: i64, bytes: u16) -> Self {
         Group {
             first_sent: sent,
             last_sent: sent,
             first_arrival: arrival,
             last_arrival: arrival,
             delay: arrival - sent as i64,
+            bytes: u32::from(bytes),
         }
     }
 

@@ -17,6 +17,8 @@ const GROWTH_BACK: f64 = 2.0;
 /// The rate never grows above this part of what got through, so that it is not believed without proof.
 const PROVEN: f64 = 1.5;
 const PROVEN_MORE: f64 = 10_000.0;
+/// However little got through of late, it goes down by no more than to this at once: that may have been a hiccup.
+const BACKOFF_MOST: f64 = 0.2;
 /// A sender that used little of the rate loses no more than this at once: what it sent says little of the link.
 const BACKOFF_LIMITED: f64 = 0.6;
 
@@ -107,7 +109,7 @@ impl Rate {
             }
             self.note_link(throughput / 1_000.0);
         }
-        self.bps = to.min(self.bps).max(MIN_BPS);
+        self.bps = to.max(BACKOFF_MOST * self.bps).min(self.bps).max(MIN_BPS);
         self.holds = true;
         self.decreased = Some(now);
         true

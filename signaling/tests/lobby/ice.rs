@@ -66,7 +66,7 @@ fn a_resumed_seat_goes_on_holding_and_gets_a_younger_credential() {
     assert_eq!(w.holders.len(), 1);
 }
 
-/// What ends a seat.
+/// Something that ends the seat of a socket.
 type End = fn(&mut World, signaling::SocketId);
 
 #[test]

@@ -54,7 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
     let lifetime = prop_oneof![1 => Just(0), 3 => 1..5000u32];
     let channel = prop_oneof![1 => Just(0x3fffu16), 9 => 0x4000..0x4003u16];
     let some_peers = prop::collection::vec(peer.clone(), 0..3);
-    let time = prop_oneof![4 => 1..60u64, 2 => 60..301u64, 1 => 301..1200u64];
+    // Where something expires, and anywhere.
+    let edge = prop::sample::select(vec![1, 29, 30, 299, 300, 600]);
+    let time = prop_oneof![2 => edge, 4 => 1..60u64, 1 => 60..301u64, 1 => 301..1200u64];
     prop_oneof![
         3 => (0..HOLDERS.len()).prop_map(Op::Grant),
         1 => (0..HOLDERS.len()).prop_map(Op::Revoke),
@@ -178,8 +180,8 @@ impl Model {
         };
         match ports {
             Ports::Any => free(port),
-            Ports::Even => port % 2 == 0 && free(port),
-            Ports::Pair => port % 2 == 0 && free(port) && free(port + 1),
+            Ports::Even => port.is_multiple_of(2) && free(port),
+            Ports::Pair => port.is_multiple_of(2) && free(port) && free(port + 1),
             Ports::Token => self.token.and_then(|it| self.reservations.get(&it)).is_some_and(|it| it.port == port),
         }
     }
@@ -269,7 +271,11 @@ fn is_media(peer: usize) -> bool {
 }
 
 fn client_of(client: usize) -> Client {
-    if client % 2 == 0 { User::new("", 5000 + client as u16).client } else { User::by_stream("", client as u64).client }
+    if client.is_multiple_of(2) {
+        User::new("", 5000 + client as u16).client
+    } else {
+        User::by_stream("", client as u64).client
+    }
 }
 
 /// The server, the model, and all who may ask.
@@ -287,10 +293,10 @@ impl Pair {
         let config = if listed { listing() } else { config() };
         let mut users = BTreeMap::new();
         for client in 0..CLIENTS {
-            for holder in 0..HOLDERS.len() {
+            for (holder, name) in HOLDERS.into_iter().enumerate() {
                 for expired in [false, true] {
                     let expires = if expired { UNIX_S } else { UNIX_S + 1_000_000 };
-                    let mut user = User::by(client_of(client), HOLDERS[holder], expires);
+                    let mut user = User::by(client_of(client), name, expires);
                     // So that no two use one transaction id by chance.
                     user.transactions = 100_000 * (1 + holder as u32 * 2 + u32::from(expired));
                     users.insert((client, holder, expired), user);
@@ -397,7 +403,7 @@ impl Pair {
                 let [c0, c1] = channel.to_be_bytes();
                 self.forward(client, &[c0, c1, 0, 2, 1, 2, 0, 0], self.model.channel(client, channel));
             }
-            Op::FromPeer { client, peer } => self.from_peer(client, peer),
+            Op::FromPeer { client, peer } => self.answer(client, peer),
         }
         assert_eq!(self.world.allocations(), self.model.allocations.len() as u64);
         let timers = self.model.allocations.len() + self.model.reservations.len();
@@ -501,7 +507,7 @@ impl Pair {
         }
     }
 
-    fn from_peer(&mut self, client: usize, peer: usize) {
+    fn answer(&mut self, client: usize, peer: usize) {
         for dead in &self.dead {
             assert_eq!(self.world.server.to_client(*dead, at(PEERS[peer]), 7, 1, self.world.now), None);
         }

@@ -79,6 +79,16 @@ impl Link {
     }
 }
 
+/// A receiver on a machine that is short of time: now and then it sleeps, and then reads what has come.
+#[derive(Clone, Copy)]
+pub(super) struct Starved {
+    /// It is awake and asleep for up to this.
+    pub(super) awake: Duration,
+    pub(super) asleep: Duration,
+    /// Reading a packet takes up to this.
+    pub(super) reading: Duration,
+}
+
 /// How a sender uses its estimate.
 #[derive(Clone, Copy)]
 pub(super) enum Demand {
@@ -102,6 +112,9 @@ pub(super) struct Flow {
     pub(super) controller: Controller,
     pub(super) demand: Demand,
     pub(super) mischief: Mischief,
+    pub(super) starved: Option<Starved>,
+    /// It sleeps until the first of these, reads until the second, and is busy with a packet until the third.
+    sleeps: [u64; 3],
     pub(super) sent: u64,
     pub(super) delivered: u64,
     pub(super) padding: u64,
@@ -133,6 +146,8 @@ impl Flow {
             controller,
             demand,
             mischief: Mischief::None,
+            starved: None,
+            sleeps: [0; 3],
             sent: 0,
             delivered: 0,
             padding: 0,
@@ -200,16 +215,31 @@ impl Flow {
         }
     }
 
+    fn sleeps(&mut self, now: u64) -> bool {
+        let Some(starved) = self.starved else { return false };
+        if now >= self.sleeps[1] {
+            let mut some = |most: Duration| self.rng.random_range(0..=most.as_micros() as u64);
+            let wakes = now + some(starved.asleep);
+            self.sleeps = [wakes, wakes + some(starved.awake), wakes];
+        }
+        now < self.sleeps[0]
+    }
+
     fn receive(&mut self, link: &mut Link, start: Instant, now: u64) {
         // Real receivers correct a loss that was only late; this one waits before it tells.
         let late = link.jitter.as_micros() as u64;
-        while self.flying.peek().is_some_and(|it| it.0.0 + late <= now) {
-            let Some(std::cmp::Reverse((arrival, seq, bytes))) = self.flying.pop() else { break };
+        let sleeps = self.sleeps(now);
+        while !sleeps && self.sleeps[2] <= now && self.flying.peek().is_some_and(|it| it.0.0 + late <= now) {
+            let Some(std::cmp::Reverse((mut arrival, seq, bytes))) = self.flying.pop() else { break };
+            if let Some(starved) = self.starved {
+                arrival = now;
+                self.sleeps[2] = now + self.rng.random_range(0..=starved.reading.as_micros() as u64);
+            }
             self.recorder.record(seq, start + Duration::from_micros(arrival));
             self.delivered += bytes as u64;
         }
-        if now >= self.next_feedback {
-            self.next_feedback += 80_000;
+        if now >= self.next_feedback && !sleeps {
+            self.next_feedback = self.next_feedback.max(now.saturating_sub(80_000)) + 80_000;
             let mut bytes = Vec::new();
             while self.recorder.write_feedback(1, 2, &mut bytes) {
                 let lost = link.bps <= 0.0 || self.rng.random_bool(link.feedback_loss);

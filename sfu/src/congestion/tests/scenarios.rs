@@ -1,6 +1,8 @@
 //! Whole situations; the figures are those of the issue, in bits a second.
 
-use super::link::{Demand, Link, Mischief, World, ms};
+use std::time::Duration;
+
+use super::link::{Demand, Link, Mischief, Starved, World, ms};
 
 const SIMULCAST: &[f64] = &[150e3, 500e3, 1.7e6];
 
@@ -157,5 +159,28 @@ fn weak_and_strong_links_are_found() {
         let stretch = &world.run(ms(30_000))[0];
         assert!(stretch.delivered > 0.8 * bps, "{bps}: {stretch:?}");
         assert!(stretch.waited_ms < 250.0, "{bps}: {stretch:?}");
+    }
+}
+
+/// A receiver whose machine is short of time gets packets late and in heaps; nothing of that is the link's.
+#[test]
+fn a_receiver_short_of_time_is_not_taken_for_a_narrow_link() {
+    let sent = 544e3;
+    for (asleep, reading_us, low_most, longest) in
+        [(60, 4_000, 10, 10), (150, 4_000, 60, 15), (400, 1_000, 60, 20), (900, 500, 300, 30)]
+    {
+        let mut world = World::new(Link::new(20e6), &[Demand::Fixed(500e3)]);
+        let reading = Duration::from_micros(reading_us);
+        world.flows[0].starved = Some(Starved { awake: ms(200), asleep: ms(asleep), reading });
+        world.run(ms(3_000));
+        let (mut low, mut low_for, mut low_longest) = (0, 0, 0);
+        for _ in 0..600 {
+            let is_low = world.run(ms(100))[0].estimate < sent;
+            low += u32::from(is_low);
+            low_for = if is_low { low_for + 1 } else { 0 };
+            low_longest = low_longest.max(low_for);
+        }
+        let told = format!("asleep for up to {asleep} ms: low for {low} tenths of 60 s, {low_longest} in a row");
+        assert!(low <= low_most && low_longest < longest, "{told}");
     }
 }
