@@ -33,7 +33,7 @@ RUN find src sfu signaling turn bench -name '*.rs' -exec touch {} + \
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=server /lyceum/target/release/lyceum /usr/local/bin/lyceum
-# Pages and Socket.IO; media of the first worker, the others follow.
-EXPOSE 3001/tcp 7882/udp 7882/tcp
+# Pages and Socket.IO; media of the first worker, the others follow; TURN, and TURN over TLS.
+EXPOSE 3001/tcp 7882/udp 7882/tcp 3478/udp 3478/tcp 5349/tcp
 # There is no HEALTHCHECK: the image has no client to ask with. Probe /livez and /readyz at 127.0.0.1:9464.
 ENTRYPOINT ["/usr/local/bin/lyceum"]

@@ -10,12 +10,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
-use prometheus::{Counter, Encoder, Gauge, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use sfu::{Counters, Drop};
 use tokio::sync::mpsc;
+use turn_server::Refusal;
 
 use crate::control::{self, INBOX_MAX};
-use crate::http::Health;
+use crate::http::{Health, Relaying};
+use crate::tls::Certificates;
+use crate::turn;
 use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 
 /// What the operator's routes look at.
@@ -25,6 +28,8 @@ pub(crate) struct Admin {
     pub(crate) health: Health,
     /// The control inbox, for how full it is. Weak: it must not keep control from ending.
     pub(crate) inbox: mpsc::WeakSender<control::Input>,
+    /// The operator's certificate, if there is one.
+    pub(crate) certificates: Option<Certificates>,
 }
 
 /// The routes.
@@ -41,7 +46,8 @@ async fn livez(State(admin): State<Admin>) -> Response {
     if admin.health.is_alive() {
         (StatusCode::OK, "alive\n").into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "a media worker or the control task is stuck or has ended\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "a media worker, the TURN server or the control task is stuck or has ended\n")
+            .into_response()
     }
 }
 
@@ -80,7 +86,13 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
         "Media workers whose loop ran in the last 5 s.",
         admin.health.workers_alive() as f64,
     )?;
+    if let Relaying::Here(turn) = &admin.health.turn {
+        turn_server(&page, &turn.report())?;
+    }
     signaling(&page, admin)?;
+    if let Some(certificates) = &admin.certificates {
+        tls(&page, certificates)?;
+    }
     let process = Process::read();
     page.seconds("process_cpu_seconds_total", "User and system CPU time of the process.", process.cpu_seconds)?;
     page.gauge("process_resident_bytes", "Resident memory of the process.", process.resident_bytes)?;
@@ -113,6 +125,11 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("full_flushes_total", "Turns that ended with something left to send.", sockets(|s| s.full_flushes)),
         ("sends_blocked_total", "Runs cut short by a full socket buffer.", sockets(|s| s.blocked)),
         ("sends_refused_total", "Runs that the kernel refused.", sockets(|s| s.refused)),
+        (
+            "crossing_dropped_total",
+            "Runs to TURN clients that the TURN server was too slow for.",
+            sockets(|s| s.crossing_dropped),
+        ),
         ("receive_errors_total", "Receives that failed.", sockets(|s| s.receive_errors)),
         ("tcp_connections_total", "ICE-TCP connections accepted.", sockets(|s| s.tcp.accepted)),
         ("tcp_refused_total", "TCP connections closed as they came: too many.", sockets(|s| s.tcp.refused)),
@@ -144,6 +161,56 @@ fn media_gauges(page: &Page, reports: &[Report]) -> Result<(), prometheus::Error
     page.gauge("subscriptions", "Subscriptions.", sum(|r| r.gauges.subscriptions))
 }
 
+fn turn_server(page: &Page, report: &turn::Report) -> Result<(), prometheus::Error> {
+    let turn::Report { machine, sockets, streams, crossing_dropped, relay_sockets } = report;
+    let [udp, tcp, tls] = machine.allocations.map(|count| count as f64);
+    page.gauges("turn_allocations", "TURN allocations.", "transport", [("udp", udp), ("tcp", tcp), ("tls", tls)])?;
+    let [tcp, tls] = streams.open.map(|count| count as f64);
+    page.gauges("turn_streams", "Connections of TURN clients.", "transport", [("tcp", tcp), ("tls", tls)])?;
+    page.gauge("turn_relay_sockets", "Relay sockets, for listed peers.", *relay_sockets as f64)?;
+    let bytes = |name, help, [from, to]: [u64; 2]| {
+        page.counters(name, help, "direction", [("from_clients", from), ("to_clients", to)].into_iter())
+    };
+    bytes("turn_media_bytes_total", "Payload between TURN clients and our own media workers.", machine.media_bytes)?;
+    bytes("turn_relay_bytes_total", "Payload between TURN clients and listed peers.", machine.relay_bytes)?;
+    for (name, help, value) in [
+        ("turn_allocations_total", "TURN allocations made.", machine.allocated),
+        ("turn_streams_total", "Connections of TURN clients accepted.", streams.accepted),
+        ("turn_streams_refused_total", "TURN connections closed as they came: too many.", streams.refused),
+        ("turn_streams_unproven_total", "TURN connections closed without an allocation.", streams.unproven),
+        ("turn_streams_dropped_total", "Packets that a full or slow TURN connection lost.", streams.dropped),
+        ("turn_crossing_dropped_total", "Payloads that found a media worker too busy.", *crossing_dropped),
+        ("turn_sends_blocked_total", "TURN runs cut short by a full socket buffer.", sockets.blocked),
+        ("turn_sends_refused_total", "TURN runs that the kernel refused.", sockets.refused),
+        ("turn_receive_errors_total", "TURN receives that failed.", sockets.receive_errors),
+    ] {
+        page.counter(name, help, value)?;
+    }
+    let refusals = Refusal::ALL.iter().zip(machine.refusals).map(|(reason, count)| (word(*reason), count));
+    page.counters("turn_refusals_total", "What TURN clients were refused.", "reason", refusals)
+}
+
+/// A refusal as metrics name it.
+fn word(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed => "malformed",
+        Refusal::BadRequest => "bad_request",
+        Refusal::Unauthenticated => "unauthenticated",
+        Refusal::RateLimited => "rate_limited",
+        Refusal::NotGranted => "not_granted",
+        Refusal::Forbidden => "forbidden",
+        Refusal::UnknownAttribute => "unknown_attribute",
+        Refusal::Mismatch => "mismatch",
+        Refusal::StaleNonce => "stale_nonce",
+        Refusal::Unsupported => "unsupported",
+        Refusal::WrongCredentials => "wrong_credentials",
+        Refusal::HolderQuota => "holder_quota",
+        Refusal::Capacity => "capacity",
+        Refusal::NoPermission => "no_permission",
+        Refusal::Bandwidth => "bandwidth",
+    }
+}
+
 fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
     let counts = &admin.health.counts;
     page.gauge("sockets", "Socket.IO connections.", counts.sockets.load(Ordering::Relaxed) as f64)?;
@@ -169,6 +236,21 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
     let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
     page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
     page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+}
+
+fn tls(page: &Page, certificates: &Certificates) -> Result<(), prometheus::Error> {
+    let counts = certificates.counts();
+    for (name, help, counter) in [
+        ("tls_handshakes_total", "TLS handshakes completed.", &counts.completed),
+        ("tls_handshakes_failed_total", "TLS handshakes that failed or took too long.", &counts.failed),
+        ("tls_handshakes_refused_total", "Connections closed: too many in their handshake.", &counts.refused),
+        ("tls_certificate_reloads_total", "Certificates taken from files that had changed.", &counts.reloads),
+        ("tls_certificate_reload_failures_total", "Changed files that were not taken.", &counts.reload_failures),
+    ] {
+        page.counter(name, help, counter.load(Ordering::Relaxed))?;
+    }
+    let ends = certificates.ends_s() as f64;
+    page.gauge("tls_certificate_expires_seconds", "When the certificate expires, in seconds since 1970.", ends)
 }
 
 struct Page(Registry);
@@ -198,6 +280,20 @@ impl Page {
         let counter = Counter::new(name, help)?;
         counter.inc_by(value);
         self.0.register(Box::new(counter))
+    }
+
+    fn gauges<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: [(&str, f64); N],
+    ) -> Result<(), prometheus::Error> {
+        let gauges = GaugeVec::new(Opts::new(name, help), &[label])?;
+        for (word, value) in values {
+            gauges.with_label_values(&[word]).set(value);
+        }
+        self.0.register(Box::new(gauges))
     }
 
     fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {

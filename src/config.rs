@@ -1,15 +1,20 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod turn;
+mod values;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
-use crate::addresses::ADDRESSES_MAX;
 use crate::error::Failure;
+
+pub(crate) use self::turn::TurnServer;
+use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -33,16 +38,26 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// The TURN server in this process.
+    pub(crate) turn: TurnServer,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// PEM files of the certificate with its chain and of its key: both or neither.
+    pub(crate) tls_files: [Option<PathBuf>; 2],
+    /// Where HTTPS listens, with TURN over TLS on the same port; needs a certificate.
+    pub(crate) tls_listen: Option<SocketAddr>,
     /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
     pub(crate) turn_uris: Vec<String>,
     /// Its username.
     pub(crate) turn_username: String,
     /// Its password: a secret, never logged.
     pub(crate) turn_credential: Secret,
+    /// What we share with it, or with nobody but the embedded server; empty: nothing. At least [`turn::SECRET_BYTES_MIN`].
+    pub(crate) turn_secret: Secret,
+    /// Name or address at which browsers reach the embedded TURN server; empty: the announced addresses.
+    pub(crate) turn_host: String,
 }
 
 /// A string that does not print itself.
@@ -75,27 +90,24 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            tls_files: [None, None],
+            tls_listen: None,
             turn_uris: Vec::new(),
             turn_username: String::new(),
             turn_credential: Secret::default(),
+            turn_secret: Secret::default(),
+            turn_host: String::new(),
         }
     }
 }
 
 impl Settings {
-    /// `iceServers` of the join ack: the TURN server outside, if there is one.
-    pub(crate) fn ice_servers(&self) -> Vec<serde_json::Value> {
-        if self.turn_uris.is_empty() {
-            return Vec::new();
-        }
-        let mut server = serde_json::json!({ "urls": self.turn_uris });
-        if !self.turn_username.is_empty() {
-            server["username"] = self.turn_username.clone().into();
-            server["credential"] = self.turn_credential.0.clone().into();
-        }
-        vec![server]
+    /// Whether there is a TURN server in this process.
+    pub(crate) fn has_turn_server(&self) -> bool {
+        self.turn.enabled.unwrap_or(self.turn_uris.is_empty())
     }
 }
 
@@ -107,7 +119,8 @@ impl Settings {
 ///
 ///   SIGNALING_PORT    port of [http] listen (3001)
 ///   NEXTAUTH_URL      an origin whose pages may call, added to [http] origins
-///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_USERNAME and TURN_CREDENTIAL
+///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_SECRET, or with TURN_USERNAME and
+///                     TURN_CREDENTIAL
 ///   RUST_LOG          log filter, as [log] level
 ///
 /// A file may look like this (these values are the defaults; workers and addresses come from the machine otherwise):
@@ -124,8 +137,15 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   [tls]                         # no certificate, no TLS
+///   # certificate = "fullchain.pem" # read again when it changes, as its key is
+///   # key = "privkey.pem"
+///   # listen = "0.0.0.0:443"      # HTTPS, with TURN over TLS on the same port
 ///   [turn]
-///   uris = []                     # with username and credential
+///   # enabled = true              # default: unless there are uris
+///   port = 3478                   # UDP and TCP
+///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
+///   uris = []                     # a TURN server outside; with secret, or with username and credential
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -192,6 +212,34 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
+    Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
+    Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
+    Key { section: "turn", name: "peers", list: true, set: |s, v| put(&mut s.turn.peers, turn::networks(v)) },
+    Key {
+        section: "turn",
+        name: "relay_ports",
+        list: false,
+        set: |s, v| put(&mut s.turn.relay_ports, turn::port_range(&v[0])),
+    },
+    Key {
+        section: "turn",
+        name: "allocations",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.allocations, number(&v[0], 1, 1_000_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "allocations_per_participant",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.per_holder, number(&v[0], 1, 1_000).map(|n| n as usize)),
+    },
+    Key {
+        section: "turn",
+        name: "bandwidth_kbps",
+        list: false,
+        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 64, 10_000_000).map(|kbps| kbps * 1_000)),
+    },
     Key {
         section: "log",
         name: "format",
@@ -201,11 +249,19 @@ const KEYS: &[Key] = &[
         },
     },
     Key { section: "log", name: "level", list: false, set: |s, v| put(&mut s.log_level, log_level(&v[0])) },
+    Key { section: "tls", name: "certificate", list: false, set: |s, v| put(&mut s.tls_files[0], pem_file(&v[0])) },
+    Key { section: "tls", name: "key", list: false, set: |s, v| put(&mut s.tls_files[1], pem_file(&v[0])) },
+    Key {
+        section: "tls",
+        name: "listen",
+        list: false,
+        set: |s, v| put(&mut s.tls_listen, socket_address(&v[0]).map(Some)),
+    },
     Key {
         section: "turn",
         name: "uris",
         list: true,
-        set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn_uri(u)).collect()),
+        set: |s, v| put(&mut s.turn_uris, v.iter().map(|u| turn::uri(u)).collect()),
     },
     Key { section: "turn", name: "username", list: false, set: |s, v| put(&mut s.turn_username, Ok(v[0].clone())) },
     Key {
@@ -214,6 +270,8 @@ const KEYS: &[Key] = &[
         list: false,
         set: |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))),
     },
+    Key { section: "turn", name: "secret", list: false, set: |s, v| put(&mut s.turn_secret, turn::secret(&v[0])) },
+    Key { section: "turn", name: "host", list: false, set: |s, v| put(&mut s.turn_host, turn::host(&v[0])) },
 ];
 
 /// Plain environment names, and the setting that each stands for.
@@ -222,6 +280,7 @@ const PLAIN: &[(&str, &str, &str)] = &[
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),
     ("TURN_CREDENTIAL", "turn", "credential"),
+    ("TURN_SECRET", "turn", "secret"),
 ];
 
 /// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
@@ -246,13 +305,22 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     }
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
+    turn::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
             "[media] port {} leaves no room for {} workers, which take consecutive ports; choose a lower one",
             settings.media_port, settings.workers
         )));
     }
-    Ok(settings)
+    let lacking = match &settings.tls_files {
+        [Some(_), None] => "[tls] certificate is set, but [tls] key is not; both name PEM files",
+        [None, Some(_)] => "[tls] key is set, but [tls] certificate is not; both name PEM files",
+        [None, None] if settings.tls_listen.is_some() => {
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"
+        }
+        _ => return Ok(settings),
+    };
+    Err(Failure::Setting(lacking.to_owned()))
 }
 
 fn take_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
@@ -375,7 +443,9 @@ fn take_flags(settings: &mut Settings, flags: &Flags) -> Result<(), Failure> {
 
 fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) -> Result<(), Failure> {
     (key.set)(settings, values).map_err(|expected| {
-        if key.name == "credential" {
+        // Neither is a key that stands where its file should be named.
+        let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
+        if is_key || matches!(key.name, "credential" | "secret") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))
@@ -415,126 +485,5 @@ fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-fn socket_address(value: &str) -> Result<SocketAddr, String> {
-    value.parse().map_err(|_| "expected an address and a port such as 0.0.0.0:3001 or [::]:3001".to_owned())
-}
-
-fn port(value: &str) -> Result<u16, String> {
-    value.trim().parse().map_err(|_| "expected a port between 0 and 65535".to_owned())
-}
-
-fn truth(value: &str) -> Result<bool, String> {
-    value.trim().parse().map_err(|_| "expected true or false".to_owned())
-}
-
-fn number(value: &str, min: u64, max: u64) -> Result<u64, String> {
-    value
-        .trim()
-        .parse()
-        .ok()
-        .filter(|n| (min..=max).contains(n))
-        .ok_or_else(|| format!("expected a whole number between {min} and {max}"))
-}
-
-fn addresses(values: &[String]) -> Result<Vec<IpAddr>, String> {
-    if values.len() > ADDRESSES_MAX {
-        return Err(format!("expected at most {ADDRESSES_MAX} addresses"));
-    }
-    let parsed: Result<Vec<IpAddr>, _> = values.iter().map(|v| v.parse::<IpAddr>()).collect();
-    match parsed {
-        Ok(list) if list.iter().all(|a| !a.is_unspecified() && !a.is_multicast()) => Ok(list),
-        _ => Err("expected IP addresses at which browsers reach this machine, such as 203.0.113.7".to_owned()),
-    }
-}
-
-/// The origin of a URL as browsers write it: `scheme://host[:port]`, lower case, without path or default port.
-fn origin(value: &str) -> Result<String, String> {
-    let expected = || "expected an origin such as https://school.example or http://10.0.0.5:8080".to_owned();
-    let value = value.trim().to_ascii_lowercase();
-    let (scheme, rest) = value.split_once("://").ok_or_else(expected)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return Err(expected()),
-    };
-    let uri: axum::http::uri::Authority = authority.parse().map_err(|_| expected())?;
-    if uri.host().is_empty() || authority.contains('@') {
-        return Err(expected());
-    }
-    Ok(format!("{scheme}://{}", authority.strip_suffix(default_port).unwrap_or(authority)))
-}
-
-fn turn_uri(value: &str) -> Result<String, String> {
-    let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| value.starts_with(scheme));
-    known
-        .then(|| value.to_owned())
-        .ok_or_else(|| "expected URLs such as turn:turn.example:3478?transport=udp".to_owned())
-}
-
-fn log_level(value: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(value)
-        .map(|_| value.to_owned())
-        .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,lyceum=debug".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
-        let flags = Flags::try_parse_from(["lyceum"].iter().chain(arguments)).map_err(|e| e.to_string())?;
-        let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        resolve(&flags, &environment).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn flags_beat_environment_and_environment_beats_defaults() {
-        let settings =
-            with(&["serve", "--media-port", "9000"], &[("LYCEUM__MEDIA__PORT", "8000"), ("SIGNALING_PORT", "4001")]);
-        let settings = settings.expect("all of these are good");
-        assert_eq!((settings.media_port, settings.http_listen.port()), (9000, 4001));
-        assert_eq!(settings.admin_listen.port(), 9464);
-    }
-
-    #[test]
-    fn an_unknown_setting_names_its_neighbour() {
-        let error = with(&[], &[("LYCEUM__HTTP__LISTN", "x")]).expect_err("there is no such setting");
-        assert_eq!(error, "unknown setting LYCEUM__HTTP__LISTN in the environment; did you mean LYCEUM__HTTP__LISTEN?");
-    }
-
-    #[test]
-    fn an_origin_is_normalised() {
-        let settings = with(&[], &[("NEXTAUTH_URL", "https://School.example:443/path")]).expect("a good URL");
-        assert_eq!(settings.origins, ["https://school.example"]);
-        for bad in ["school.example", "ftp://x", "https://", "https://u@x"] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn turn_from_plain_names_becomes_ice_servers() {
-        let environment =
-            [("TURN_URIS", "turn:a:3478, turns:a:5349"), ("TURN_USERNAME", "u"), ("TURN_CREDENTIAL", "c")];
-        let settings = with(&[], &environment).expect("all of these are good");
-        let expected =
-            serde_json::json!([{ "urls": ["turn:a:3478", "turns:a:5349"], "username": "u", "credential": "c" }]);
-        assert_eq!(serde_json::Value::from(settings.ice_servers()), expected);
-        assert!(!format!("{settings:?}").contains("\"c\""));
-    }
-
-    #[test]
-    fn bad_values_say_what_is_expected() {
-        for (variable, value, says) in [
-            ("SIGNALING_PORT", "70000", "SIGNALING_PORT is \"70000\": expected a port between 0 and 65535"),
-            ("LYCEUM__MEDIA__WORKERS", "0", "expected a whole number between 1 and 64"),
-            ("LYCEUM__MEDIA__ADDRESSES", "0.0.0.0", "expected IP addresses"),
-            ("LYCEUM__LOG__FORMAT", "xml", "expected text or json"),
-            ("TURN_URIS", "http://x", "expected URLs such as turn:"),
-        ] {
-            let error = with(&[], &[(variable, value)]).expect_err(variable);
-            assert!(error.contains(says), "{error}");
-        }
-        assert!(with(&[], &[("LYCEUM__MEDIA__PORT", "65535"), ("LYCEUM__MEDIA__WORKERS", "2")]).is_err());
-    }
-}
+mod tests;

@@ -15,13 +15,14 @@ use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
+use crate::turn::{self, Turn};
 use crate::worker::{Full, Worker};
 
 /// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
 pub(crate) const INBOX_MAX: usize = 32_768;
 /// Inputs handled before the outputs' recipients and other tasks get a turn.
 const BURST_MAX: usize = 256;
-/// How long to wait for a full worker queue before it is tried again.
+/// How long to wait for a full queue of a worker or the TURN thread before it is tried again.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
 /// Longest sleep, so that a stuck task shows.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -99,7 +100,7 @@ pub(crate) struct Counts {
     pub(crate) overflows: AtomicU64,
     /// Events refused because too many of their socket waited.
     pub(crate) refused: AtomicU64,
-    /// Times that a worker's request queue was full.
+    /// Times that the queue of a worker or the TURN thread was full.
     pub(crate) worker_waits: AtomicU64,
     /// When the control task last ran.
     beat: Mutex<Option<Instant>>,
@@ -114,8 +115,15 @@ impl Counts {
 }
 
 /// Runs until every sender of the inbox is gone.
-pub(crate) async fn run(lobby: Lobby, mut inbox: mpsc::Receiver<Input>, workers: Vec<Worker>, counts: Arc<Counts>) {
-    let mut control = Control { lobby, workers, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
+pub(crate) async fn run(
+    lobby: Lobby,
+    mut inbox: mpsc::Receiver<Input>,
+    workers: Vec<Worker>,
+    turn: Option<Turn>,
+    counts: Arc<Counts>,
+) {
+    let mut control =
+        Control { lobby, workers, turn, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
     let mut burst = Vec::with_capacity(BURST_MAX);
     loop {
         let beat = Instant::now() + BEAT_EVERY;
@@ -153,6 +161,7 @@ struct Seat {
 struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
+    turn: Option<Turn>,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
     /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
@@ -224,8 +233,20 @@ impl Control {
                         socketio::disconnect(&client);
                     }
                 }
+                Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
+                Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
+        }
+    }
+
+    /// Tells the TURN server, if there is one, who has a seat. It takes this before what the client will ask of it.
+    async fn order(&self, mut input: turn_server::Input) {
+        let Some(turn) = &self.turn else { return };
+        while let Err(turn::Full(back)) = turn.order(input) {
+            self.counts.worker_waits.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(WORKER_RETRY).await;
+            input = back;
         }
     }
 

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::control::Counts;
 use crate::origin::{self, Guard};
 use crate::socketio::PAYLOAD_BYTES_MAX;
+use crate::turn::Turn;
 use crate::worker::Worker;
 
 /// Longest request from head to answer; a long poll ends by the next ping, 10 s. It bounds slow bodies, too.
@@ -39,8 +40,19 @@ pub(crate) struct Health {
     pub(crate) workers: Vec<Worker>,
     /// The control task's counts.
     pub(crate) counts: Arc<Counts>,
-    /// Browsers are told of a TURN server outside.
-    pub(crate) has_turn: bool,
+    /// The TURN server.
+    pub(crate) turn: Relaying,
+}
+
+/// Which TURN server there is.
+#[derive(Clone)]
+pub(crate) enum Relaying {
+    /// None.
+    Off,
+    /// Browsers are told of one outside.
+    Outside,
+    /// Ours.
+    Here(Turn),
 }
 
 impl Health {
@@ -54,9 +66,17 @@ impl Health {
         self.counts.idle() < IDLE_MAX
     }
 
+    /// Whether the TURN thread's loop runs, if there is one.
+    pub(crate) fn is_turn_alive(&self) -> bool {
+        match &self.turn {
+            Relaying::Here(turn) => turn.idle().is_some_and(|idle| idle < IDLE_MAX),
+            Relaying::Off | Relaying::Outside => true,
+        }
+    }
+
     /// Whether all our own loops run.
     pub(crate) fn is_alive(&self) -> bool {
-        self.is_control_alive() && self.workers_alive() == self.workers.len()
+        self.is_control_alive() && self.is_turn_alive() && self.workers_alive() == self.workers.len()
     }
 }
 
@@ -87,6 +107,11 @@ async fn health_page(State(health): State<Health>) -> Response {
     // A worker that is stuck takes its rooms with it: what is left can still be reached, but not relied on.
     let word = |is_well: bool| if is_well { "healthy" } else { "unhealthy" };
     let is_alive = health.is_alive();
+    let turn = match &health.turn {
+        Relaying::Off => "off",
+        Relaying::Outside => "external",
+        Relaying::Here(_) => word(health.is_turn_alive()),
+    };
     let body = serde_json::json!({
         "status": word(is_alive),
         "timestamp": clock::now().unix_ms,
@@ -94,7 +119,7 @@ async fn health_page(State(health): State<Health>) -> Response {
             "database": { "status": "not configured", "responseTime": 0 },
             "signaling": { "status": word(health.is_control_alive()) },
             "media": { "status": word(alive == all), "workers": all, "workersAlive": alive },
-            "turn": { "status": if health.has_turn { "external" } else { "off" } },
+            "turn": { "status": turn },
         },
         "responseTime": start.elapsed().as_secs_f64() * 1e3,
     });

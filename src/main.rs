@@ -10,15 +10,20 @@ mod clock;
 mod config;
 mod control;
 mod credit;
-#[allow(dead_code)]
 mod crossing;
 mod error;
 mod http;
+mod ice;
 mod origin;
+mod ports;
+mod pulse;
 mod seldom;
 mod serve;
 mod socketio;
+mod stream;
 mod tcp;
+mod tls;
+mod turn;
 mod udp;
 mod whip;
 mod worker;
@@ -36,7 +41,9 @@ use tokio::sync::mpsc;
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
-use crate::http::Health;
+use crate::http::{Health, Relaying};
+use crate::tls::Certificates;
+use crate::turn::Turn;
 use crate::worker::Worker;
 
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
@@ -68,19 +75,27 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 /// Starts everything, then waits for a signal or for something to break.
 async fn serve(settings: &Settings) -> Result<(), Failure> {
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
+    let certificates = certificates(settings)?;
+    let https_listener =
+        settings.tls_listen.map(|listen| serve::listen(listen, "LYCEUM__TLS__LISTEN or [tls] listen")).transpose()?;
     let admin_listener = serve::listen(settings.admin_listen, "LYCEUM__ADMIN__LISTEN or [admin] listen")?;
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
-    let workers = start_workers(settings, &inbox, &ended)?;
+    let Media { workers, turn, ice } =
+        start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let lobby_config =
-        signaling::Config { workers: workers.len(), ice_servers: settings.ice_servers(), grace_ms: settings.grace_ms };
+    let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), counts.clone()));
-    let health = Health { workers: workers.clone(), counts, has_turn: !settings.turn_uris.is_empty() };
-    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade() };
+    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), counts.clone()));
+    let here = match (turn.clone(), settings.turn_uris.is_empty()) {
+        (Some(turn), _) => Relaying::Here(turn),
+        (None, false) => Relaying::Outside,
+        (None, true) => Relaying::Off,
+    };
+    let health = Health { workers: workers.clone(), counts, turn: here };
+    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade());
     let (layer, sockets) = socketio::layer(inbox);
     let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
@@ -90,9 +105,22 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         settings,
         address(&http_listener, settings.http_listen),
         address(&admin_listener, settings.admin_listen),
+        https_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         &workers,
+        turn.as_ref(),
     );
-    let pages = tokio::spawn(serve::serve(http_listener, router));
+    let adopt = turn.map(|turn| -> serve::secure::Adopt {
+        Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
+    });
+    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone()))];
+    if let Some(certificates) = certificates {
+        if let Some(listener) = https_listener {
+            pages.push(tokio::spawn(serve::secure::serve(listener, router, certificates.clone(), adopt)));
+        }
+        let watch = tls::Watch::new(certificates)
+            .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
+        tokio::spawn(watch.run());
+    }
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
@@ -100,17 +128,34 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
-    pages.abort();
+    pages.iter().for_each(|pages| pages.abort());
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     Ok(())
 }
 
-fn start_workers(
+/// The operator's certificate, if there is one.
+fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
+    let [Some(certificate), Some(key)] = &settings.tls_files else { return Ok(None) };
+    Certificates::load(certificate, key).map(Some)
+}
+
+/// What carries media, and what clients are told of it.
+struct Media {
+    workers: Vec<Worker>,
+    turn: Option<Turn>,
+    ice: signaling::IceServers,
+}
+
+/// Starts the media workers and, if there is to be one, the TURN server whose clients cross to them. With HTTPS that server
+/// is reached there too.
+fn start_media(
     settings: &Settings,
+    certificates: Option<&Certificates>,
+    https: Option<&tokio::net::TcpListener>,
     inbox: &mpsc::Sender<control::Input>,
     ended: &mpsc::UnboundedSender<Failure>,
-) -> Result<Vec<Worker>, Failure> {
+) -> Result<Media, Failure> {
     let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
     let addresses =
         if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
@@ -118,12 +163,40 @@ fn start_workers(
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
     };
-    (0..settings.workers)
-        .map(|i| {
-            let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone())
-        })
-        .collect()
+    let bound = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
+    let (mut workers, mut crossings) = (Vec::new(), Vec::new());
+    for i in 0..settings.workers {
+        let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
+        let waker = bound.as_ref().map(turn::Bound::waker);
+        let (worker, end) =
+            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
+        crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
+        workers.push(worker);
+    }
+    let Some(bound) = bound else { return Ok(Media { workers, turn: None, ice: ice::servers(settings, None) }) };
+    let secret = ice::secret(settings);
+    let config = turn_server::Config {
+        realm: turn::REALM.to_owned(),
+        secret: secret.clone(),
+        relayed: addresses.clone(),
+        media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
+        listed: settings.turn.peers.clone(),
+        relay_ports: settings.turn.relay_ports.clone(),
+        limits: settings.turn.limits,
+    };
+    let turn = bound.start(config, crossings, ended.clone())?;
+    // Networks that let little through let the port of HTTPS through.
+    let https_port = https.and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+    let name = certificates.and_then(Certificates::name);
+    let embedded = ice::Embedded {
+        port: turn.port,
+        tls: https_port.or(turn.tls_port).map(|port| (port, name.as_deref())),
+        addresses: &addresses,
+        secret: &secret,
+        has_peers: !settings.turn.peers.is_empty(),
+    };
+    let ice = ice::servers(settings, Some(embedded));
+    Ok(Media { workers, turn: Some(turn), ice })
 }
 
 fn start_log(settings: &Settings) {
@@ -138,7 +211,14 @@ fn start_log(settings: &Settings) {
 }
 
 /// Says once where everything is.
-fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &[Worker]) {
+fn announce(
+    settings: &Settings,
+    http: SocketAddr,
+    admin: SocketAddr,
+    https: Option<SocketAddr>,
+    workers: &[Worker],
+    turn: Option<&Turn>,
+) {
     let shown_host = if http.ip().is_unspecified() {
         "localhost".to_owned()
     } else {
@@ -148,15 +228,23 @@ fn announce(settings: &Settings, http: SocketAddr, admin: SocketAddr, workers: &
     let ports: Vec<String> = workers.iter().map(|w| w.port.to_string()).collect();
     let addresses: Vec<String> =
         workers.first().map(|w| w.candidates.iter().map(|c| c.ip().to_string()).collect()).unwrap_or_default();
+    let turn = match turn {
+        Some(Turn { port, tls_port: Some(tls_port), .. }) => format!("UDP and TCP {port}, TLS {tls_port}"),
+        Some(Turn { port, .. }) => format!("UDP and TCP {port}"),
+        None if settings.turn_uris.is_empty() => "off".to_owned(),
+        None => settings.turn_uris.join(", "),
+    };
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
     match settings.log_format {
         LogFormat::Json => {
-            tracing::info!(%url, %http, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), "listening");
+            let https = https.map(tracing::field::display);
+            tracing::info!(%url, %http, https, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
             tracing::warn!("{open}");
         }
         LogFormat::Text => {
+            let https = https.map(|https| format!("  with TLS   https://{https}/\n")).unwrap_or_default();
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n  media      {} {} at {}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),

@@ -1,5 +1,7 @@
 //! HTTP/1.1 connections: accepted, counted, and ended when they are slow.
 
+pub(crate) mod secure;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -58,7 +60,15 @@ pub(crate) fn listen(address: SocketAddr, choose: &'static str) -> Result<TcpLis
 
 /// Serves until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
-    let open = Arc::new(Open::default());
+    accept(listener, |stream, source, place| {
+        tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
+    })
+    .await;
+}
+
+/// Accepts connections until the task is dropped, and gives each that finds a place to `each`.
+async fn accept(listener: TcpListener, each: impl Fn(TcpStream, SocketAddr, Place)) {
+    let open = Open::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX);
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -71,6 +81,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
                 continue;
             }
         };
+        // A listener for both families sees IPv4 inside of IPv6; for all others it is one address.
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let Some(place) = Place::take(&open, source.ip()) else {
             static LINE: Seldom = Seldom::new();
             if let Some(more) = LINE.due() {
@@ -80,13 +92,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
         };
         // Small messages are latency, not bandwidth.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(connection(stream, source, router.clone(), place));
+        each(stream, source, place);
     }
 }
 
-async fn connection(stream: TcpStream, source: SocketAddr, router: Router, place: Place) {
+async fn connection(stream: impl Stream, source: SocketAddr, router: Router, place: Place) {
     // An upgraded connection outlives hyper's: the place goes with the stream.
-    let io = TokioIo::new(Deadlined::new(stream, WRITE_TIMEOUT, Some(place)));
+    let io = TokioIo::new(Lingering::new(stream, Some(place)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source::new(source));
@@ -105,9 +117,17 @@ async fn connection(stream: TcpStream, source: SocketAddr, router: Router, place
 }
 
 /// Open connections by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    /// How many there may be, in all and of one address.
+    most: (usize, usize),
     by_address: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+impl Open {
+    fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+        Arc::new(Open { most: (most, most_per_address), by_address: Mutex::default() })
+    }
 }
 
 /// One connection's place among them, given back when dropped.
@@ -122,7 +142,7 @@ impl Place {
         let mut guard = open.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *guard;
         let here = by_address.get(&address).copied().unwrap_or(0);
-        if *all >= CONNECTIONS_MAX || here >= CONNECTIONS_PER_ADDRESS_MAX {
+        if *all >= open.most.0 || here >= open.most.1 {
             return None;
         }
         *all += 1;
@@ -145,40 +165,98 @@ impl Drop for Place {
     }
 }
 
-/// A TCP stream whose writes fail when the peer takes nothing for `timeout`, and that lingers when it is dropped.
+/// What a connection runs over: TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// A TCP stream whose writes fail when the peer takes nothing for `timeout`.
 struct Deadlined {
-    /// `None` only while it is being dropped.
-    stream: Option<TcpStream>,
+    stream: TcpStream,
     timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadlined {
+    fn new(stream: TcpStream, timeout: Duration) -> Self {
+        Deadlined { stream, timeout, stalled: None }
+    }
+
+    /// The stream, to be served by somebody else.
+    fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    fn progressed(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Deadlined {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Deadlined {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progressed(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.progressed(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream that lingers when it is dropped.
+struct Lingering<S: Stream> {
+    /// `None` only while it is being dropped.
+    stream: Option<S>,
     /// The peer has ended the connection, or it broke: nothing is left to wait for.
     is_over: bool,
     place: Option<Place>,
 }
 
-impl Deadlined {
-    fn new(stream: TcpStream, timeout: Duration, place: Option<Place>) -> Self {
-        Deadlined { stream: Some(stream), timeout, stalled: None, is_over: false, place }
+impl<S: Stream> Lingering<S> {
+    fn new(stream: S, place: Option<Place>) -> Self {
+        Lingering { stream: Some(stream), is_over: false, place }
     }
 
-    fn stream(&mut self) -> &mut TcpStream {
-        self.stream.as_mut().expect("it is taken only by drop")
+    fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(self.stream.as_mut().expect("it is taken only by drop"))
     }
 
-    fn progressed(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(result) = &written {
-            self.stalled = None;
-            self.is_over |= result.is_err();
-            return written;
-        }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
-        ready!(stalled.as_mut().poll(cx));
-        self.is_over = true;
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    fn note<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.is_over |= matches!(result, Poll::Ready(Err(_)));
+        result
     }
 }
 
-impl Drop for Deadlined {
+impl<S: Stream> Drop for Lingering<S> {
     fn drop(&mut self) {
         let (Some(stream), Ok(runtime)) = (self.stream.take(), Handle::try_current()) else { return };
         if !self.is_over {
@@ -188,7 +266,7 @@ impl Drop for Deadlined {
 }
 
 /// Ends our side and waits for the peer to end its own; see [`LINGER`].
-async fn linger(mut stream: TcpStream, _place: Option<Place>) {
+async fn linger(mut stream: impl Stream, _place: Option<Place>) {
     let the_end = async {
         stream.shutdown().await?;
         let mut ignored = vec![0; LINGER_READ_BYTES];
@@ -199,19 +277,19 @@ async fn linger(mut stream: TcpStream, _place: Option<Place>) {
     let _ = tokio::time::timeout(LINGER, the_end).await;
 }
 
-impl AsyncRead for Deadlined {
+impl<S: Stream> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(self.stream()).poll_read(cx, buffer));
+        let read = ready!(self.stream().poll_read(cx, buffer));
         self.is_over |= read.is_err() || (buffer.filled().len() == before && buffer.remaining() > 0);
         Poll::Ready(read)
     }
 }
 
-impl AsyncWrite for Deadlined {
+impl<S: Stream> AsyncWrite for Lingering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(self.stream()).poll_write(cx, bytes);
-        self.progressed(cx, written)
+        let written = self.stream().poll_write(cx, bytes);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -219,20 +297,22 @@ impl AsyncWrite for Deadlined {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(self.stream()).poll_write_vectored(cx, slices);
-        self.progressed(cx, written)
+        let written = self.stream().poll_write_vectored(cx, slices);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
+        self.stream.as_ref().is_some_and(S::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream()).poll_flush(cx)
+        let flushed = self.stream().poll_flush(cx);
+        self.note(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream()).poll_shutdown(cx)
+        let ended = self.stream().poll_shutdown(cx);
+        self.note(ended)
     }
 }
 
@@ -245,7 +325,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it connects");
-        let mut stream = Deadlined::new(stream, Duration::from_millis(100), None);
+        let mut stream = Deadlined::new(stream, Duration::from_millis(100));
         let everything = vec![0; 64 << 20];
         let error = stream.write_all(&everything).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -257,9 +337,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it connects");
-        let open = Arc::new(Open::default());
+        let open = Open::new(1, 1);
         let place = Place::take(&open, IpAddr::from([127, 0, 0, 1]));
-        let mut stream = Deadlined::new(stream, Duration::from_secs(5), place);
+        let mut stream = Lingering::new(Deadlined::new(stream, Duration::from_secs(5)), place);
         peer.write_all(&[0; 10_000]).await.expect("there is room");
         stream.write_all(b"goodbye").await.expect("there is room");
         // Nothing of what the peer wrote was read: closed at once, the connection would be reset.
@@ -277,9 +357,9 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let open = Arc::new(Open::default());
+        let open = Open::new(9, 4);
         let address = IpAddr::from([127, 0, 0, 1]);
-        let held: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| Place::take(&open, address)).collect();
+        let held: Vec<_> = (0..4).map(|_| Place::take(&open, address)).collect();
         assert!(held.iter().all(Option::is_some));
         assert!(Place::take(&open, address).is_none());
         assert!(Place::take(&open, IpAddr::from([127, 0, 0, 2])).is_some());

@@ -2,16 +2,15 @@
 //! A stream carries datagrams, each behind its length in 16 bits (RFC 4571 §2).
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use sfu::rtp::{self, Class};
 use sfu::{ConnectionId, Path, Run};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::stream::{self, ACCEPTS_PER_TURN, Census, Listeners, Load, Outbox, STALLED_MAX};
 use crate::udp::Sent;
 
 /// Connections of one worker. When full, further ones are closed as they come.
@@ -19,10 +18,6 @@ const CONNECTIONS_MAX: usize = 2_048;
 /// Connections from one IPv4 address or IPv6 /64. A school may sit behind one address, and a browser opens a connection
 /// from each of its addresses to each of ours. When full, further ones are closed as they come.
 const CONNECTIONS_PER_SOURCE_MAX: usize = 512;
-/// Connections accepted before the sockets are read again; the others wait in the kernel until the next turn.
-const ACCEPTS_PER_TURN: usize = 32;
-/// Connections that the kernel keeps until they are accepted. When full, it ignores further ones, and they come again.
-const BACKLOG: i32 = 128;
 /// A connection that has brought no valid STUN check for so long is closed. Browsers send one as soon as they are through.
 const PROOF_MAX: Duration = Duration::from_secs(10);
 /// The longest datagram taken, as long as the longest SRTP packet that the SFU takes. A longer one ends the connection:
@@ -31,21 +26,6 @@ const FRAME_BYTES_MAX: usize = 2_048;
 const PREFIX_BYTES: usize = 2;
 /// Bytes read of one connection before others get their turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Bytes that wait for one connection. When full, what comes is dropped, whole datagrams only.
-const QUEUE_BYTES_MAX: usize = 64 * 1024;
-/// How much of the queue RTP may fill: what is behind it is for STUN, DTLS and RTCP, without which nothing recovers.
-const MEDIA_BYTES_MAX: usize = 56 * 1024;
-/// How much of it longer RTP may fill: the rest is for audio.
-const VIDEO_BYTES_MAX: usize = 44 * 1024;
-/// RTP above this is taken for video: 300 bytes are 120 kbit/s of audio in packets of 20 ms.
-const AUDIO_BYTES_MAX: usize = 300;
-/// RTP that has waited for so long is dropped: late media is worse than none, and holds up what comes behind it.
-const QUEUE_AGE_MAX: Duration = Duration::from_millis(200);
-/// Bytes that the kernel may hold unsent: they are not ours to drop any more. Lower costs wakes, higher costs delay.
-const KERNEL_UNSENT_BYTES: u32 = 16 * 1024;
-/// A connection that has taken nothing for so long is closed; it is as long as the consent of ICE.
-const STALLED_MAX: Duration = Duration::from_secs(30);
-
 /// Tokens from here on are those of connections, by their numbers.
 pub(crate) const FIRST_TOKEN: usize = 16;
 
@@ -62,29 +42,6 @@ pub(crate) struct Counts {
     pub(crate) unproven: u64,
     /// Datagrams dropped because their connection was full or slow.
     pub(crate) dropped: u64,
-}
-
-/// Listens on `port`, for IPv4 and, where the UDP sockets have it, for IPv6.
-pub(crate) fn listen(port: u16, v6: bool) -> io::Result<Listeners> {
-    let v4 = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    let v6 = v6.then(|| listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))).transpose()?;
-    Ok([Some(v4), v6])
-}
-
-/// IPv4, IPv6.
-pub(crate) type Listeners = [Option<TcpListener>; 2];
-
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Connections of a process that has just ended must not keep the next from its port.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
 }
 
 /// The connections of one worker.
@@ -118,7 +75,7 @@ impl Tcp {
             listeners,
             accepting: [true; 2],
             connections: HashMap::new(),
-            census: Census::default(),
+            census: Census::new(CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX),
             next: 0,
             readable: VecDeque::new(),
             ended: Vec::new(),
@@ -176,9 +133,7 @@ impl Tcp {
             self.counts.refused += 1;
             return;
         }
-        // A kernel that knows neither only makes delays longer.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES);
+        stream::tune(&stream);
         let id = ConnectionId(self.next);
         let token = Token(FIRST_TOKEN + self.next as usize);
         if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
@@ -219,35 +174,24 @@ impl Tcp {
     /// Queues a run and writes what the kernel takes; what finds no room is dropped.
     pub(crate) fn send(&mut self, run: &Run<'_>, now: Instant) -> Sent {
         let Path::Tcp { connection: id, .. } = run.path else { return Sent::Refused };
-        let mut sent = Sent::All;
-        for datagram in run.datagrams() {
-            let Some(connection) = self.connections.get_mut(&id) else { return Sent::Refused };
-            let mut takes = connection.outbox.takes(datagram);
-            if !takes {
-                if self.flush(id, now).is_err() {
-                    self.end(id);
-                    return Sent::Refused;
-                }
-                takes = self.connections.get(&id).is_some_and(|connection| connection.outbox.takes(datagram));
+        let Some(connection) = self.connections.get_mut(&id) else { return Sent::Refused };
+        match connection.send(run, now) {
+            Ok(0) => Sent::All,
+            Ok(dropped) => {
+                self.counts.dropped += dropped;
+                Sent::Blocked
             }
-            match self.connections.get_mut(&id).filter(|_| takes) {
-                Some(connection) => connection.outbox.push(datagram, now),
-                None => {
-                    self.counts.dropped += 1;
-                    sent = Sent::Blocked;
-                }
+            Err(_) => {
+                self.end(id);
+                Sent::Refused
             }
         }
-        if self.flush(id, now).is_err() {
-            self.end(id);
-            return Sent::Refused;
-        }
-        sent
     }
 
     fn flush(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        self.counts.dropped += connection.flush(now)?;
+        let Connection { stream, outbox, writable, .. } = connection;
+        self.counts.dropped += outbox.flush(stream, writable, now)?;
         Ok(())
     }
 
@@ -291,43 +235,6 @@ impl Tcp {
     }
 }
 
-/// How many connections there are, and from where.
-#[derive(Default)]
-struct Census {
-    all: usize,
-    sources: HashMap<IpAddr, usize>,
-}
-
-impl Census {
-    fn has_room(&self, address: IpAddr) -> bool {
-        let of_source = self.sources.get(&source_of(address)).copied().unwrap_or(0);
-        self.all < CONNECTIONS_MAX && of_source < CONNECTIONS_PER_SOURCE_MAX
-    }
-
-    fn enter(&mut self, address: IpAddr) {
-        self.all += 1;
-        *self.sources.entry(source_of(address)).or_default() += 1;
-    }
-
-    fn leave(&mut self, address: IpAddr) {
-        let source = source_of(address);
-        let Some(of_source) = self.sources.get_mut(&source) else { return };
-        self.all -= 1;
-        *of_source -= 1;
-        if *of_source == 0 {
-            self.sources.remove(&source);
-        }
-    }
-}
-
-/// Whose connections are counted together.
-fn source_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-    }
-}
-
 struct Connection {
     stream: TcpStream,
     path: Path,
@@ -361,23 +268,15 @@ impl Connection {
         Ok(true)
     }
 
-    /// Writes what the kernel takes; how many datagrams were too old.
-    fn flush(&mut self, now: Instant) -> io::Result<u64> {
-        let dropped = self.outbox.drop_late(now);
-        while self.writable {
-            let (first, second) = self.outbox.bytes.as_slices();
-            if first.is_empty() {
-                break;
-            }
-            match self.stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.outbox.written(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Queues a run and writes what the kernel takes; how many datagrams were dropped.
+    fn send(&mut self, run: &Run<'_>, now: Instant) -> io::Result<u64> {
+        let Connection { stream, outbox, writable, .. } = self;
+        let mut dropped = 0;
+        for datagram in run.datagrams() {
+            let prefix = u16::try_from(datagram.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes();
+            dropped += outbox.offer(Load::of(datagram), &[&prefix, datagram], stream, writable, now)?;
         }
-        Ok(dropped)
+        Ok(dropped + outbox.flush(stream, writable, now)?)
     }
 }
 
@@ -398,74 +297,6 @@ fn split(bytes: &mut [u8], mut each: impl FnMut(&mut [u8])) -> Option<usize> {
         at = start + len;
     }
     Some(at)
-}
-
-/// What waits for one connection, in the order in which it leaves. The shell does not know frames and keyframes: after a
-/// drop the client asks again (NACK) or for a keyframe (PLI), as after a loss, and bandwidth estimation sees it as one.
-#[derive(Default)]
-struct Outbox {
-    bytes: VecDeque<u8>,
-    frames: VecDeque<Frame>,
-    /// Bytes of the first frame that the kernel has: the rest of it must follow.
-    begun: usize,
-}
-
-/// A datagram that waits.
-struct Frame {
-    /// Its prefix counts.
-    bytes: usize,
-    at: Instant,
-    is_media: bool,
-}
-
-impl Outbox {
-    /// Whether there is room for a datagram: most for what keeps the connection alive, less for audio, least for video.
-    fn takes(&self, datagram: &[u8]) -> bool {
-        let most = match rtp::classify(datagram) {
-            Class::Rtp if datagram.len() > AUDIO_BYTES_MAX => VIDEO_BYTES_MAX,
-            Class::Rtp => MEDIA_BYTES_MAX,
-            _ => QUEUE_BYTES_MAX,
-        };
-        self.bytes.len() + PREFIX_BYTES + datagram.len() <= most
-    }
-
-    fn push(&mut self, datagram: &[u8], now: Instant) {
-        debug_assert!(self.takes(datagram), "room was asked for");
-        let Ok(len) = u16::try_from(datagram.len()) else { return };
-        self.bytes.extend(len.to_be_bytes());
-        self.bytes.extend(datagram);
-        let is_media = rtp::classify(datagram) == Class::Rtp;
-        self.frames.push_back(Frame { bytes: PREFIX_BYTES + datagram.len(), at: now, is_media });
-    }
-
-    /// Drops RTP that has waited for too long, except a datagram whose beginning is on its way; how many datagrams.
-    fn drop_late(&mut self, now: Instant) -> u64 {
-        let mut dropped = 0;
-        let kept = usize::from(self.begun > 0);
-        let start = self.frames.front().filter(|_| kept > 0).map_or(0, |first| first.bytes - self.begun);
-        while let Some(late) = self.frames.get(kept).filter(|frame| frame.is_media)
-            && now.saturating_duration_since(late.at) > QUEUE_AGE_MAX
-        {
-            self.bytes.drain(start..start + late.bytes);
-            self.frames.remove(kept);
-            dropped += 1;
-        }
-        dropped
-    }
-
-    fn written(&mut self, bytes: usize) {
-        self.bytes.drain(..bytes);
-        self.begun += bytes;
-        while let Some(first) = self.frames.front().filter(|first| first.bytes <= self.begun) {
-            self.begun -= first.bytes;
-            self.frames.pop_front();
-        }
-    }
-
-    /// Since when the first datagram waits.
-    fn waits_since(&self) -> Option<Instant> {
-        self.frames.front().map(|first| first.at)
-    }
 }
 
 #[cfg(test)]

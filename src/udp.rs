@@ -1,13 +1,15 @@
-//! The UDP sockets of one media worker: batches in (recvmmsg, GRO), runs out (GSO).
+//! UDP sockets: batches in (recvmmsg, GRO), runs out (GSO).
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use sfu::{Path, Run};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
+
+mod control;
 
 /// Bytes asked of the kernel for each direction; it gives what `net.core.rmem_max` and `wmem_max` allow.
 const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -19,24 +21,69 @@ const SEND_BYTES_MAX: usize = 60_000;
 /// that cannot do it; higher lets one odd destination slow a worker for longer.
 const GSO_RETRY: Duration = Duration::from_secs(60);
 
-/// Binds the sockets of one worker: IPv4, and IPv6 on the same number where the machine has it. `port` 0 takes any.
+/// Binds a socket for each family: IPv4, and IPv6 on the same number where the machine has it. `port` 0 takes any.
 pub(crate) fn bind(port: u16) -> io::Result<Sockets> {
-    let v4 = One::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    let v6 = One::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, v4.local.port())));
+    let v4 = One::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), KERNEL_BUFFER_BYTES)?;
+    let v6 = One::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, v4.local.port())), KERNEL_BUFFER_BYTES);
     let v6 = match v6 {
         // A taken IPv6 port is a second server; only a machine without IPv6 goes on without it.
         Err(error) if port != 0 && error.kind() == io::ErrorKind::AddrInUse => return Err(error),
         other => other.ok(),
     };
-    Ok(Sockets { v4, v6, buffers: vec![0; BATCH_SIZE * RECEIVE_BUFFER_BYTES], meta: [RecvMeta::default(); BATCH_SIZE] })
+    Ok(Sockets { v4, v6 })
 }
 
-/// Both sockets, and the buffers that a batch is received into.
+/// Both sockets.
 pub(crate) struct Sockets {
     pub(crate) v4: One,
     pub(crate) v6: Option<One>,
+}
+
+/// What one call received: datagrams of several senders, those of one size and sender one behind the other.
+pub(crate) struct Batch {
     buffers: Vec<u8>,
     meta: [RecvMeta; BATCH_SIZE],
+    /// How many of `meta` are filled.
+    count: usize,
+    /// Of the socket that received it.
+    local: SocketAddr,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Batch {
+            buffers: vec![0; BATCH_SIZE * RECEIVE_BUFFER_BYTES],
+            meta: [RecvMeta::default(); BATCH_SIZE],
+            count: 0,
+            local: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        }
+    }
+
+    /// Receives from a socket. `Ok(false)`: nothing waits there.
+    pub(crate) fn receive(&mut self, socket: &One) -> io::Result<bool> {
+        self.count = 0;
+        self.local = socket.local;
+        let mut rest = self.buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES).map(IoSliceMut::new);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| rest.next().expect("there are BATCH_SIZE buffers"));
+        match socket.state.recv(UdpSockRef::from(&socket.socket), &mut slices, &mut self.meta) {
+            Ok(count) => self.count = count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// The datagrams of each sender: its path, all of them, and the size of each but the last, which may be shorter.
+    pub(crate) fn runs(&mut self) -> impl Iterator<Item = (Path, &mut [u8], usize)> {
+        let local = self.local;
+        let received = self.meta.iter().take(self.count).zip(self.buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES));
+        // Nothing can be sent to port 0, and trying would cost the socket its GSO (EINVAL).
+        received.filter(|(meta, _)| meta.addr.port() != 0 && meta.stride != 0).map(move |(meta, buffer)| {
+            let local = SocketAddr::new(meta.dst_ip.unwrap_or(local.ip()), local.port());
+            (Path::Udp { local, remote: meta.addr }, &mut buffer[..meta.len], meta.stride)
+        })
+    }
 }
 
 /// Which of the two sockets.
@@ -44,6 +91,13 @@ pub(crate) struct Sockets {
 pub(crate) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    /// That of an address.
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
 }
 
 /// What became of a run.
@@ -63,29 +117,27 @@ impl Sockets {
         self.v4.local.port()
     }
 
+    /// The socket of a family, if the machine has it.
+    pub(crate) fn of(&mut self, family: Family) -> Option<&mut One> {
+        match family {
+            Family::V4 => Some(&mut self.v4),
+            Family::V6 => self.v6.as_mut(),
+        }
+    }
+
     /// Receives one batch and gives each datagram to `each`. `Ok(false)`: nothing waits on that socket.
-    pub(crate) fn receive(&mut self, family: Family, mut each: impl FnMut(Path, &mut [u8])) -> io::Result<bool> {
-        let socket = match (family, &self.v6) {
-            (Family::V4, _) => &self.v4,
-            (Family::V6, Some(v6)) => v6,
-            (Family::V6, None) => return Ok(false),
-        };
-        let mut rest = self.buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES).map(IoSliceMut::new);
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-            std::array::from_fn(|_| rest.next().expect("there are BATCH_SIZE buffers"));
-        let count = match socket.state.recv(UdpSockRef::from(&socket.socket), &mut slices, &mut self.meta) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        for (meta, slice) in self.meta.iter().zip(&mut slices).take(count) {
-            // Nothing can be sent to port 0, and trying would cost the socket its GSO (EINVAL).
-            if meta.addr.port() == 0 || meta.stride == 0 {
-                continue;
-            }
-            let local = SocketAddr::new(meta.dst_ip.unwrap_or(socket.local.ip()), socket.local.port());
-            let path = Path::Udp { local, remote: meta.addr };
-            for datagram in slice[..meta.len].chunks_mut(meta.stride) {
+    pub(crate) fn receive(
+        &mut self,
+        family: Family,
+        batch: &mut Batch,
+        mut each: impl FnMut(Path, &mut [u8]),
+    ) -> io::Result<bool> {
+        let Some(socket) = self.of(family) else { return Ok(false) };
+        if !batch.receive(socket)? {
+            return Ok(false);
+        }
+        for (path, datagrams, stride) in batch.runs() {
+            for datagram in datagrams.chunks_mut(stride) {
                 each(path, datagram);
             }
         }
@@ -95,11 +147,7 @@ impl Sockets {
     /// Sends a run from the address at which its destination reached us.
     pub(crate) fn send(&mut self, run: &Run<'_>, now: Instant) -> Sent {
         let Path::Udp { local, remote } = run.path else { return Sent::Refused };
-        let socket = match (remote, &mut self.v6) {
-            (SocketAddr::V4(_), _) => &mut self.v4,
-            (SocketAddr::V6(_), Some(v6)) => v6,
-            (SocketAddr::V6(_), None) => return Sent::Refused,
-        };
+        let Some(socket) = self.of(Family::of(remote)) else { return Sent::Refused };
         socket.send(local, remote, run.bytes, run.segment.max(1), now)
     }
 }
@@ -114,14 +162,16 @@ pub(crate) struct One {
 }
 
 impl One {
-    fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Binds a socket of one family only, asking the kernel for so many bytes in each direction. Datagrams leave
+    /// unfragmented: the don't-fragment bit is set on all.
+    pub(crate) fn bind(address: SocketAddr, kernel_bytes: usize) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         // The kernel caps both silently; a refusal would only mean its default size.
-        let _ = socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(KERNEL_BUFFER_BYTES);
+        let _ = socket.set_recv_buffer_size(kernel_bytes);
+        let _ = socket.set_send_buffer_size(kernel_bytes);
         socket.bind(&address.into())?;
         let socket: std::net::UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
@@ -129,13 +179,16 @@ impl One {
         Ok(One { socket: UdpSocket::from_std(socket), state, local, refused_gso: None })
     }
 
-    fn send(&mut self, local: SocketAddr, remote: SocketAddr, mut bytes: &[u8], segment: usize, now: Instant) -> Sent {
-        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
-            self.refused_gso = None;
-            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
-                self.state = fresh;
-            }
-        }
+    /// Sends datagrams of `segment` bytes each, of which the last may be shorter, from `local`'s address.
+    pub(crate) fn send(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        mut bytes: &[u8],
+        segment: usize,
+        now: Instant,
+    ) -> Sent {
+        self.retry_gso(now);
         while !bytes.is_empty() {
             let segments = self.state.max_gso_segments().min(SEND_BYTES_MAX / segment).max(1);
             let (chunk, rest) = bytes.split_at(bytes.len().min(segments * segment));
@@ -158,7 +211,78 @@ impl One {
         }
         Sent::All
     }
+
+    /// Sends datagrams that are put together by the kernel, from `local`'s address.
+    pub(crate) fn send_framed(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        framed: &Framed<'_>,
+        now: Instant,
+    ) -> Sent {
+        self.retry_gso(now);
+        let Framed { head, padding, bytes: mut rest, stride, room } = *framed;
+        let Some(zeros) = ZEROS.get(..padding) else { return Sent::Refused };
+        let segment = head.len() + stride.saturating_sub(room) + padding;
+        let destination = SockAddr::from(remote);
+        while !rest.is_empty() {
+            let most = if self.refused_gso.is_some() { 1 } else { self.state.max_gso_segments() };
+            let datagrams = most.min(SEND_BYTES_MAX / segment).clamp(1, FRAMED_MAX);
+            let (chunk, behind) = rest.split_at(rest.len().min(datagrams * stride.max(1)));
+            let mut slices = [IoSlice::new(&[]); 3 * FRAMED_MAX];
+            let mut filled = 0;
+            for (datagram, slices) in chunk.chunks(stride.max(1)).zip(slices.chunks_exact_mut(3)) {
+                let payload = datagram.get(room..).unwrap_or_default();
+                slices.copy_from_slice(&[head, payload, zeros].map(IoSlice::new));
+                filled += slices.len();
+            }
+            let control = control::Message::new(local.ip(), (filled > 3).then_some(segment));
+            let message =
+                MsgHdr::new().with_addr(&destination).with_buffers(&slices[..filled]).with_control(control.as_slice());
+            match SockRef::from(&self.socket).sendmsg(&message, 0) {
+                Ok(_) => rest = behind,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                // As where the datagrams lie ready: the same go again, one a send.
+                Err(_) if filled > 3 => self.refused_gso = Some(now),
+                Err(_) => return Sent::Refused,
+            }
+        }
+        Sent::All
+    }
+
+    fn retry_gso(&mut self, now: Instant) {
+        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
+            self.refused_gso = None;
+            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
+                self.state = fresh;
+            }
+        }
+    }
+
+    /// Where it is bound.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
 }
+
+/// Datagrams of one size, each made of a head, a payload and zeros.
+pub(crate) struct Framed<'a> {
+    /// In front of each payload.
+    pub(crate) head: &'a [u8],
+    /// Zeros behind each, 3 at most.
+    pub(crate) padding: usize,
+    /// The payloads.
+    pub(crate) bytes: &'a [u8],
+    /// From the beginning of one's room to that of the next.
+    pub(crate) stride: usize,
+    /// Bytes in front of each payload that are not sent.
+    pub(crate) room: usize,
+}
+
+/// Most datagrams of one framed send: as many as GSO takes.
+const FRAMED_MAX: usize = 64;
+const ZEROS: [u8; 3] = [0; 3];
 
 #[cfg(test)]
 mod tests {
@@ -169,10 +293,10 @@ mod tests {
     fn receive_one(sockets: &mut Sockets) -> (Path, Vec<u8>) {
         let mut poll = mio::Poll::new().expect("epoll");
         poll.registry().register(&mut sockets.v4.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
-        let mut got = None;
+        let (mut batch, mut got) = (Batch::new(), None);
         while got.is_none() {
             poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
-            sockets.receive(Family::V4, |path, bytes| got = Some((path, bytes.to_vec()))).expect("receive");
+            sockets.receive(Family::V4, &mut batch, |path, bytes| got = Some((path, bytes.to_vec()))).expect("receive");
         }
         got.expect("the loop ends with one")
     }
@@ -218,9 +342,41 @@ mod tests {
         poll.registry().register(&mut to.v4.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
         poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
         let mut sizes = Vec::new();
-        assert!(to.receive(Family::V4, |_, datagram| sizes.push(datagram.len())).expect("receive"));
+        let mut batch = Batch::new();
+        assert!(to.receive(Family::V4, &mut batch, |_, datagram| sizes.push(datagram.len())).expect("receive"));
         assert_eq!(sizes, [1_200; 16]);
-        assert_eq!(to.meta[0].len, run.len(), "one buffer of the batch carried all");
+        assert_eq!(batch.meta[0].len, run.len(), "one buffer of the batch carried all");
+    }
+
+    /// Put together by the kernel, in one send as well, from the address that was asked; IPv4 and IPv6.
+    #[test]
+    fn framed_datagrams_cross_loopback_in_one_piece() {
+        let (mut from, mut to) = (bind(0).expect("a free port"), bind(0).expect("a free port"));
+        let bytes: Vec<u8> = (0..5 * 1_004u32).map(|at| at as u8).collect();
+        let framed = Framed { head: b"a head", padding: 2, bytes: &bytes, stride: 1_004, room: 4 };
+        let expected: Vec<Vec<u8>> =
+            bytes.chunks(1_004).map(|datagram| [b"a head", &datagram[4..], &[0, 0]].concat()).collect();
+        for (family, address) in [(Family::V4, "127.0.0.2"), (Family::V6, "::1")] {
+            let ip: std::net::IpAddr = address.parse().expect("a literal address");
+            let (local, remote) = (SocketAddr::new(ip, from.port()), SocketAddr::new(ip, to.port()));
+            // A machine may have no IPv6.
+            let (Some(socket), Some(receiver)) = (from.of(family), to.of(family)) else { continue };
+            let mut poll = mio::Poll::new().expect("epoll");
+            poll.registry().register(&mut receiver.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
+            assert_eq!(socket.send_framed(local, remote, &framed, Instant::now()), Sent::All);
+            assert_eq!(socket.refused_gso, None);
+            poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
+            let (mut batch, mut got) = (Batch::new(), Vec::new());
+            assert!(
+                to.receive(family, &mut batch, |path, datagram| {
+                    assert_eq!(path, Path::Udp { local: remote, remote: local });
+                    got.push(datagram.to_vec());
+                })
+                .expect("receive")
+            );
+            assert_eq!(got, expected);
+            assert_eq!(batch.meta[0].len, 5 * 1_008, "one buffer of the batch carried all");
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Media workers: one thread, one port and one `Sfu` each. Nothing between two sockets locks, waits or allocates.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -13,9 +12,13 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control;
+use crate::crossing::{self, Crossed, TurnEnd, WorkerEnd};
 use crate::error::Failure;
+use crate::ports;
+use crate::pulse::{End, Pulse, REPORT_EVERY};
+use crate::stream::Listeners;
 use crate::tcp::{self, Tcp};
-use crate::udp::{self, Family, Sent, Sockets};
+use crate::udp::{Batch, Family, Sent, Sockets};
 
 /// Requests that wait for one worker. When full, control waits: a worker never waits for control, so it drains.
 const REQUESTS_MAX: usize = 4_096;
@@ -25,11 +28,9 @@ const REQUESTS_PER_TURN: usize = 32;
 const FLUSH_MAX: Duration = Duration::from_millis(1);
 /// Runs between two looks at the clock while sending.
 const RUNS_PER_CLOCK: u32 = 16;
-/// Most batches read of a socket before what they cause is sent: with GRO a batch may be some hundred datagrams, and what
-/// the SFU cannot send in time it drops by age.
+/// Most batches read of a socket, or of the crossing from the TURN thread, before what they cause is sent: with GRO a batch
+/// may be some hundred datagrams, and what the SFU cannot send in time it drops by age.
 const BATCHES_MAX: usize = 4;
-/// How often counters are copied for others to read, and the longest sleep, so that a stuck worker shows.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// When the control inbox was full, how soon the waiting events are offered again.
 const EVENTS_RETRY: Duration = Duration::from_millis(5);
 
@@ -38,9 +39,6 @@ const V6: Token = Token(1);
 const WAKE: Token = Token(2);
 /// Those of the TCP listeners; connections follow from [`tcp::FIRST_TOKEN`] on.
 const ACCEPT: [Token; 2] = [Token(3), Token(4)];
-/// How often another port is tried where any will do: the number must be free for UDP and TCP.
-const PORT_TRIES: usize = 16;
-
 /// What went through the sockets of one worker; counted since start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketCounts {
@@ -60,6 +58,8 @@ pub(crate) struct SocketCounts {
     pub(crate) receive_errors: u64,
     /// ICE-TCP connections.
     pub(crate) tcp: tcp::Counts,
+    /// Datagrams to TURN clients that found no room in the crossing.
+    pub(crate) crossing_dropped: u64,
 }
 
 /// What a worker last said of itself, at most [`REPORT_EVERY`] old while it lives.
@@ -90,17 +90,7 @@ pub(crate) struct Worker {
     pub(crate) candidates: Vec<SocketAddr>,
     requests: SyncSender<Request>,
     waker: Arc<Waker>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    /// Touched four times a second by the worker, and at each scrape.
-    report: Mutex<Report>,
-    /// When the worker's loop last ran, ms after `started`.
-    looped_ms: AtomicU64,
-    started: Instant,
-    dead: AtomicBool,
+    pulse: Arc<Pulse<Report>>,
 }
 
 /// Ask again later.
@@ -127,16 +117,12 @@ impl Worker {
 
     /// The last report.
     pub(crate) fn report(&self) -> Report {
-        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pulse.report()
     }
 
     /// Time since the loop last ran; `None` when the thread has ended.
     pub(crate) fn idle(&self) -> Option<Duration> {
-        if self.shared.dead.load(Ordering::Relaxed) {
-            return None;
-        }
-        let looped = Duration::from_millis(self.shared.looped_ms.load(Ordering::Relaxed));
-        Some(self.shared.started.elapsed().saturating_sub(looped))
+        self.pulse.idle()
     }
 }
 
@@ -151,81 +137,57 @@ pub(crate) struct Reach<'a> {
     pub(crate) addresses: &'a [IpAddr],
 }
 
-/// Starts the thread of worker `id`. What ends it goes to `ended`, once.
+/// Starts the thread of worker `id`. What ends it goes to `ended`, once. With `turn`, which wakes the TURN thread, clients of
+/// the TURN server cross to it, and the other end of their crossing is given back.
 pub(crate) fn start(
     id: WorkerId,
     reach: Reach<'_>,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,
-) -> Result<Worker, Failure> {
-    let (mut sockets, listeners) = bind(reach)?;
+    turn: Option<Arc<Waker>>,
+) -> Result<(Worker, Option<TurnEnd>), Failure> {
+    let (mut sockets, listeners) = ports::bind(reach.port, reach.tcp, "LYCEUM__MEDIA__PORT or [media] port")?;
     let port = sockets.port();
     let has_v6 = sockets.v6.is_some();
     let candidates: Vec<SocketAddr> =
         reach.addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
     let (poll, waker, tcp) = waiting(&mut sockets, listeners)
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
+    let (turn_end, crossing) = turn.map(|turn| crossing::crossing(turn, waker.clone())).unzip();
     let (requests, queue) = sync_channel(REQUESTS_MAX);
-    let started = Instant::now();
-    let shared = Arc::new(Shared {
-        report: Mutex::default(),
-        looped_ms: AtomicU64::new(0),
-        started,
-        dead: AtomicBool::new(false),
-    });
+    let pulse = Pulse::<Report>::new();
     let tcp_candidates = if reach.tcp { candidates.clone() } else { Vec::new() };
     let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates };
-    let thread_shared = shared.clone();
+    let thread_pulse = pulse.clone();
     std::thread::Builder::new()
         .name(format!("media-{}", id.0))
         .spawn(move || {
-            let mut end = End { id, shared: thread_shared.clone(), ended, reason: "it panicked".to_owned() };
+            let mut end = End::new(format!("media worker {}", id.0), thread_pulse.clone(), ended);
             let sfu = Sfu::new(config, rand::random(), clock::now());
             let machine = Machine {
                 id,
                 sfu,
                 sockets,
+                batch: Batch::new(),
                 tcp,
+                crossing,
                 poll,
                 queue,
                 inbox,
-                shared: thread_shared,
+                pulse: thread_pulse,
                 counts: SocketCounts::default(),
-                reported: started,
+                reported: Instant::now(),
                 events_wait: false,
                 ready: [true, true],
             };
             end.reason = machine.run();
         })
         .map_err(|error| Failure::Broken(format!("cannot start media worker {}: {error}", id.0)))?;
-    Ok(Worker { port, candidates, requests, waker, shared })
+    Ok((Worker { port, candidates, requests, waker, pulse }, turn_end))
 }
 
-/// Takes the port for UDP and, if it is to be, for TCP.
-fn bind(reach: Reach<'_>) -> Result<(Sockets, tcp::Listeners), Failure> {
-    let port = reach.port;
-    let failed = |protocol: &str, error| Failure::Bind {
-        address: format!("{protocol} port {port}"),
-        port,
-        choose: "LYCEUM__MEDIA__PORT or [media] port",
-        error,
-    };
-    for tries in 1.. {
-        let sockets = udp::bind(port).map_err(|error| failed("UDP", error))?;
-        if !reach.tcp {
-            return Ok((sockets, tcp::Listeners::default()));
-        }
-        match tcp::listen(sockets.port(), sockets.v6.is_some()) {
-            Ok(listeners) => return Ok((sockets, listeners)),
-            Err(_) if port == 0 && tries < PORT_TRIES => {}
-            Err(error) => return Err(failed("TCP", error)),
-        }
-    }
-    unreachable!("the last try returns");
-}
-
-fn waiting(sockets: &mut Sockets, listeners: tcp::Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
+fn waiting(sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
     let poll = Poll::new()?;
     poll.registry().register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
     if let Some(v6) = &mut sockets.v6 {
@@ -236,32 +198,18 @@ fn waiting(sockets: &mut Sockets, listeners: tcp::Listeners) -> std::io::Result<
     Ok((poll, waker, tcp))
 }
 
-/// Says that the thread has ended, also when it unwinds.
-struct End {
-    id: WorkerId,
-    shared: Arc<Shared>,
-    ended: mpsc::UnboundedSender<Failure>,
-    reason: String,
-}
-
-impl std::ops::Drop for End {
-    fn drop(&mut self) {
-        self.shared.dead.store(true, Ordering::Relaxed);
-        // Nobody listens any more when the process is ending anyway.
-        let _ = self.ended.send(Failure::Broken(format!("media worker {} has ended: {}", self.id.0, self.reason)));
-    }
-}
-
 /// What a worker thread owns.
 struct Machine {
     id: WorkerId,
     sfu: Sfu,
     sockets: Sockets,
+    batch: Batch,
     tcp: Tcp,
+    crossing: Option<WorkerEnd>,
     poll: Poll,
     queue: Receiver<Request>,
     inbox: mpsc::Sender<control::Input>,
-    shared: Arc<Shared>,
+    pulse: Arc<Pulse<Report>>,
     counts: SocketCounts,
     reported: Instant,
     /// The control inbox was full: events wait in the `Sfu`, which coalesces them.
@@ -305,12 +253,16 @@ impl Machine {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
+            let more_crossed = self.receive_crossed();
             self.tcp.accept(now.mono);
-            unfinished = self.flush() || more_requests;
+            unfinished = self.flush() || more_requests || more_crossed;
             while let Some(path) = self.tcp.ended() {
                 self.sfu.handle(Input::PathClosed(path), now);
             }
             self.tell();
+            if let Some(crossing) = &mut self.crossing {
+                crossing.flush();
+            }
             self.report(now.mono);
         }
     }
@@ -343,7 +295,7 @@ impl Machine {
                 // Read at the batch's first datagram, so that it is not older than the batch.
                 let mut now = None;
                 let sfu = &mut self.sfu;
-                let received = self.sockets.receive(family, |path, datagram| {
+                let received = self.sockets.receive(family, &mut self.batch, |path, datagram| {
                     sfu.receive(path, datagram, *now.get_or_insert_with(clock::now));
                 });
                 match received {
@@ -362,14 +314,32 @@ impl Machine {
         }
     }
 
+    /// Takes what comes from clients of the TURN server; `true` when some may be left.
+    fn receive_crossed(&mut self) -> bool {
+        let Some(crossing) = &mut self.crossing else { return false };
+        let mut now = None;
+        crossing.take(BATCHES_MAX, |crossed| {
+            let now = *now.get_or_insert_with(clock::now);
+            match crossed {
+                Crossed::Datagram(path, datagram) => self.sfu.receive(path, datagram, now),
+                Crossed::Closed(path) => self.sfu.handle(Input::PathClosed(path), now),
+            }
+        })
+    }
+
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
     fn flush(&mut self) -> bool {
         let now = clock::now();
         let mut runs = 0;
         while let Some(run) = self.sfu.next_run(now) {
             let sent = match run.path {
+                Path::Udp { .. } => self.sockets.send(&run, now.mono),
                 Path::Tcp { .. } => self.tcp.send(&run, now.mono),
-                _ => self.sockets.send(&run, now.mono),
+                Path::Relay { .. } => match self.crossing.as_mut().map(|crossing| crossing.push(&run)) {
+                    Some(true) => Sent::All,
+                    Some(false) => Sent::Blocked,
+                    None => Sent::Refused,
+                },
             };
             match sent {
                 Sent::All => self.counts.sent(run.bytes.len().div_ceil(run.segment.max(1))),
@@ -394,7 +364,10 @@ impl Machine {
             };
             match self.sfu.poll() {
                 Some(Output::Event(event)) => permit.send(control::Input::Media { worker: self.id, event }),
-                Some(Output::ClosePath(path)) => self.tcp.close(path),
+                Some(Output::ClosePath(path)) => match (path, &mut self.crossing) {
+                    (Path::Relay { .. }, Some(crossing)) => crossing.close(path),
+                    _ => self.tcp.close(path),
+                },
                 None => break,
             }
         }
@@ -402,16 +375,15 @@ impl Machine {
     }
 
     fn report(&mut self, now: Instant) {
-        let shared = &self.shared;
-        let looped = now.saturating_duration_since(shared.started).as_millis();
-        shared.looped_ms.store(u64::try_from(looped).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.pulse.beat(now);
         if now.saturating_duration_since(self.reported) < REPORT_EVERY {
             return;
         }
         self.reported = now;
         self.tcp.expire(now, |path| self.sfu.knows(path));
         self.counts.tcp = self.tcp.counts();
+        self.counts.crossing_dropped = self.crossing.as_ref().map_or(0, WorkerEnd::dropped);
         let report = Report { counters: self.sfu.counters().clone(), gauges: self.sfu.gauges(), sockets: self.counts };
-        *shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        self.pulse.tell(report);
     }
 }

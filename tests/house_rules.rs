@@ -183,58 +183,33 @@ fn the_dockerfile_copies_what_is_there() {
     }
 }
 
-/// The packages of this platform and their edges that are not for tests or builds.
-struct Graph {
-    names: BTreeMap<String, String>,
-    licences: BTreeMap<String, String>,
-    edges: BTreeMap<String, Vec<String>>,
+/// The names of all that a package stands on as it is built: not for tests or builds, and nothing that only an option names
+/// which nobody takes (`cargo metadata` would list that too).
+fn below(package: &str) -> BTreeSet<String> {
+    let arguments = ["tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}", "--package", package];
+    let tree = output(Command::new(env!("CARGO")).args(arguments));
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-impl Graph {
-    fn read() -> Self {
-        let cargo = env!("CARGO");
-        let version = output(Command::new(cargo).arg("-vV"));
-        let host = version.lines().find_map(|l| l.strip_prefix("host: ")).expect("cargo says its host");
-        let text =
-            output(Command::new(cargo).args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]));
-        let metadata: Value = serde_json::from_str(&text).expect("cargo writes JSON");
-        let list = |value: &Value| value.as_array().expect("a list").clone();
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let used: BTreeMap<String, Vec<String>> = list(&metadata["resolve"]["nodes"])
-            .iter()
-            .map(|node| {
-                let is_normal = |dep: &&Value| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
-                let edges = list(&node["deps"]).iter().filter(is_normal).map(|dep| word(&dep["pkg"])).collect();
-                (word(&node["id"]), edges)
-            })
-            .collect();
-        let of = |field: &str| {
-            let packages = list(&metadata["packages"]);
-            packages.iter().map(|p| (word(&p["id"]), word(&p[field]))).filter(|(id, _)| used.contains_key(id)).collect()
-        };
-        Graph { names: of("name"), licences: of("license"), edges: used }
-    }
-
-    /// The names of all that a package stands on.
-    fn below(&self, package: &str) -> BTreeSet<&str> {
-        let mut waiting: Vec<&String> =
-            self.names.iter().filter(|(_, name)| *name == package).map(|(id, _)| id).collect();
-        assert_eq!(waiting.len(), 1, "there is one package named {package}");
-        let mut seen = BTreeSet::new();
-        while let Some(id) = waiting.pop() {
-            if seen.insert(id) {
-                waiting.extend(&self.edges[id]);
-            }
-        }
-        seen.iter().map(|id| self.names[*id].as_str()).collect()
-    }
+/// All packages of this platform with their licences.
+fn licences() -> BTreeMap<String, String> {
+    let cargo = env!("CARGO");
+    let version = output(Command::new(cargo).arg("-vV"));
+    let host = version.lines().find_map(|l| l.strip_prefix("host: ")).expect("cargo says its host");
+    let text =
+        output(Command::new(cargo).args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]));
+    let metadata: Value = serde_json::from_str(&text).expect("cargo writes JSON");
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let used: BTreeSet<String> = list(&metadata["resolve"]["nodes"]).iter().map(|node| word(&node["id"])).collect();
+    let packages = list(&metadata["packages"]);
+    packages.iter().filter(|p| used.contains(&word(&p["id"]))).map(|p| (word(&p["id"]), word(&p["license"]))).collect()
 }
 
 #[test]
 fn crates_stand_on_what_they_may() {
-    let graph = Graph::read();
     for package in PURE {
-        let below = graph.below(package);
+        let below = below(package);
         let forbidden: Vec<_> = SHELL_ONLY.iter().filter(|name| below.contains(**name)).collect();
         assert!(forbidden.is_empty(), "{package} is pure and stands on {forbidden:?}");
     }
@@ -245,21 +220,21 @@ fn crates_stand_on_what_they_may() {
         ("lyceum-signaling", &["lyceum"]),
         ("lyceum", &["lyceum-bench"]),
     ] {
-        let below = graph.below(lower);
-        assert!(uppers.iter().all(|upper| !below.contains(upper)), "{lower} stands on one of {uppers:?}");
+        let below = below(lower);
+        assert!(uppers.iter().all(|upper| !below.contains(*upper)), "{lower} stands on one of {uppers:?}");
     }
-    let below = graph.below("lyceum");
+    let below = below("lyceum");
     let foreign: Vec<_> = FOREIGN_CRYPTOGRAPHY.iter().filter(|name| below.contains(**name)).collect();
     assert!(foreign.is_empty(), "the binary contains {foreign:?}");
-    assert!(below.contains("aws-lc-rs") && below.contains("tokio"), "the graph is read rightly");
+    assert!(below.contains("aws-lc-rs") && below.contains("tokio"), "the tree is read rightly");
 }
 
 #[test]
 fn licences_allow_passing_on() {
-    let graph = Graph::read();
-    assert!(graph.licences.len() > 100, "the graph has {} packages", graph.licences.len());
-    for (id, licence) in &graph.licences {
-        assert!(allowed(licence), "{} is under {licence:?}", graph.names[id]);
+    let licences = licences();
+    assert!(licences.len() > 100, "there are {} packages", licences.len());
+    for (package, licence) in &licences {
+        assert!(allowed(licence), "{package} is under {licence:?}");
     }
 }
 

@@ -1,20 +1,24 @@
-//! The real binary, and clients that reach it over UDP, ICE-TCP and IPv6.
+//! The real binary, and clients that reach it over UDP, ICE-TCP, IPv6 and TURN.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bench::media;
 use bench::peer::{ClientPeer, Heard, Identity};
 use bench::socketio::{Client, Frame};
+use bench::turn::asker::{Asker, Grant, Heard as Answer, channel_frame};
 use serde_json::{Value, json};
 use sfu::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UdpSocket};
+use turn_server::framing::frame_bytes;
+use turn_server::stun::{Class, Message};
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,10 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ENOUGH: usize = 50;
 /// How often each client sends a packet.
 const PACE: Duration = Duration::from_millis(20);
+/// Of relayed clients.
+const CHANNEL: u16 = 0x4001;
 
 struct Server {
     child: Child,
     http: SocketAddr,
+    /// What it logs behind its start.
+    log: Receiver<Value>,
 }
 
 impl Server {
@@ -37,15 +45,17 @@ impl Server {
         }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--address", address, "--log-format", "json"]);
+        command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
         command.env("LYCEUM__MEDIA__TCP", tcp.to_string()).env_remove("SIGNALING_PORT").env_remove("RUST_LOG");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));
         let line = lines.find(|line| line["message"] == "listening").expect("it says where it listens");
         // The pipe is read to its end, or what the server logs would fail.
-        std::thread::spawn(move || lines.count());
+        let (logged, log) = channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(logged.send(line))));
         let http = line["http"].as_str().and_then(|http| http.parse().ok()).expect("an address");
-        Server { child, http }
+        Server { child, http, log }
     }
 }
 
@@ -56,52 +66,55 @@ impl Drop for Server {
     }
 }
 
-/// How a client reaches the server.
-enum Way {
+/// By which way a client comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Udp,
+    Tcp,
+    /// Through the TURN server.
+    Relay {
+        tcp: bool,
+    },
+}
+
+/// A socket, and what was received of a message that is not whole.
+enum Link {
     Udp(UdpSocket),
     Tcp(OwnedReadHalf, OwnedWriteHalf, Vec<u8>),
 }
 
-impl Way {
-    async fn open(to: SocketAddr, tcp: bool) -> Way {
+impl Link {
+    async fn open(to: SocketAddr, tcp: bool) -> Link {
         if tcp {
-            let stream = TcpStream::connect(to).await.expect("a TCP candidate listens");
+            let stream = TcpStream::connect(to).await.expect("somebody listens");
             stream.set_nodelay(true).expect("a TCP socket");
             let (read, write) = stream.into_split();
-            return Way::Tcp(read, write, Vec::new());
+            return Link::Tcp(read, write, Vec::new());
         }
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let socket = UdpSocket::bind((any, 0)).await.expect("a free port");
         socket.connect(to).await.expect("a route");
-        Way::Udp(socket)
+        Link::Udp(socket)
     }
 
-    async fn send(&mut self, datagram: &[u8]) {
+    async fn send(&mut self, message: &[u8]) {
         match self {
-            Way::Udp(socket) => drop(socket.send(datagram).await),
-            Way::Tcp(_, write, _) => {
-                let frame = [&(datagram.len() as u16).to_be_bytes()[..], datagram].concat();
-                write.write_all(&frame).await.expect("the server keeps the connection");
-            }
+            Link::Udp(socket) => drop(socket.send(message).await),
+            Link::Tcp(_, write, _) => write.write_all(message).await.expect("the server keeps the connection"),
         }
     }
 
-    /// The next datagram. Safe to cancel.
-    async fn receive(&mut self) -> Vec<u8> {
+    /// The next message, of which `frame` says in a stream how many bytes it has. Safe to cancel.
+    async fn receive(&mut self, frame: impl Fn(&[u8]) -> Option<usize>) -> Vec<u8> {
         let mut buffer = [0; 4_096];
         match self {
-            Way::Udp(socket) => {
+            Link::Udp(socket) => {
                 let len = socket.recv(&mut buffer).await.expect("the server listens");
                 buffer[..len].to_vec()
             }
-            Way::Tcp(read, _, held) => loop {
-                if let Some(prefix) = held.first_chunk::<2>() {
-                    let end = 2 + usize::from(u16::from_be_bytes(*prefix));
-                    if held.len() >= end {
-                        let datagram = held[2..end].to_vec();
-                        held.drain(..end);
-                        return datagram;
-                    }
+            Link::Tcp(read, _, held) => loop {
+                if let Some(len) = frame(held) {
+                    return held.drain(..len).collect();
                 }
                 let len = read.read(&mut buffer).await.expect("the server keeps the connection");
                 assert!(len > 0, "the server keeps the connection");
@@ -111,20 +124,115 @@ impl Way {
     }
 }
 
+/// RFC 4571 §2.
+fn ice_tcp_frame(held: &[u8]) -> Option<usize> {
+    let len = 2 + usize::from(u16::from_be_bytes(*held.first_chunk()?));
+    (held.len() >= len).then_some(len)
+}
+
+fn turn_frame(held: &[u8]) -> Option<usize> {
+    frame_bytes(held).expect("frames, one behind the other")
+}
+
+/// How a client reaches the server.
+enum Way {
+    Udp(Link),
+    Tcp(Link),
+    Relay(Box<Relay>),
+}
+
+impl Way {
+    async fn send(&mut self, datagram: &[u8]) {
+        match self {
+            Way::Udp(link) => link.send(datagram).await,
+            Way::Tcp(link) => link.send(&[&(datagram.len() as u16).to_be_bytes()[..], datagram].concat()).await,
+            Way::Relay(relay) => relay.send(datagram).await,
+        }
+    }
+
+    /// The next datagram. Safe to cancel.
+    async fn receive(&mut self) -> Vec<u8> {
+        match self {
+            Way::Udp(link) => link.receive(|_| None).await,
+            Way::Tcp(link) => link.receive(ice_tcp_frame).await.split_off(2),
+            Way::Relay(relay) => relay.receive().await,
+        }
+    }
+}
+
+/// An allocation of ours.
+struct Relay {
+    link: Link,
+    asker: Asker,
+    relayed: SocketAddr,
+    /// What the SFU said where our checks came from.
+    mapped: Option<SocketAddr>,
+}
+
+impl Relay {
+    /// Opens an allocation with what the join was answered with, and a channel to the candidate.
+    async fn open(ice_servers: &Value, tcp: bool, candidate: SocketAddr) -> Relay {
+        let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        let server = &ice_servers[0];
+        let transport = if tcp { "?transport=tcp" } else { "?transport=udp" };
+        let mut urls = server["urls"].as_array().expect("a list").iter().map(text);
+        let url =
+            urls.find(|url| url.starts_with("turn:") && url.ends_with(transport)).expect("one for each transport");
+        let at = url.strip_prefix("turn:").and_then(|url| url.strip_suffix(transport)).expect("it was looked for");
+        let link = Link::open(at.parse().expect("an address and a port"), tcp).await;
+        let asker = Asker::new(&text(&server["username"]), &text(&server["credential"]));
+        let mut relay = Relay { link, asker, relayed: candidate, mapped: None };
+        let allocation = relay.ask(|asker| asker.allocate_for(candidate)).await.expect("an allocation");
+        relay.relayed = allocation.relayed.expect("a relayed address");
+        relay.ask(|asker| asker.bind(CHANNEL, candidate)).await.expect("a channel");
+        relay
+    }
+
+    async fn ask(&mut self, request: impl Fn(&mut Asker) -> Vec<u8>) -> Result<Grant, u16> {
+        loop {
+            let message = request(&mut self.asker);
+            self.link.send(&message).await;
+            let answer = self.link.receive(turn_frame).await;
+            match self.asker.take(&answer) {
+                Answer::Again => {}
+                Answer::Granted(grant) => return Ok(grant),
+                Answer::Refused(code) => return Err(code),
+                other => panic!("{other:?} answers nothing"),
+            }
+        }
+    }
+
+    async fn send(&mut self, datagram: &[u8]) {
+        let is_stream = matches!(self.link, Link::Tcp(..));
+        self.link.send(&channel_frame(CHANNEL, datagram, is_stream)).await;
+    }
+
+    async fn receive(&mut self) -> Vec<u8> {
+        let message = self.link.receive(turn_frame).await;
+        let Answer::Channel(CHANNEL, payload) = self.asker.take(&message) else { panic!("{message:?} is no payload") };
+        let datagram = message[payload].to_vec();
+        if let Some(answer) = Message::parse(&datagram).filter(|answer| answer.class() == Class::Success) {
+            self.mapped = answer.xor_mapped_address();
+        }
+        datagram
+    }
+}
+
 /// A client that publishes audio and video and takes what the other sends.
 struct Caller {
     socket: Client,
     peer: ClientPeer,
     session: &'static str,
     name: String,
-    tcp: bool,
+    route: Route,
     way: Option<Way>,
     heard: Heard,
     candidates: Vec<String>,
+    ice_servers: Value,
 }
 
 impl Caller {
-    async fn join(server: &Server, session: &'static str, tag: u64, tcp: bool) -> Caller {
+    async fn join(server: &Server, session: &'static str, tag: u64, route: Route) -> Caller {
         let mut socket = Client::connect(&format!("http://{}", server.http)).await.expect("it lets us in");
         let peer = ClientPeer::new(Identity::new(), tag, &[Kind::Audio, Kind::Video], 70 + tag);
         let name = format!("caller-{tag}");
@@ -132,8 +240,17 @@ impl Caller {
             "sessionId": session, "userId": name, "userName": name, "isInstructor": false, "media": "sfu"
         });
         socket.emit("join-session", join).await.expect("it reads");
-        let mut caller =
-            Caller { socket, peer, session, name, tcp, way: None, heard: Heard::default(), candidates: Vec::new() };
+        let mut caller = Caller {
+            socket,
+            peer,
+            session,
+            name,
+            route,
+            way: None,
+            heard: Heard::default(),
+            candidates: Vec::new(),
+            ice_servers: Value::Null,
+        };
         let offer = caller.peer.offer();
         caller.tell("offer", &offer).await;
         caller
@@ -147,7 +264,14 @@ impl Caller {
     }
 
     async fn take_frame(&mut self, frame: Frame) {
-        let Frame::Event { name, payload } = frame else { return };
+        let (name, payload) = match frame {
+            Frame::Event { name, payload } => (name, payload),
+            Frame::Ack { payload, .. } if payload["iceServers"].is_array() => {
+                self.ice_servers = payload["iceServers"].clone();
+                return;
+            }
+            _ => return,
+        };
         let Some(sdp) = payload[&name]["sdp"].as_str() else { return };
         let candidates = sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
         self.candidates = candidates.map(str::to_owned).collect();
@@ -162,13 +286,17 @@ impl Caller {
         }
         if self.way.is_none() {
             let to = self.candidate().expect("a candidate of the kind");
-            self.way = Some(Way::open(to, self.tcp).await);
+            self.way = Some(match self.route {
+                Route::Udp => Way::Udp(Link::open(to, false).await),
+                Route::Tcp => Way::Tcp(Link::open(to, true).await),
+                Route::Relay { tcp } => Way::Relay(Box::new(Relay::open(&self.ice_servers, tcp, to).await)),
+            });
         }
     }
 
     /// The first candidate of this client's kind (RFC 8839 §5.1).
     fn candidate(&self) -> Option<SocketAddr> {
-        let wanted = if self.tcp { "tcp" } else { "udp" };
+        let wanted = if self.route == Route::Tcp { "tcp" } else { "udp" };
         self.candidates.iter().find_map(|candidate| {
             let words: Vec<&str> = candidate.split(' ').collect();
             let [_, _, protocol, _, ip, port, ..] = words[..] else { return None };
@@ -239,9 +367,9 @@ async fn call(caller: &mut Caller, other: u64, satisfied: &Cell<usize>) {
 }
 
 /// Two callers hear and see each other, without a loss once it has begun.
-async fn assert_call(server: &Server, ways: [bool; 2]) {
-    let mut one = Caller::join(server, "paths", 0, ways[0]).await;
-    let mut other = Caller::join(server, "paths", 1, ways[1]).await;
+async fn assert_call(server: &Server, routes: [Route; 2]) {
+    let mut one = Caller::join(server, "paths", 0, routes[0]).await;
+    let mut other = Caller::join(server, "paths", 1, routes[1]).await;
     let satisfied = Cell::new(0);
     tokio::join!(call(&mut one, 1, &satisfied), call(&mut other, 0, &satisfied));
     for (caller, tag) in [(&one, 1), (&other, 0)] {
@@ -250,25 +378,65 @@ async fn assert_call(server: &Server, ways: [bool; 2]) {
             assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "stream {stream}: {numbers:?}");
         }
         assert_eq!(caller.peer.garbage, 0);
+        if let Some(Way::Relay(relay)) = &caller.way {
+            assert_eq!(relay.mapped, Some(relay.relayed), "to the SFU it is where its allocation is");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_client_over_tcp_and_one_over_udp_hold_a_call() {
     let server = Server::start("127.0.0.1", true);
-    assert_call(&server, [true, false]).await;
+    assert_call(&server, [Route::Tcp, Route::Udp]).await;
 }
 
 #[tokio::test]
 async fn a_call_over_ipv6_by_udp_and_tcp() {
     let server = Server::start("::1", true);
-    assert_call(&server, [true, false]).await;
+    assert_call(&server, [Route::Tcp, Route::Udp]).await;
+}
+
+#[tokio::test]
+async fn a_call_through_turn_by_udp_and_tcp() {
+    let server = Server::start("127.0.0.1", true);
+    assert_call(&server, [Route::Relay { tcp: false }, Route::Relay { tcp: true }]).await;
+}
+
+#[tokio::test]
+async fn a_call_through_turn_over_ipv6() {
+    let server = Server::start("::1", true);
+    assert_call(&server, [Route::Relay { tcp: true }, Route::Udp]).await;
+}
+
+#[tokio::test]
+async fn what_turn_refuses_is_one_line_in_the_log() {
+    let server = Server::start("127.0.0.1", true);
+    let mut caller = Caller::join(&server, "curious", 0, Route::Relay { tcp: false }).await;
+    while caller.way.is_none() {
+        let frame = tokio::time::timeout(PATIENCE, caller.socket.next()).await.expect("an answer in time");
+        caller.take_frame(frame.expect("the socket stays open")).await;
+    }
+    let Some(Way::Relay(relay)) = &mut caller.way else { panic!("it is relayed") };
+    for peer in ["169.254.169.254:80", "192.0.2.1:9", "10.0.0.1:22"] {
+        let peer = peer.parse().expect("an address");
+        assert_eq!(relay.ask(|asker| asker.permit(peer)).await, Err(403));
+    }
+    let is_audit = |line: &Value| !line["peer"].is_null();
+    let line = std::iter::from_fn(|| server.log.recv_timeout(PATIENCE).ok()).find(is_audit).expect("it is said");
+    assert_eq!(
+        (&line["level"], &line["peer"], &line["left_out"]),
+        (&json!("WARN"), &json!("169.254.169.254:80"), &json!(0))
+    );
+    let text = line.to_string();
+    assert!(text.contains("policy forbids") && text.contains("127.0.0.1"), "{text}");
+    assert!(!text.contains(&caller.ice_servers[0]["credential"].to_string()), "{text}");
+    assert!(!server.log.try_iter().any(|line| is_audit(&line)), "the others are left out");
 }
 
 #[tokio::test]
 async fn without_ice_tcp_nothing_of_it_is_offered() {
     let server = Server::start("127.0.0.1", false);
-    let mut caller = Caller::join(&server, "udp-only", 0, false).await;
+    let mut caller = Caller::join(&server, "udp-only", 0, Route::Udp).await;
     while caller.candidates.is_empty() {
         let frame = tokio::time::timeout(PATIENCE, caller.socket.next()).await.expect("an answer in time");
         caller.take_frame(frame.expect("the socket stays open")).await;

@@ -25,9 +25,13 @@ fn lyceum() -> Command {
             command.env_remove(name);
         }
     }
-    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL"] {
+    for name in
+        ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET"]
+    {
         command.env_remove(name);
     }
+    // Two servers of one machine, as tests are, cannot have the same.
+    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -86,6 +90,14 @@ impl Server {
             }
         };
         (Server { child, http, admin, log: Arc::new(Mutex::new(whole)) }, lines)
+    }
+
+    /// What the line says that tells where everything is.
+    fn listening(&self, field: &str) -> String {
+        let log = self.log.lock().expect("nobody panics with it");
+        let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let line = lines.find(|line| line["message"] == "listening").expect("it was waited for");
+        line[field].as_str().expect("a string").to_owned()
     }
 
     /// `SIGTERM`, and how the process ended.
@@ -177,7 +189,7 @@ fn it_starts_serves_and_ends() {
     let health_body: Value = serde_json::from_str(&health.body).expect("JSON");
     assert_eq!((health.status, &health_body["status"]), (200, &"healthy".into()));
     assert_eq!(health_body["checks"]["media"]["workersAlive"], 2);
-    assert_eq!(health_body["checks"]["turn"]["status"], "off");
+    assert_eq!(health_body["checks"]["turn"]["status"], "healthy");
     assert!(health_body["timestamp"].as_u64().is_some() && health_body["responseTime"].is_number());
 
     assert_eq!(get(server.admin, "/livez").status, 200);
@@ -251,6 +263,37 @@ fn a_taken_port_is_named_with_its_setting() {
         said.contains(&format!("port {port} is taken; choose another with LYCEUM__MEDIA__PORT or [media] port")),
         "{said}"
     );
+    let said = fails(lyceum().args(["--listen", "127.0.0.1:0"]).env("LYCEUM__TURN__PORT", port.to_string()));
+    assert!(
+        said.contains(&format!("port {port} is taken; choose another with LYCEUM__TURN__PORT or [turn] port")),
+        "{said}"
+    );
+}
+
+#[test]
+fn turn_is_here_elsewhere_or_off() {
+    let status = |server: &Server| {
+        let health: Value = serde_json::from_str(&get(server.http, "/api/health").body).expect("JSON");
+        health["checks"]["turn"]["status"].as_str().map(str::to_owned)
+    };
+    let outside = [("TURN_URIS", "turn:turn.example"), ("TURN_SECRET", "0123456789abcdef")];
+    let elsewhere = Server::start_with(|c| {
+        c.envs(outside);
+    });
+    assert_eq!(status(&elsewhere).as_deref(), Some("external"));
+    let off = Server::start_with(|c| {
+        c.env("LYCEUM__TURN__ENABLED", "false");
+    });
+    assert_eq!(status(&off).as_deref(), Some("off"));
+    let both = Server::start_with(|c| {
+        c.envs(outside).env("LYCEUM__TURN__ENABLED", "true");
+    });
+    assert_eq!(status(&both).as_deref(), Some("healthy"));
+    let port: u16 =
+        both.listening("turn").rsplit(' ').next().and_then(|port| port.parse().ok()).expect("it says where");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    client.send_to(b"neither STUN nor a channel", ("127.0.0.1", port)).expect("a route");
+    both.wait_for_metric("lyceum_turn_refusals_total{reason=\"malformed\"}", 1.0);
 }
 
 #[test]

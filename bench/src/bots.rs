@@ -19,6 +19,7 @@ use crate::media::{self, Tally};
 use crate::metrics::{self, Samples};
 use crate::report::{BotReport, Report, ServerReport};
 use crate::socketio::{Client, Frame};
+use crate::turn::client::{Login, TurnClient};
 
 /// How long all bots together may take to join; who has not joined by then has failed.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -61,6 +62,8 @@ pub struct Options {
     pub audio: bool,
     /// The server's metrics page, if it is to be read.
     pub metrics: Option<String>,
+    /// Media goes through the server's own TURN server, over UDP.
+    pub turn: bool,
     /// Print a line of progress each second to standard error.
     pub progress: bool,
 }
@@ -80,6 +83,8 @@ struct Progress {
     gone: AtomicUsize,
     sent: AtomicU64,
     received: AtomicU64,
+    /// Datagrams that went through TURN, both ways.
+    relayed: AtomicU64,
 }
 
 /// What a bot's task hands back.
@@ -113,9 +118,11 @@ pub async fn run(options: &Options) -> Report {
     wait_for_joins(&progress, options.participants, spread + JOIN_TIMEOUT).await;
     phase.send_replace(Phase::Media);
     let before = scrape(options).await;
+    let relayed_before = progress.relayed.load(Ordering::Relaxed);
     let began = Instant::now();
     tokio::time::sleep(options.duration).await;
     let duration = began.elapsed();
+    let relayed = progress.relayed.load(Ordering::Relaxed) - relayed_before;
     phase.send_replace(Phase::Draining);
     let after = scrape(options).await;
     tokio::time::sleep(DRAIN_TIME).await;
@@ -127,7 +134,7 @@ pub async fn run(options: &Options) -> Report {
     }
     outcomes.sort_by_key(|outcome| outcome.index);
     let server = before.zip(after).map(|(before, after)| server_report(before, after));
-    Report::new(settle(options, outcomes), duration, server)
+    Report { relayed, ..Report::new(settle(options, outcomes), duration, server) }
 }
 
 async fn wait_for_joins(progress: &Progress, participants: usize, limit: Duration) {
@@ -210,6 +217,7 @@ struct Seat {
     name: String,
     publish: Publish,
     joins_per_second: u32,
+    turn: bool,
 }
 
 impl Seat {
@@ -228,6 +236,7 @@ impl Seat {
             name: format!("bot-{run:08x}-{index}"),
             publish: Publish { audio: options.audio && publishes, video_burst: burst.filter(|_| publishes) },
             joins_per_second: options.joins_per_second,
+            turn: options.turn,
         }
     }
 }
@@ -238,6 +247,9 @@ struct Session {
     client: Client,
     socket: UdpSocket,
     bot: Bot,
+    /// Its allocation, and the server's address; once it has joined.
+    turn: Option<(TurnClient, SocketAddr)>,
+    relayed_before: u64,
     began: Instant,
     join_ack: u64,
     report: BotReport,
@@ -275,14 +287,30 @@ impl Session {
         let join_ack = client.emit("join-session", join).await?;
         let report = BotReport { name: seat.name.clone(), ..Default::default() };
         let tallies = HashMap::new();
-        Ok(Session { seat, client, socket, bot, began, join_ack, report, tallies, progress, sent_before: 0 })
+        let (turn, relayed_before, sent_before) = (None, 0, 0);
+        Ok(Session {
+            seat,
+            client,
+            socket,
+            bot,
+            turn,
+            relayed_before,
+            began,
+            join_ack,
+            report,
+            tallies,
+            progress,
+            sent_before,
+        })
     }
 
     async fn work(&mut self, phase: &mut watch::Receiver<Phase>) -> io::Result<()> {
         let mut buffer = vec![0; 2_048];
         loop {
             self.flush().await?;
-            let deadline = self.bot.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            let turn_due = self.turn.as_ref().and_then(|(turn, _)| turn.deadline());
+            let due = [self.bot.deadline(), turn_due].into_iter().flatten().min();
+            let deadline = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
             tokio::select! {
                 readable = self.socket.readable() => {
                     readable?;
@@ -312,7 +340,14 @@ impl Session {
         for _ in 0..READ_BATCH {
             // An ICMP error of an earlier send shows up here; the next datagram is none the worse for it.
             let Ok((length, from)) = self.socket.try_recv_from(buffer) else { break };
-            self.bot.receive(from, &buffer[..length], now);
+            match &mut self.turn {
+                Some((turn, server)) if *server == from => {
+                    if let Some((peer, payload)) = turn.receive(&buffer[..length], now) {
+                        self.bot.receive(peer, &buffer[payload], now);
+                    }
+                }
+                _ => self.bot.receive(from, &buffer[..length], now),
+            }
         }
         self.bot.tick(now);
     }
@@ -320,9 +355,18 @@ impl Session {
     /// Sends what the bot has to send, and notes what happened to it.
     async fn flush(&mut self) -> io::Result<()> {
         while let Some((to, datagram)) = self.bot.transmit() {
-            // Unreachable candidates are ordinary; ICE finds out by itself.
-            let _ = self.socket.send_to(&datagram, to).await;
+            let way = match &mut self.turn {
+                // What finds no channel yet is repeated by ICE.
+                Some((turn, server)) => turn.wrap(to, &datagram, Instant::now()).map(|wrapped| (*server, wrapped)),
+                None if self.seat.turn => None,
+                None => Some((to, datagram)),
+            };
+            if let Some((to, datagram)) = way {
+                // Unreachable candidates are ordinary; ICE finds out by itself.
+                let _ = self.socket.send_to(&datagram, to).await;
+            }
         }
+        self.flush_turn().await;
         while let Some(signal) = self.bot.signal() {
             self.emit(signal).await?;
         }
@@ -333,6 +377,22 @@ impl Session {
         self.progress.sent.fetch_add(sent - self.sent_before, Ordering::Relaxed);
         self.sent_before = sent;
         Ok(())
+    }
+
+    async fn flush_turn(&mut self) {
+        let Some((turn, server)) = &mut self.turn else { return };
+        turn.tick(Instant::now());
+        while let Some(datagram) = turn.transmit() {
+            // It is repeated until it is answered.
+            let _ = self.socket.send_to(&datagram, *server).await;
+        }
+        let (sent, received) = turn.payloads();
+        self.progress.relayed.fetch_add(sent + received - self.relayed_before, Ordering::Relaxed);
+        self.relayed_before = sent + received;
+        if let Some(failure) = turn.failure().map(str::to_owned) {
+            self.fail(failure);
+            self.turn = None;
+        }
     }
 
     fn note(&mut self, happened: Happened) {
@@ -379,7 +439,15 @@ impl Session {
                 self.fail(format!("refused: {}", payload["error"]));
                 Ok(())
             }
-            Frame::Ack { id, .. } if id == self.join_ack => self.bot.offer(now),
+            Frame::Ack { id, payload } if id == self.join_ack => {
+                if self.seat.turn {
+                    match turn_server(&payload) {
+                        Some((server, login)) => self.turn = Some((TurnClient::new(login, now), server)),
+                        None => self.fail("the server names no TURN server over UDP".to_owned()),
+                    }
+                }
+                self.bot.offer(now)
+            }
             Frame::Event { name, payload } if name == "offer" => self.bot.handle_offer(&sdp(&payload, "offer"), now),
             Frame::Event { name, payload } if name == "answer" => self.bot.handle_answer(&sdp(&payload, "answer"), now),
             Frame::Event { name, payload } if name == "session-error" => {
@@ -412,6 +480,22 @@ impl Session {
         self.client.close().await;
         Outcome { index: self.seat.index, report: self.report, sent, tallies: self.tallies }
     }
+}
+
+/// The first TURN server over UDP that a join's ack names by address.
+pub(crate) fn turn_server(ack: &Value) -> Option<(SocketAddr, Login)> {
+    ack["iceServers"].as_array()?.iter().find_map(|server| {
+        let login = Login {
+            username: server["username"].as_str()?.to_owned(),
+            password: server["credential"].as_str()?.to_owned(),
+        };
+        let urls = server["urls"].as_array()?.iter().filter_map(Value::as_str);
+        let mut addresses = urls.filter_map(|url| {
+            let (address, transport) = url.strip_prefix("turn:")?.split_once('?')?;
+            (transport == "transport=udp").then(|| address.parse().ok())?
+        });
+        Some((addresses.next()?, login))
+    })
 }
 
 fn source(kind: Kind) -> &'static str {

@@ -16,3 +16,4 @@ pub mod network;
 pub mod peer;
 pub mod report;
 pub mod socketio;
+pub mod turn;

@@ -1,10 +1,11 @@
 //! `lyceum-bench`: bots against a running server, the in-memory forwarding bench, and simulated networks.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{bots, forward, idle, network};
+use bench::{bots, forward, idle, network, turn};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -27,6 +28,8 @@ enum Command {
     Idle(IdleArguments),
     /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
     Network(NetworkArguments),
+    /// What the TURN server costs per relayed packet, beside coturn with the same client; starts both servers itself.
+    Turn(TurnArguments),
 }
 
 #[derive(Args)]
@@ -58,6 +61,9 @@ struct BotArguments {
     /// Publish audio too.
     #[arg(long)]
     audio: bool,
+    /// Media goes through the server's own TURN server, over UDP.
+    #[arg(long)]
+    turn: bool,
     /// Print JSON rather than a table.
     #[arg(long)]
     json: bool,
@@ -90,6 +96,37 @@ struct NetworkArguments {
     /// Only the rows whose name contains one of these, split at semicolons.
     #[arg(long, value_delimiter = ';')]
     rows: Vec<String>,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct TurnArguments {
+    /// The server's binary; by default the one beside this.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// coturn's binary; `none` leaves it out.
+    #[arg(long, default_value = "turnserver")]
+    coturn: PathBuf,
+    /// Parts to run: `relay` (relay sockets), `short-cut` (bots through TURN and without), `flood` (strangers' requests).
+    #[arg(long, value_delimiter = ',', default_value = "relay,short-cut,flood")]
+    parts: Vec<turn::Part>,
+    /// Rounds of each kind, in turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long a round's media runs.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Allocations through relay sockets.
+    #[arg(long, default_value_t = 20)]
+    allocations: usize,
+    /// Packets a second of each, in bursts of ten; as many come back.
+    #[arg(long, default_value_t = 280)]
+    pps: u32,
+    /// Subscribers of the one publisher, for the short cut.
+    #[arg(long, default_value_t = 100)]
+    subscribers: usize,
     /// Print JSON rather than a table.
     #[arg(long)]
     json: bool,
@@ -145,6 +182,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Network(arguments) => run_network(&arguments),
+        Command::Turn(arguments) => run_turn(arguments),
     }
 }
 
@@ -160,6 +198,7 @@ fn run_bots(arguments: BotArguments) -> ExitCode {
         video_pps: arguments.video.0,
         audio: arguments.audio,
         metrics: arguments.metrics,
+        turn: arguments.turn,
         progress: true,
     };
     if options.participants == 0 || options.rooms == 0 || (options.video_pps.is_none() && !options.audio) {
@@ -176,6 +215,30 @@ fn run_bots(arguments: BotArguments) -> ExitCode {
     let report = runtime.block_on(bots::run(&options));
     print(arguments.json, &report);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_turn(arguments: TurnArguments) -> ExitCode {
+    let options = turn::Options {
+        server: arguments
+            .server
+            .unwrap_or_else(|| std::env::current_exe().unwrap_or_default().with_file_name("lyceum")),
+        coturn: Some(arguments.coturn).filter(|path| path.as_os_str() != "none"),
+        parts: arguments.parts,
+        rounds: arguments.rounds.max(1),
+        duration: arguments.duration,
+        load: turn::relay::Load { allocations: arguments.allocations, pps: arguments.pps },
+        subscribers: arguments.subscribers,
+    };
+    match turn::run(&options) {
+        Ok(report) => {
+            print(arguments.json, &report);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run_forward(arguments: &ForwardArguments) -> ExitCode {

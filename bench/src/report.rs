@@ -67,6 +67,8 @@ pub struct Report {
     pub loss_percent: f64,
     /// RTP payload bytes received.
     pub payload_bytes: u64,
+    /// Datagrams that went through TURN while media ran, both ways.
+    pub relayed: u64,
     /// How long media ran.
     pub duration_s: f64,
     /// The server's side, if it was asked.
@@ -92,6 +94,7 @@ impl Report {
             expected,
             loss_percent: 100.0 * (expected - received) as f64 / (expected.max(1)) as f64,
             payload_bytes: sum(|bot| bot.payload_bytes),
+            relayed: 0,
             duration_s: duration.as_secs_f64(),
             server,
             bots,
@@ -135,6 +138,9 @@ impl fmt::Display for Report {
         writeln!(f, "loss                {:.3} %", self.loss_percent)?;
         let rate = self.payload_bytes as f64 * 8e-6 / self.duration_s.max(1e-9);
         writeln!(f, "RTP payload         {} bytes ({rate:.1} Mbit/s)", self.payload_bytes)?;
+        if self.relayed > 0 {
+            writeln!(f, "through TURN        {} datagrams", self.relayed)?;
+        }
         if let Some(server) = &self.server {
             writeln!(f, "server CPU          {}", Number(server.cpu_seconds, "s"))?;
             writeln!(f, "server forwarded    {}", Number(server.forwarded, "packets"))?;

@@ -67,7 +67,7 @@ macro_rules! replays {
         }
     };
 }
-replays!(stun, rtp, rtcp, keyframe, payload, descriptor, sdp, srtp, datagram, signaling, twcc, sctp);
+replays!(stun, rtp, rtcp, keyframe, payload, descriptor, sdp, srtp, datagram, signaling, twcc, sctp, turn, frames);
 
 fn seed(target: &str, name: &str) -> Vec<u8> {
     seeds().into_iter().find(|it| (it.target, it.name.as_str()) == (target, name)).expect("a seed of that name").bytes
@@ -106,6 +106,16 @@ fn the_seeds_of_sctp_get_deep() {
         assert!(came == messages && went >= 4, "{name}: {came} messages came, {went} packets went");
     }
     assert!(counted("lossy").1 > 5);
+}
+
+#[test]
+fn the_seeds_of_turn_get_deep() {
+    let seen = |name: &str| targets::turn::play(&seed("turn", name));
+    let (media, relay) = (seen("media"), seen("listed_peer"));
+    assert!(media.allocated == 2 && media.media >= 3 && media.to_client >= 3 && media.relayed == 0, "{media:?}");
+    assert!(relay.allocated == 1 && relay.relayed >= 1 && relay.to_client >= 1, "{relay:?}");
+    let strangers = seen("strangers");
+    assert_eq!((strangers.allocated, strangers.media, strangers.relayed), (0, 0, 0));
 }
 
 #[test]

@@ -152,11 +152,14 @@ impl Ice {
         Some(self.paths.swap_remove(oldest).0)
     }
 
-    /// Forgets a path that ended or that another peer proved to be its own.
+    /// Forgets a path that ended or that another peer proved to be its own. If it was in use, the one that was checked last
+    /// serves, unless its own consent has ended: who has its address by now asked for nothing.
     pub(crate) fn forget(&mut self, path: Path) {
         self.paths.retain(|(p, _)| *p != path);
         if self.selected == Some(path) {
-            self.selected = self.paths.iter().max_by_key(|(_, at)| *at).map(|(p, _)| *p);
+            let latest = self.paths.iter().max_by_key(|(_, at)| *at);
+            let consents = |at| self.last_check.saturating_duration_since(at) < CONSENT_TIMEOUT;
+            self.selected = latest.filter(|(_, at)| consents(*at)).map(|(p, _)| *p);
         }
     }
 
@@ -254,6 +257,18 @@ mod tests {
         assert!(ice.checked(path(9), false, now).selected);
         ice.forget_all();
         assert_eq!((ice.selected(), ice.paths().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_path_without_consent_of_its_own_does_not_serve() {
+        let (mut ice, now) = ice();
+        let ms = Duration::from_millis(1);
+        for (since, serves) in [(CONSENT_TIMEOUT, None), (CONSENT_TIMEOUT - ms, Some(path(1)))] {
+            ice.checked(path(1), true, now);
+            ice.checked(path(2), true, now + since);
+            ice.forget(path(2));
+            assert_eq!(ice.selected(), serves, "checked {since:?} before the other");
+        }
     }
 
     #[test]

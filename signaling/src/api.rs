@@ -192,6 +192,16 @@ pub enum Output {
         /// Which.
         socket: SocketId,
     },
+    /// Tell the TURN server that a holder may open allocations: once for each, before any credential of it leaves.
+    Grant {
+        /// A `participantId`, or what stands for a viewer: it is behind the expiry in the username.
+        holder: Arc<str>,
+    },
+    /// Tell the TURN server that a granted holder has gone: once for each, and never again anything of that name.
+    Revoke {
+        /// Who.
+        holder: Arc<str>,
+    },
     /// Ask a worker's SFU.
     Media {
         /// Which worker.

@@ -40,7 +40,7 @@ struct Joined<'a> {
     role: &'static str,
     permissions: Value,
     participants: Roster<'a>,
-    ice_servers: &'a [Value],
+    ice_servers: Vec<Value>,
     resume_token: &'a str,
     resumed: bool,
 }
@@ -59,7 +59,7 @@ impl Lobby {
             Ok(joined) => joined,
             Err(why) => return self.answer(reply, Err(why)),
         };
-        let ack = self.join_ack(place, way);
+        let ack = self.join_ack(place, way, join.media, now);
         self.answer(reply, ack);
         self.settle_media(place, way, join.media, now);
         // In the order in which they came, behind the ack, before anything newer.
@@ -68,7 +68,7 @@ impl Lobby {
         }
     }
 
-    fn join_ack(&self, place: Place, way: Way) -> Answer {
+    fn join_ack(&self, place: Place, way: Way, media: Option<Media>, now: Now) -> Answer {
         let room = self.rooms.get(&place.room);
         let found = room.and_then(|room| Some((room, room.seats.get(&place.seat)?)));
         let (room, seat) = found.ok_or_else(|| ErrorCode::Internal.because("The seat was lost: join again."))?;
@@ -81,7 +81,7 @@ impl Lobby {
             role: seat.role(),
             permissions: permissions(seat),
             participants: Roster(room),
-            ice_servers: &self.config.ice_servers,
+            ice_servers: self.ice_servers(&seat.participant, media, now),
             resume_token: &seat.resume_token,
             resumed: matches!(way, Way::Again | Way::Resumed),
         }))
@@ -91,15 +91,15 @@ impl Lobby {
     fn enter(&mut self, socket: SocketId, join: &Join) -> Result<(Place, Way), Refused> {
         let here = self.sockets.get(&socket).and_then(|s| s.place);
         let mut claimed = self.claim(here, join)?;
+        if let Some(left) = here.filter(|place| claimed.is_none_or(|(seat, _)| seat != *place)) {
+            self.leave(left, "left");
+        }
         if let Some((held, _)) = claimed
             && self.seat(held).is_some_and(|s| s.resource.is_some())
         {
             // A WHIP client's peer cannot go on in a browser.
             self.leave(held, "replaced");
             claimed = None;
-        }
-        if let Some(left) = here.filter(|place| claimed.is_none_or(|(seat, _)| seat != *place)) {
-            self.leave(left, "left");
         }
         let Some((place, way)) = claimed else {
             let place = self.new_seat(Some(socket), join);
@@ -156,8 +156,10 @@ impl Lobby {
             None => self.new_room(&join.session),
         };
         let id = SeatId(self.mint());
+        let participant: Arc<str> = self.random_id("p_", 16).into();
+        self.grant(participant.clone());
         let seat = Seat {
-            participant: self.random_id("p_", 16).into(),
+            participant,
             user: join.user.clone(),
             name: join.name.clone(),
             instructor: join.instructor,
@@ -249,6 +251,7 @@ impl Lobby {
         if let Some(resource) = &seat.resource {
             self.drop_resource(resource);
         }
+        self.revoke(seat.participant);
         if empty {
             self.end_room(place.room);
         } else {

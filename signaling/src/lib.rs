@@ -6,6 +6,7 @@ mod chat;
 mod code;
 mod events;
 mod flow;
+mod ice;
 mod join;
 pub mod limits;
 mod media;
@@ -19,6 +20,7 @@ mod wire;
 
 pub use api::*;
 pub use code::ErrorCode;
+pub use ice::{IceServers, TurnServer};
 pub use room::{RoomSettings, SameUser};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -72,8 +74,8 @@ pub struct Lobby {
 pub struct Config {
     /// Media workers, at least 1: rooms are spread over them.
     pub workers: usize,
-    /// `iceServers` of the join ack, as `RTCIceServer` objects.
-    pub ice_servers: Vec<serde_json::Value>,
+    /// What clients are told of STUN and TURN servers.
+    pub ice: IceServers,
     /// How long a dropped socket keeps its seat, ms.
     pub grace_ms: u64,
 }
@@ -153,7 +155,7 @@ impl Lobby {
             Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
             Input::Ask { http, address, ask } => self.ask(http, address, ask),
             Input::Media { worker: _, event } => {
-                if let Some(event) = self.resource_event(event) {
+                if let Some(event) = self.resource_event(event, now) {
                     self.media_event(event, now);
                 }
             }

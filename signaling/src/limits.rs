@@ -38,6 +38,12 @@ pub const RESOURCES_MAX: usize = 5_000;
 /// The same of one address; one more is `rate/limited`.
 pub const RESOURCES_PER_ADDRESS_MAX: usize = 500;
 
+/// How long a TURN credential opens allocations; those that are open go on. A browser allocates anew whenever its network
+/// changes, with the credential of its last join, so this is the longest call that never loses its socket: a school day.
+/// Our own server ends what a seat has with the seat. One outside knows nothing of seats: there a credential is good for so
+/// long, and longer would be worth more to whoever was sent away.
+pub const TURN_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// How long an event waits for its socket's join. Longer would delay the error, shorter lose what a reconnecting client flushes.
 pub const EARLY_WAIT: Duration = Duration::from_secs(2);
 /// Events that wait for a socket's join; one more is `session/not_joined` at once.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use sfu::{Event, PeerId, Request, Rights, RoomId, View};
+use sfu::{Event, Now, PeerId, Request, Rights, RoomId, View};
 
 use crate::Lobby;
 use crate::api::{Ask, Granted, HttpId, Output};
@@ -16,7 +16,7 @@ use crate::join::overloaded;
 use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
 use crate::room::SeatId;
 use crate::seat::Place;
-use crate::wire::Join;
+use crate::wire::{Join, Media};
 
 /// What a WHIP or WHEP client holds.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Resource {
     room: RoomId,
     /// `None` for a viewer.
     seat: Option<SeatId>,
+    /// The seat's `participantId`, or what stands for a viewer: no secret, unlike the resource's id.
+    participant: Arc<str>,
     address: IpAddr,
     /// The client's offer, which a restart of ICE varies.
     offer: String,
@@ -77,14 +79,13 @@ impl Lobby {
         }
         let place = self.new_seat(None, join);
         let id: Arc<str> = self.random_id("", 32).into();
-        if let Some(seat) = self.seat_mut(place) {
-            seat.resource = Some(id.clone());
-        }
+        let lost = || ErrorCode::Internal.because("The seat was lost: try again.");
+        let seat = self.seat_mut(place).ok_or_else(lost)?;
+        seat.resource = Some(id.clone());
+        let participant = seat.participant.clone();
         self.tell_joined(place);
         self.start_peer(place, false);
-        let Some((_, peer)) = self.peer_mut(place) else {
-            return Err(ErrorCode::Internal.because("The seat was lost: try again."));
-        };
+        let (_, peer) = self.peer_mut(place).ok_or_else(lost)?;
         peer.asked = 1;
         let peer = peer.id;
         self.hold_resource(
@@ -93,6 +94,7 @@ impl Lobby {
                 peer,
                 room: place.room,
                 seat: Some(place.seat),
+                participant,
                 address,
                 offer: sdp,
                 etag: 1,
@@ -125,10 +127,12 @@ impl Lobby {
         let worker = live.worker;
         let peer = PeerId(self.mint());
         let id: Arc<str> = self.random_id("", 32).into();
+        let viewer: Arc<str> = self.random_id("v_", 16).into();
+        self.grant(viewer.clone());
         let join = Request::Join {
             peer,
             room,
-            participant: self.random_id("v_", 16).into(),
+            participant: viewer.clone(),
             auto_subscribe: false,
             offer_first: false,
             rights: Rights { instructor: false, data: false },
@@ -136,7 +140,10 @@ impl Lobby {
         };
         self.workers[worker.0].peers += 1;
         self.request(worker, join);
-        self.hold_resource(id, Resource { peer, room, seat: None, address, offer: sdp, etag: 1, waiting: Some(http) });
+        self.hold_resource(
+            id,
+            Resource { peer, room, seat: None, participant: viewer, address, offer: sdp, etag: 1, waiting: Some(http) },
+        );
         Ok(())
     }
 
@@ -203,8 +210,9 @@ impl Lobby {
         match resource.seat {
             Some(seat) => self.leave(Place { room: resource.room, seat }, reason),
             None => {
-                let (peer, room) = (resource.peer, resource.room);
+                let (peer, room, viewer) = (resource.peer, resource.room, resource.participant.clone());
                 self.drop_resource(id);
+                self.revoke(viewer);
                 if let Some(worker) = self.rooms.get(&room).map(|room| room.worker) {
                     self.workers[worker.0].peers -= 1;
                     self.request(worker, Request::Leave { peer });
@@ -232,7 +240,7 @@ impl Lobby {
     }
 
     /// Takes what the SFU says of a resource's peer; gives back what is treated as any seat's.
-    pub(crate) fn resource_event(&mut self, event: Event) -> Option<Event> {
+    pub(crate) fn resource_event(&mut self, event: Event, now: Now) -> Option<Event> {
         let peer = match &event {
             Event::Answer { peer, .. }
             | Event::Offer { peer, .. }
@@ -244,7 +252,7 @@ impl Lobby {
         };
         let Some(id) = self.resource_peers.get(&peer).cloned() else { return Some(event) };
         match event {
-            Event::Answer { sdp, .. } => self.answer_resource(&id, sdp),
+            Event::Answer { sdp, .. } => self.answer_resource(&id, sdp, now),
             Event::Refused { refusal, message, .. } => {
                 let waiting = self.resources.get_mut(&id).and_then(|r| Some((r.waiting.take()?, r.etag)));
                 let (http, etag) = waiting?;
@@ -268,12 +276,17 @@ impl Lobby {
         None
     }
 
-    fn answer_resource(&mut self, id: &Arc<str>, sdp: String) {
+    fn answer_resource(&mut self, id: &Arc<str>, sdp: String, now: Now) {
         let Some(resource) = self.resources.get_mut(id) else { return };
         let Some(http) = resource.waiting.take() else { return };
-        let etag = resource.etag;
+        let (etag, holder) = (resource.etag, resource.participant.clone());
         let granted = match etag {
-            1 => Granted::Created { resource: id.clone(), etag, sdp, ice_servers: self.config.ice_servers.clone() },
+            1 => Granted::Created {
+                resource: id.clone(),
+                etag,
+                sdp,
+                ice_servers: self.ice_servers(&holder, Some(Media::Sfu), now),
+            },
             _ => Granted::Restarted { etag, sdp },
         };
         self.reply_http(http, Ok(granted));

@@ -113,6 +113,14 @@ export function probe() {
         return [user, { ...found[video.srcObject.id], paused: pauses(user) }];
       }));
     },
+    /** How media goes: the type of our candidate (`host`, `prflx`, `relay` …), and the transport to the server, be it TURN or SFU. */
+    async way() {
+      const stats = await peers.findLast((peer) => peer.connectionState !== 'closed').getStats();
+      const pairs = [...stats.values()].filter((s) => s.type === 'candidate-pair' && s.nominated && s.state === 'succeeded');
+      pairs.sort((a, b) => (b.lastPacketReceivedTimestamp ?? 0) - (a.lastPacketReceivedTimestamp ?? 0));
+      const { candidateType, protocol, relayProtocol } = stats.get(pairs[0]?.localCandidateId) ?? {};
+      return { type: candidateType, over: candidateType === 'relay' ? relayProtocol : protocol };
+    },
     /** For each user with a tile: its colour and its tone. */
     async content() {
       const seen = await Promise.all(tilesWithStream().map(async (video) => [

@@ -16,6 +16,7 @@ export async function joinPage(rig, t, browserName, session, name, options = {})
   page.as = { user, name };
   await until(() => page.$('[data-action="join"]'), SOON_MS, 'the page shows its form');
   if (!rest.before) await until(() => page.$('.preview video'), SOON_MS, 'the preview shows the camera');
+  page.joinedAt = Date.now();
   await press(page, 'join');
   await until(() => page.$(`.tile[data-user="${user}"]`), SOON_MS, `${name} is in the call`);
   return page;

@@ -210,6 +210,38 @@ scenario('a socket that is cut: words, moving pictures all the while, and the sa
   }
 });
 
+for (const browserName of BROWSERS) {
+  scenario(`${browserName}: only relayed media says so, and outlives a socket that is cut`, async (t) => {
+    const session = `product-relay-${browserName}`;
+    const line = await rig.line();
+    t.after(() => line.close());
+    const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+    const mark = (page) => page.$$eval('.tile .relayed', (all) => all.map((one) => one.textContent));
+    for (const [relay, words] of [['tcp', 'Relayed (TCP)'], ['1', 'Relayed (UDP)']]) {
+      const bob = await joinPage(rig, t, browserName, session, 'Bob', { url: line.url, query: { relay } });
+      await until(async () => (await mark(bob)).join() === words, SOON_MS, `Bob reads ${words}`);
+      await press(bob, 'people');
+      await untilWords(bob, '.people .relayed', /^Relayed/);
+      await expectPageFlow([ada, bob], 1);
+      line.cut();
+      await untilWords(bob, '.overlay', LOST);
+      line.mend();
+      await noOverlay(bob);
+      // The next offer takes up the credentials of the resumed join.
+      await press(bob, 'share');
+      await untilMoving(ada, 'Bob', SOON_MS, '[data-screen-of="u-Bob"]');
+      await expectPageFlow([ada, bob], 1);
+      assert.deepEqual(await mark(bob), [words]);
+      await press(bob, 'leave');
+      await untilNames(ada, ['Ada (you)']);
+    }
+    assert.deepEqual(await mark(ada), [], 'a direct connection needs no mark');
+    const eve = await joinPage(rig, t, browserName, session, 'Eve', { query: { relay: 'tls' } });
+    await untilWords(eve, '.notice', /names no such TURN server/);
+    assert.deepEqual(await mark(eve), ['Not relayed']);
+  });
+}
+
 for (const signal of ['SIGKILL', 'SIGTERM']) {
   scenario(`the server is ended by ${signal} and started again: all come back by themselves`, async (t) => {
     const session = `product-restart-${signal}`;

@@ -44,21 +44,30 @@ async function freePort() {
   return port;
 }
 
+/** In the pages' own namespace. */
+const HERE = { host: '127.0.0.1', enter: [] };
+/** Where the server is alone, it has these. */
+const DEFAULT_PORTS = { http: 3001, admin: 9464, media: 7882, turn: 3478, tls: 5349 };
+
 /** Starts the server under test and waits until it says that it is ready. It may be stopped and started again on the same ports. */
-async function startLyceum(logName, settings) {
-  const [http, admin, media] = [await freePort(), await freePort(), await freePort()];
+async function startLyceum(logName, settings, place) {
+  const { http, admin, media, turn, tls } = place !== HERE ? DEFAULT_PORTS
+    : { http: await freePort(), admin: await freePort(), media: await freePort(), turn: 0, tls: 0 };
+  const [command, ...words] = [...place.enter, LYCEUM_BIN];
   const dir = mkdtempSync(join(tmpdir(), 'lyceum-browser-'));
   const log = createWriteStream(join(here, `${logName}.server.log`));
   let child;
   let ended;
   async function start() {
-    const started = child = spawn(LYCEUM_BIN, [], {
+    const started = child = spawn(command, words, {
       cwd: dir,
       env: {
         ...process.env,
         SIGNALING_PORT: String(http),
-        LYCEUM__ADMIN__LISTEN: `127.0.0.1:${admin}`,
+        LYCEUM__ADMIN__LISTEN: `${place.host}:${admin}`,
         LYCEUM__MEDIA__PORT: String(media),
+        LYCEUM__TURN__PORT: String(turn),
+        LYCEUM__TURN__TLS_PORT: String(tls),
         ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -70,7 +79,7 @@ async function startLyceum(logName, settings) {
     started.on('exit', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
     await until(async () => {
       if (ended !== null) return true;
-      return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
+      return (await fetch(`http://${place.host}:${admin}/readyz`)).ok;
     }, 60_000, `${LYCEUM_BIN} becomes ready`);
     if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log`);
   }
@@ -84,8 +93,8 @@ async function startLyceum(logName, settings) {
   }
   await start();
   return {
-    url: `http://localhost:${http}`,
-    admin: `http://127.0.0.1:${admin}`,
+    url: place.url ?? `http://localhost:${http}`,
+    admin: `http://${place.host}:${admin}`,
     /** Media port of the first worker; the others follow. */
     media,
     get ended() { return ended; },
@@ -143,11 +152,13 @@ async function servePages() {
   };
 }
 
+/** `trust` (of trust.mjs) is the home of a user who trusts one authority more. */
 const launch = {
-  chromium: () => puppeteer.launch({
+  chromium: (trust) => puppeteer.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
     protocolTimeout: 120_000,
+    env: trust ? { ...process.env, HOME: trust.home } : process.env,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
@@ -156,12 +167,13 @@ const launch = {
       '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
     ],
   }),
-  firefox: () => puppeteer.launch({
+  firefox: (trust) => puppeteer.launch({
     browser: 'firefox',
+    userDataDir: trust?.profile,
     executablePath: process.env.FIREFOX ?? '/usr/bin/firefox',
     headless: true,
     protocolTimeout: 120_000,
-    env: { ...process.env, HOME: mkdtempSync(join(tmpdir(), 'lyceum-firefox-')) },
+    env: { ...process.env, HOME: trust?.home ?? mkdtempSync(join(tmpdir(), 'lyceum-firefox-')) },
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
       'media.navigator.permission.disabled': true,
@@ -178,13 +190,16 @@ const launch = {
   }),
 };
 
-/** All that the tests of one file share; `settings` are environment variables of the server. `close()` at the end. */
-export async function openRig(logName, settings = {}) {
-  const lyceum = await startLyceum(logName, settings);
+/**
+ * All that the tests of one file share; `settings` are environment variables of the server, `place` says where it is if not here,
+ * and `trust` which authority the browsers trust. `close()` at the end.
+ */
+export async function openRig(logName, settings = {}, { place = HERE, trust } = {}) {
+  const lyceum = await startLyceum(logName, settings, place);
   const pages = await servePages();
   const browsers = {};
   const consoleLog = createWriteStream(join(here, `${logName}.console.log`));
-  for (const name of BROWSERS) browsers[name] = await launch[name]();
+  for (const name of BROWSERS) browsers[name] = await launch[name](trust);
 
   /** A page in a window of its own. The context is closed with the test `t`. */
   async function open(t, browserName, url, { before, viewport = { width: 640, height: 480 }, permissions = [] } = {}) {

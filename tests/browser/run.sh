@@ -9,8 +9,11 @@ cd "$(dirname "$0")"
 if [ "${LYCEUM_TEST_NETNS:-}" != 1 ]; then
   user_namespace=""
   [ "$(id -u)" = 0 ] || user_namespace="--map-root-user"
-  LYCEUM_TEST_NETNS=1 exec unshare --net $user_namespace "./$(basename "$0")" "$@"
+  LYCEUM_TEST_NETNS=1 exec unshare --net --mount $user_namespace "./$(basename "$0")" "$@"
 fi
+# Names mean what the tests say, and no name server is waited for.
+mount --bind hosts /etc/hosts
+mount --bind /dev/null /etc/resolv.conf
 # Firefox gathers no candidates when there is only `lo`: an address with a default route makes it do so.
 ip link set lo up
 if ! ip link show veth0 >/dev/null 2>&1; then

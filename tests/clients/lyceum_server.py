@@ -62,6 +62,8 @@ class Server:
             "LYCEUM__HTTP__LISTEN": f"{host}:{base}",
             "LYCEUM__ADMIN__LISTEN": f"127.0.0.1:{base + 1}",
             "LYCEUM__MEDIA__PORT": str(base + 2),
+            "LYCEUM__TURN__PORT": "0",
+            "LYCEUM__TURN__TLS_PORT": "0",
         }
         # The default store is `./data/`, so a directory of its own keeps servers apart.
         self.process = subprocess.Popen(

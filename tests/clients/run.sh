@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the tests by foreign clients: `run.sh [js] [python] [aiortc]`, all three when none is named.
+# Runs the tests by foreign clients: `run.sh [js] [python] [aiortc] [coturn]`, all four when none is named.
 #
 # LYCEUM_BIN              the binary, by default target/ci/lyceum
 # LYCEUM_CLIENTS_CACHE    where the Python environment is kept, by default target/clients
@@ -30,14 +30,14 @@ if [ "${1:-}" = --in-namespace ]; then
 fi
 
 for part in ${*:-all}; do
-    case $part in js | python | aiortc | all) ;; *) echo "run.sh: no part named $part; there are js, python, aiortc" >&2; exit 2 ;; esac
+    case $part in js | python | aiortc | coturn | all) ;; *) echo "run.sh: no part named $part; there are js, python, aiortc, coturn" >&2; exit 2 ;; esac
 done
 wants() {
     case " ${parts} " in *" all "* | *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 parts=${*:-all}
 
-if wants python || wants aiortc; then
+if wants python || wants aiortc || wants coturn; then
     # Made anew when the pinned versions change; the mark is written last, so that a broken environment is not kept.
     mark=$cache/venv/made-from
     if ! cmp -s requirements.txt "$mark"; then
@@ -57,6 +57,7 @@ namespace="unshare -n $here/run.sh --in-namespace"
 pytest="$cache/venv/bin/python -m pytest -p no:cacheprovider"
 if wants python; then $namespace $pytest test_python_socketio.py || failed=1; fi
 if wants aiortc; then $namespace $pytest test_aiortc.py test_whip.py || failed=1; fi
+if wants coturn; then $namespace $pytest test_coturn.py || failed=1; fi
 # Last, because the closing lines of `node --test` are what is counted.
 if wants js; then $namespace npm test --silent || failed=1; fi
 exit $failed

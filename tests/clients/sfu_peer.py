@@ -8,7 +8,15 @@ from typing import Any, Iterable
 
 import av
 import numpy
-from aiortc import MediaStreamTrack, RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    MediaStreamTrack,
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCIceServer,
+    RTCIceTransportPolicy,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError
 
 from person import Person
@@ -133,11 +141,21 @@ def bundled(session: str, mids: Iterable[str]) -> str:
 class SfuPeer:
     """One RTCPeerConnection of the polite side. aiortc has no rollback, so offers are made and taken only when stable."""
 
-    def __init__(self, person: Person):
+    def __init__(self, person: Person, relay: str = ""):
+        """With `relay`, `udp` or `tcp`, media goes by that TURN server of the join alone."""
         self.person = person
         # Its default policy has a transport for each kind and, taking an offer, closes the second under all but the first
         # m-line of that kind: four m-lines in a first offer never connect.
-        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+        configuration = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        if relay:
+            configuration.iceTransportPolicy = RTCIceTransportPolicy.RELAY
+            configuration.iceServers = [
+                RTCIceServer([url], ice["username"], ice["credential"])
+                for ice in person.seat["iceServers"]
+                for url in ice["urls"]
+                if url.endswith(f"?transport={relay}") and not url.startswith("turns:")
+            ]
+        self.pc = RTCPeerConnection(configuration)
         # Received tracks, and what the server says of its tracks, both by mid.
         self.heard: dict[str, Heard] = {}
         self.described: dict[str, dict[str, Any]] = {}

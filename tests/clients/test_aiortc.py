@@ -1,6 +1,7 @@
 """aiortc publishes to and subscribes from the SFU; what arrives is checked by its colour and its tone."""
 
 import asyncio
+import re
 
 from aiortc import RTCDataChannel
 
@@ -43,10 +44,10 @@ def hears(listener: SfuPeer, speaker: SfuPeer, look) -> bool:
     return abs(heard.hertz() - look[1]) < HERTZ_ERROR_MAX
 
 
-async def call(person, session: str, look=None) -> SfuPeer:
+async def call(person, session: str, look=None, relay: str = "") -> SfuPeer:
     """Joins; with a look it publishes, without one it only receives."""
     more = {} if look else {"media": "sfu"}
-    peer = SfuPeer(await (await person()).join(session, unique("rtc"), **more))
+    peer = SfuPeer(await (await person()).join(session, unique("rtc"), **more), relay)
     if look:
         rgb, hertz = look
         await peer.publish(Tone(hertz), Colour(rgb))
@@ -169,5 +170,21 @@ async def test_data_channels_beside_media_and_alone(person):
             channels[at].send(ids[1 - at].encode() + b"\n" + long)
             expected = [f"{ids[at]}\nto all", ids[at].encode() + b"\n" + long]
             await until("both messages come", lambda e=expected, h=came[1 - at]: h == e, LATE_S_MAX, *peers)
+    finally:
+        await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def test_a_call_by_turn_alone(person):
+    session = unique("relayed")
+    peers: list[SfuPeer] = []
+    try:
+        for look, relay in ((ANN, "udp"), (BEN, "tcp")):
+            peers.append(await call(person, session, look, relay))
+        ann, ben = peers
+        await asyncio.gather(meet(ann, ben, BEN, JOIN_S_MAX), meet(ben, ann, ANN, JOIN_S_MAX))
+        await asyncio.gather(grows(ann, ben), grows(ben, ann))
+        for peer in peers:
+            kinds = set(re.findall(r"(?m)^a=candidate:.* typ (\w+)", peer.pc.localDescription.sdp))
+            assert kinds == {"relay"}
     finally:
         await asyncio.gather(*(peer.close() for peer in peers))

@@ -108,7 +108,7 @@ pub enum Action<'a> {
         peer: SocketAddr,
         /// Where the payload is.
         payload: Range<usize>,
-        /// The client asked for the IP don't-fragment bit (RFC 8656 §18.6).
+        /// The client asked for the IP don't-fragment bit (RFC 8656 §18.9).
         dont_fragment: bool,
     },
 }

@@ -1,7 +1,8 @@
 //! Time-limited credentials: `username = <expiry>:<holder>`, `credential = base64(HMAC-SHA1(secret, username))`, as coturn
 //! takes them too. `expiry` is in seconds since 1970 UTC.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
+use md5::{Digest, Md5};
 
 /// A username and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +32,29 @@ pub fn parse(username: &str) -> Option<(u64, &str)> {
     Some((expiry.parse().ok()?, holder))
 }
 
+/// The key of MESSAGE-INTEGRITY where no algorithm was chosen (RFC 8489 §18.5.1.1).
+pub fn md5_key(username: &str, realm: &str, password: &str) -> [u8; 16] {
+    Md5::digest(format!("{username}:{realm}:{password}")).into()
+}
+
+/// The key where SHA-256 was chosen (RFC 8489 §18.5.1.2).
+pub fn sha256_key(username: &str, realm: &str, password: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    let digest = digest::digest(&digest::SHA256, format!("{username}:{realm}:{password}").as_bytes());
+    key.copy_from_slice(digest.as_ref());
+    key
+}
+
+/// The digits of base 64 by their values.
+pub(crate) const BASE64_DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Base 64 with padding (RFC 4648 §4).
 pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
         let group = three.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
         for digit in 0..4 {
-            let value = DIGITS.get((group >> (18 - 6 * digit) & 63) as usize).copied().unwrap_or(b'=');
+            let value = BASE64_DIGITS.get((group >> (18 - 6 * digit) & 63) as usize).copied().unwrap_or(b'=');
             out.push(if digit <= three.len() { char::from(value) } else { '=' });
         }
     }

@@ -2,10 +2,22 @@
 //! machine: datagrams, frames and time in; replies, and what is to be forwarded, out.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod allocation;
+mod answer;
 mod api;
+mod auth;
 pub mod credential;
+mod forward;
+pub mod framing;
+mod keyed;
+mod nonce;
+mod policy;
+mod ports;
+mod requests;
 mod server;
 pub mod stun;
+mod table;
+mod throttle;
 
 pub use api::*;
 pub use server::Server;

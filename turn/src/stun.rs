@@ -1,12 +1,16 @@
 //! STUN messages (RFC 8489): a view of a received one, checked once and then read in place, and a [`Writer`] of new
-//! ones. Nothing on the reading side allocates or panics. TURN adds methods and attribute types, not code here.
+//! ones. Nothing on the reading side allocates or panics. What only TURN says lies in `turn.rs`.
 
+mod turn;
+mod types;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use types::{AttributeType, Class, Method, TransactionId};
 pub use writer::Writer;
+pub(crate) use writer::masked;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,78 +20,18 @@ use aws_lc_rs::{constant_time, hmac};
 pub const USERNAME_BYTES_MAX: usize = 508;
 
 const HEADER_BYTES: usize = 20;
-const MAGIC_COOKIE: u32 = 0x2112_A442;
+pub(crate) const MAGIC_COOKIE: u32 = 0x2112_A442;
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 const INTEGRITY_BYTES: usize = 20;
+const INTEGRITY_SHA256_BYTES: usize = 32;
+/// What MESSAGE-INTEGRITY-SHA256 may be cut to where a usage of STUN allows it (RFC 8489 §14.6); TURN does not.
+const INTEGRITY_SHA256_BYTES_MIN: usize = 16;
 const FINGERPRINT_BYTES: usize = 4;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
-const FAMILY_IPV4: u8 = 1;
-const FAMILY_IPV6: u8 = 2;
-
-/// What a message is (RFC 8489 §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Wants an answer.
-    Request,
-    /// Wants none.
-    Indication,
-    /// The good answer.
-    Success,
-    /// The bad answer; it carries an ERROR-CODE.
-    Error,
-}
-
-/// What a message is about, 12 bits (RFC 8489 §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Method(pub u16);
-
-impl Method {
-    /// Binding (RFC 8489 §18.2).
-    pub const BINDING: Method = Method(0x001);
-}
-
-/// Ties an answer to its request (RFC 8489 §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TransactionId(pub [u8; 12]);
-
-/// The type of an attribute (RFC 8489 §14). A receiver must understand those below 0x8000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttributeType(pub u16);
-
-impl AttributeType {
-    /// MAPPED-ADDRESS (RFC 8489 §14.1).
-    pub const MAPPED_ADDRESS: Self = Self(0x0001);
-    /// USERNAME (RFC 8489 §14.3).
-    pub const USERNAME: Self = Self(0x0006);
-    /// MESSAGE-INTEGRITY (RFC 8489 §14.5).
-    pub const MESSAGE_INTEGRITY: Self = Self(0x0008);
-    /// ERROR-CODE (RFC 8489 §14.8).
-    pub const ERROR_CODE: Self = Self(0x0009);
-    /// UNKNOWN-ATTRIBUTES (RFC 8489 §14.13).
-    pub const UNKNOWN_ATTRIBUTES: Self = Self(0x000a);
-    /// REALM (RFC 8489 §14.9).
-    pub const REALM: Self = Self(0x0014);
-    /// NONCE (RFC 8489 §14.10).
-    pub const NONCE: Self = Self(0x0015);
-    /// XOR-MAPPED-ADDRESS (RFC 8489 §14.2).
-    pub const XOR_MAPPED_ADDRESS: Self = Self(0x0020);
-    /// PRIORITY (RFC 8445 §7.1.1).
-    pub const PRIORITY: Self = Self(0x0024);
-    /// USE-CANDIDATE (RFC 8445 §7.1.2).
-    pub const USE_CANDIDATE: Self = Self(0x0025);
-    /// SOFTWARE (RFC 8489 §14.14).
-    pub const SOFTWARE: Self = Self(0x8022);
-    /// FINGERPRINT (RFC 8489 §14.7).
-    pub const FINGERPRINT: Self = Self(0x8028);
-    /// ICE-CONTROLLED (RFC 8445 §7.1.3).
-    pub const ICE_CONTROLLED: Self = Self(0x8029);
-    /// ICE-CONTROLLING (RFC 8445 §7.1.3).
-    pub const ICE_CONTROLLING: Self = Self(0x802a);
-
-    fn comprehension_required(self) -> bool {
-        self.0 < 0x8000
-    }
-}
+/// IPv4 in addresses and in REQUESTED-ADDRESS-FAMILY.
+pub const FAMILY_IPV4: u8 = 1;
+/// IPv6 in addresses and in REQUESTED-ADDRESS-FAMILY.
+pub const FAMILY_IPV6: u8 = 2;
 
 /// The attributes that STUN and ICE together require a receiver to understand.
 const UNDERSTOOD: &[AttributeType] = &[
@@ -109,25 +53,29 @@ const UNDERSTOOD: &[AttributeType] = &[
 pub struct Message<'a> {
     bytes: &'a [u8],
     transaction_id: TransactionId,
-    /// Where the attributes end that count: at MESSAGE-INTEGRITY, at FINGERPRINT, or with the message.
+    /// Where the attributes end that count: at MESSAGE-INTEGRITY, at MESSAGE-INTEGRITY-SHA256, at FINGERPRINT, or with
+    /// the message.
     attributes_end: usize,
-    integrity: Option<Seal<'a, INTEGRITY_BYTES>>,
-    fingerprint: Option<Seal<'a, FINGERPRINT_BYTES>>,
+    integrity: Option<Seal<'a>>,
+    integrity_sha256: Option<Seal<'a>>,
+    fingerprint: Option<Seal<'a>>,
 }
 
 /// An attribute that vouches for all bytes in front of it.
 #[derive(Clone, Copy, Debug)]
-struct Seal<'a, const N: usize> {
+struct Seal<'a> {
     /// The message's bytes between its length field and the attribute.
     covered: &'a [u8],
-    value: &'a [u8; N],
+    value: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// Reads a whole datagram (RFC 8489 §6.3). `None` if the top bits, the cookie or the length are wrong, an attribute
-    /// would end behind the message, MESSAGE-INTEGRITY or FINGERPRINT has a wrong size, or FINGERPRINT is not last.
+    /// would end behind the message, MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 or FINGERPRINT has a wrong size, or
+    /// FINGERPRINT is not last.
     ///
-    /// What follows MESSAGE-INTEGRITY is ignored, except FINGERPRINT (RFC 8489 §14.5).
+    /// What follows MESSAGE-INTEGRITY is ignored, except MESSAGE-INTEGRITY-SHA256 and FINGERPRINT (RFC 8489 §14.5); what
+    /// follows MESSAGE-INTEGRITY-SHA256, except FINGERPRINT (§14.6).
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (&[t0, _, l0, l1, c0, c1, c2, c3, id @ ..], attributes) = bytes.split_first_chunk::<HEADER_BYTES>()?;
         let len = usize::from(u16::from_be_bytes([l0, l1]));
@@ -139,23 +87,32 @@ impl<'a> Message<'a> {
             transaction_id: TransactionId(id),
             attributes_end: bytes.len(),
             integrity: None,
+            integrity_sha256: None,
             fingerprint: None,
         };
         let mut rest = attributes;
         while !rest.is_empty() {
             let at = bytes.len() - rest.len();
             let (attribute, value, behind) = split_attribute(rest)?;
-            if attribute == AttributeType::FINGERPRINT {
-                if !behind.is_empty() {
-                    return None;
-                }
-                message.fingerprint = Some(Seal { covered: bytes.get(4..at)?, value: value.try_into().ok()? });
-                message.attributes_end = message.attributes_end.min(at);
-            } else if attribute == AttributeType::MESSAGE_INTEGRITY && message.integrity.is_none() {
-                message.integrity = Some(Seal { covered: bytes.get(4..at)?, value: value.try_into().ok()? });
-                message.attributes_end = at;
-            }
             rest = behind;
+            let (seal, sizes) = match attribute {
+                AttributeType::FINGERPRINT if rest.is_empty() => {
+                    (&mut message.fingerprint, FINGERPRINT_BYTES..=FINGERPRINT_BYTES)
+                }
+                AttributeType::FINGERPRINT => return None,
+                AttributeType::MESSAGE_INTEGRITY if !message.has_integrity() => {
+                    (&mut message.integrity, INTEGRITY_BYTES..=INTEGRITY_BYTES)
+                }
+                AttributeType::MESSAGE_INTEGRITY_SHA256 if message.integrity_sha256.is_none() => {
+                    (&mut message.integrity_sha256, INTEGRITY_SHA256_BYTES_MIN..=INTEGRITY_SHA256_BYTES)
+                }
+                _ => continue,
+            };
+            if !sizes.contains(&value.len()) || value.len() % 4 != 0 {
+                return None;
+            }
+            *seal = Some(Seal { covered: bytes.get(4..at)?, value });
+            message.attributes_end = message.attributes_end.min(at);
         }
         Some(message)
     }
@@ -186,7 +143,7 @@ impl<'a> Message<'a> {
         self.attributes().find_map(|(attribute, value)| (attribute == wanted).then_some(value))
     }
 
-    /// All attributes in front of MESSAGE-INTEGRITY and FINGERPRINT, in order.
+    /// All attributes in front of MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT, in order.
     pub fn attributes(&self) -> impl Iterator<Item = (AttributeType, &'a [u8])> + use<'a> {
         let mut rest = self.bytes.get(HEADER_BYTES..self.attributes_end).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -229,7 +186,11 @@ impl<'a> Message<'a> {
 
     /// An address in the form of XOR-MAPPED-ADDRESS (RFC 8489 §14.2).
     pub fn xor_address(&self, attribute: AttributeType) -> Option<SocketAddr> {
-        let (&[_, family, p0, p1], address) = self.attribute(attribute)?.split_first_chunk()?;
+        self.unmask(self.attribute(attribute)?)
+    }
+
+    fn unmask(&self, value: &[u8]) -> Option<SocketAddr> {
+        let (&[_, family, p0, p1], address) = value.split_first_chunk()?;
         let port = u16::from_be_bytes([p0, p1]) ^ (MAGIC_COOKIE >> 16) as u16;
         let ip = match family {
             FAMILY_IPV4 => {
@@ -269,24 +230,43 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Whether MESSAGE-INTEGRITY is there.
+    /// Whether MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256 is there.
     pub fn has_integrity(&self) -> bool {
-        self.integrity.is_some()
+        self.integrity.is_some() || self.integrity_sha256.is_some()
+    }
+
+    /// Whether MESSAGE-INTEGRITY-SHA256 is there.
+    pub fn has_integrity_sha256(&self) -> bool {
+        self.integrity_sha256.is_some()
     }
 
     /// Whether MESSAGE-INTEGRITY is there and was made with `key` (RFC 8489 §14.5): for short-term credentials and ICE
     /// the password itself. Takes the same time whether it fails early or late.
     pub fn check_integrity(&self, key: &[u8]) -> bool {
-        self.integrity.is_some_and(|seal| {
-            let tag = integrity(key, self.message_type(), seal.covered);
+        self.verify(self.integrity, hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key)
+    }
+
+    /// Whether MESSAGE-INTEGRITY-SHA256 is there, not cut short, and was made with `key` (RFC 8489 §14.6). Takes the same
+    /// time whether it fails early or late.
+    pub fn check_integrity_sha256(&self, key: &[u8]) -> bool {
+        self.verify(self.integrity_sha256, hmac::HMAC_SHA256, key)
+    }
+
+    fn verify(&self, seal: Option<Seal<'_>>, algorithm: hmac::Algorithm, key: &[u8]) -> bool {
+        seal.is_some_and(|seal| {
+            let tag = integrity(algorithm, key, self.message_type(), seal.covered);
             constant_time::verify_slices_are_equal(tag.as_ref(), seal.value).is_ok()
         })
     }
 
+    /// Whether FINGERPRINT is there.
+    pub fn has_fingerprint(&self) -> bool {
+        self.fingerprint.is_some()
+    }
+
     /// Whether FINGERPRINT is there and right (RFC 8489 §14.7).
     pub fn check_fingerprint(&self) -> bool {
-        self.fingerprint
-            .is_some_and(|seal| fingerprint(self.message_type(), seal.covered) == u32::from_be_bytes(*seal.value))
+        self.fingerprint.is_some_and(|seal| fingerprint(self.message_type(), seal.covered).to_be_bytes() == *seal.value)
     }
 
     fn message_type(&self) -> u16 {
@@ -308,12 +288,11 @@ fn sealed_length(covered: &[u8], seal_bytes: usize) -> u16 {
     (covered.len() + ATTRIBUTE_HEADER_BYTES + seal_bytes - (HEADER_BYTES - 4)) as u16
 }
 
-/// HMAC-SHA1 over a message whose length field ends with MESSAGE-INTEGRITY (RFC 8489 §14.5).
-fn integrity(key: &[u8], message_type: u16, covered: &[u8]) -> hmac::Tag {
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
-    let mut context = hmac::Context::with_key(&key);
+/// The HMAC over a message whose length field ends with the attribute that holds it, uncut (RFC 8489 §14.5 and §14.6).
+fn integrity(algorithm: hmac::Algorithm, key: &[u8], message_type: u16, covered: &[u8]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(algorithm, key));
     context.update(&message_type.to_be_bytes());
-    context.update(&sealed_length(covered, INTEGRITY_BYTES).to_be_bytes());
+    context.update(&sealed_length(covered, algorithm.digest_algorithm().output_len()).to_be_bytes());
     context.update(covered);
     context.sign()
 }

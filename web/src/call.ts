@@ -3,6 +3,7 @@
 import { io, type Socket } from 'socket.io-client';
 import { Peer, type RemoteTrack } from './peer';
 import { PASSING, isCode } from './protocol';
+import { serversFor, type Relay, type Relayed } from './relay';
 import type { Ack, ChatMessage, Description, Joined, LayersWanted, Participant, Quality, Refusal, RosterTrack, Source, Wish } from './protocol';
 
 export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
@@ -19,6 +20,8 @@ export interface CallOptions {
   resumeToken?: string;
   /** The SDP origin of the server's end from before a reload. */
   stale?: string;
+  /** Only relayed paths, for a test of the network. */
+  relay?: Relay;
 }
 
 export interface CallEvents {
@@ -33,6 +36,8 @@ export interface CallEvents {
   /** Somebody's picture stands still for want of bandwidth, or goes on. */
   paused(trackId: string, paused: boolean): void;
   quality(quality: Quality): void;
+  /** Whether this person's media goes by a TURN server. */
+  relayed(how: Relayed): void;
   /** A refusal that does not end the call. */
   refused(code: string): void;
 }
@@ -243,16 +248,18 @@ export class Call {
   }
 
   private openPeer(seat: Joined): void {
-    const { sessionId, userId } = this.options;
+    const { sessionId, userId, relay = '' } = this.options;
     const to = { sessionId, userId, targetUserId: 'sfu' };
     this.peer?.close();
     this.events.tracks([]);
+    if (relay && !serversFor(seat.iceServers, relay).length) this.events.refused('relay/none');
     this.peer = new Peer(seat.iceServers, {
       send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => { if (!ack.ok) this.refused(ack.error, event); }),
       sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
       origin: (id) => this.events.origin(id),
       remoteTracks: (tracks) => this.events.tracks(tracks),
-    }, seat.resumed ? this.options.stale ?? '' : '');
+      relayed: (how) => this.events.relayed(how),
+    }, seat.resumed ? this.options.stale ?? '' : '', relay);
     for (const [source, { track, muted, paused }] of this.local) {
       if (paused) this.local.delete(source); // published anew when it is wanted
       else this.peer.publish(source, track, muted);

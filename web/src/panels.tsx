@@ -6,7 +6,7 @@ import { Pickers } from './pickers';
 import {
   MESSAGE_BYTES_MAX, type Panel, messages, ownId, participants, say, setShortcuts, shortcuts, tell, togglePanel, userId,
 } from './state';
-import { initials } from './tile';
+import { RelayMark, initials } from './tile';
 
 function Head({ title, of }: { title: string; of: Panel }) {
   return (
@@ -30,6 +30,7 @@ export function PeoplePanel() {
               <span class="grow">
                 {who.userName}{who.participantId === ownId.value ? ' (you)' : ''}
                 {who.isInstructor && <small>Instructor</small>}
+                {who.participantId === ownId.value && <RelayMark />}
                 {who.state === 'reconnecting' && <small>Reconnecting…</small>}
               </span>
               {who.handRaised && <span role="img" aria-label="Hand raised"><Icon name="hand" /></span>}

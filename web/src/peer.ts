@@ -1,6 +1,7 @@
 // One RTCPeerConnection to the SFU: perfect negotiation with this side polite, and what it receives.
 
 import type { Description, LayersWanted, Source, TrackHint } from './protocol';
+import { configuration, relayOf, type Relay, type Relayed } from './relay';
 
 export interface RemoteTrack {
   mid: string;
@@ -16,7 +17,12 @@ export interface PeerEvents {
   /** The server's end has this SDP origin. */
   origin(id: string): void;
   remoteTracks(tracks: RemoteTrack[]): void;
+  /** How media reaches the server's TURN server, if it goes by that. */
+  relayed(how: Relayed): void;
 }
+
+/** Firefox may still change to a better path so long after the first one. */
+const SETTLED_MS = 3_000;
 
 interface Published {
   source: Source;
@@ -33,7 +39,7 @@ interface Published {
 const LAYERS: RTCRtpEncodingParameters[] = [
   { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
   { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: 'f', maxBitrate: 1_700_000 },
+  { rid: 'f', maxBitrate: 1_500_000 },
 ];
 
 /** `<sess-id>` of `o=`: names one RTCPeerConnection. */
@@ -56,12 +62,15 @@ export class Peer {
     iceServers: RTCIceServer[],
     private readonly events: PeerEvents,
     private readonly stale: string,
+    private readonly relay: Relay,
   ) {
-    this.pc = new RTCPeerConnection({ iceServers });
+    this.pc = new RTCPeerConnection(configuration(iceServers, relay));
     this.pc.onnegotiationneeded = () => void this.offer();
     this.pc.onicecandidate = ({ candidate }) => events.sendCandidate(candidate);
     this.pc.oniceconnectionstatechange = () => {
       if (this.pc.iceConnectionState === 'failed') this.pc.restartIce();
+      this.look();
+      setTimeout(() => this.look(), SETTLED_MS);
     };
   }
 
@@ -114,7 +123,7 @@ export class Peer {
 
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
   resume(iceServers: RTCIceServer[]): void {
-    this.pc.setConfiguration({ iceServers });
+    this.pc.setConfiguration(configuration(iceServers, this.relay)); // before a restart, which is what takes it up
     if (this.pc.signalingState === 'have-local-offer') this.tell();
     if (this.pc.iceConnectionState === 'disconnected' || this.pc.iceConnectionState === 'failed') this.pc.restartIce();
   }
@@ -131,6 +140,16 @@ export class Peer {
   close(): void {
     this.closed = true;
     this.pc.close();
+  }
+
+  private look(): void {
+    const ice = this.pc.getTransceivers()[0]?.sender.transport?.iceTransport;
+    if (ice) ice.onselectedcandidatepairchange = () => this.look();
+    if (this.closed) return;
+    void this.pc.getStats().then((stats) => {
+      const how = relayOf(stats);
+      if (how !== undefined && !this.closed) this.events.relayed(how);
+    });
   }
 
   private applyLayers({ transceiver: { sender }, layers }: Published): void {

@@ -102,6 +102,7 @@ const WORDS: Record<string, string> = {
   'server/draining': 'The server is about to restart. You will be brought back.',
   'server/overloaded': 'The server is very busy. Trying again…',
   'server/unreachable': 'The server cannot be reached. Trying again…', // minted by this page
+  'relay/none': 'Only relayed media was asked for, but the server names no such TURN server.', // minted by this page
   internal: 'Something went wrong on the server. Try again.',
 };
 

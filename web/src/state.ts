@@ -6,6 +6,7 @@ import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type 
 import type { RemoteTrack } from './peer';
 import { wordsFor } from './protocol';
 import type { ChatMessage, Participant, Quality, Source, Wish } from './protocol';
+import type { Relay, Relayed } from './relay';
 
 const query = new URLSearchParams(location.search);
 
@@ -29,6 +30,8 @@ export const userId = ownUserId();
 export const userName = signal(query.get('name') ?? stored('localStorage', 'lyceum.name'));
 export const sessionId = signal(query.get('session') ?? stored('localStorage', 'lyceum.session'));
 export const isInstructor = query.get('instructor') === '1';
+/** `?relay=1`, or `udp`, `tcp` or `tls`. */
+export const relayWanted = (['1', 'udp', 'tcp', 'tls'].find((one) => one === query.get('relay')) ?? '') as Relay;
 
 export type Panel = 'people' | 'chat' | 'settings';
 
@@ -45,6 +48,8 @@ export const speaking = signal<ReadonlySet<string>>(new Set());
 export const paused = signal<ReadonlySet<string>>(new Set());
 /** How good each connection is, by participant. */
 export const qualities = signal<ReadonlyMap<string, Quality>>(new Map());
+/** By what this person's media reaches a TURN server, if it goes by one. */
+export const relayed = signal<Relayed>('');
 export const messages = signal<ChatMessage[]>([]);
 export const unread = signal(0);
 /** What a screen reader says: who comes and goes, and what is written while the chat is closed. */
@@ -199,7 +204,8 @@ export function join(before?: Seat): void {
   messages.value = [];
   paused.value = new Set();
   qualities.value = new Map();
-  const options = { sessionId: session, userId, userName: name, isInstructor };
+  relayed.value = '';
+  const options = { sessionId: session, userId, userName: name, isInstructor, relay: relayWanted };
   call = new Call(before ? { ...options, resumeToken: before.resumeToken, stale: before.origin } : options, {
     status: (now, code) => {
       status.value = now;
@@ -223,6 +229,7 @@ export function join(before?: Seat): void {
       else next.delete(trackId);
       paused.value = next;
     },
+    relayed: (how) => { relayed.value = how; },
     quality: (one) => { qualities.value = new Map(qualities.value).set(one.participantId, one); },
     chat: (message) => {
       if (messages.value.some((one) => one.id === message.id)) return;

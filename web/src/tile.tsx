@@ -2,7 +2,7 @@
 
 import { Icon } from './icons';
 import { Video } from './media';
-import { camera, microphoneOn, ownId, paused, qualities, speaking, trackOf } from './state';
+import { camera, microphoneOn, ownId, paused, qualities, relayed, relayWanted, speaking, trackOf } from './state';
 import type { Participant, Quality } from './protocol';
 
 export function initials(name: string): string {
@@ -34,6 +34,7 @@ export function Tile({ who, shift }: { who: Participant; shift: number }) {
         : nobody}
       {still && !away && <div class="veil still">Video paused: your connection is slow</div>}
       {away && <div class="veil">Reconnecting…</div>}
+      {own && <RelayMark />}
       <div class="name">
         {muted && <span class="muted" role="img" aria-label="Microphone off"><Icon name="micOff" /></span>}
         <span>{who.userName}{own ? ' (you)' : ''}</span>
@@ -56,6 +57,16 @@ function Bars({ quality, own }: { quality: Quality | undefined; own: boolean }) 
       <i /><i /><i />
     </span>
   );
+}
+
+/** Says of the own media that it takes a detour, and by what; and when it was asked to and does not. */
+export function RelayMark() {
+  const how = relayed.value.toUpperCase();
+  if (!how && !relayWanted) return null;
+  const words = how
+    ? `Your media goes by a relay (TURN over ${how}) instead of straight to the server. It may arrive a little later.`
+    : 'Only relayed media was asked for, and there is no relayed connection.';
+  return <small class="relayed" title={words} aria-label={words} role="img">{how ? `Relayed (${how})` : 'Not relayed'}</small>;
 }
 
 export function ScreenTile({ who }: { who: Participant }) {

@@ -16,9 +16,12 @@ pub fn stun(data: &[u8]) {
     assert!(message.username().is_none_or(|name| name.len() <= turn_server::stun::USERNAME_BYTES_MAX));
     assert!(message.error_code().is_none_or(|(code, _)| (300..700).contains(&code)));
     assert!(!message.check_integrity(PASSWORD) || message.has_integrity());
+    assert!(!message.check_integrity_sha256(PASSWORD) || message.has_integrity_sha256());
     let (_, _) = (message.check_fingerprint(), message.priority());
+    assert_eq!(message.data_range().map(|it| &data[it]), message.attribute(AttributeType::DATA));
+    assert!(message.xor_peer_addresses().count() <= attributes.len());
     // A message at the end of its length field has no room for seals of ours.
-    if data.len() > usize::from(u16::MAX) - 32 {
+    if data.len() > usize::from(u16::MAX) - 68 {
         return;
     }
     let mut again = Vec::new();
@@ -26,15 +29,17 @@ pub fn stun(data: &[u8]) {
     for (attribute, value) in &attributes {
         writer = writer.attribute(*attribute, value);
     }
-    writer.integrity(PASSWORD).fingerprint();
+    writer.integrity(PASSWORD).integrity_sha256(PASSWORD).fingerprint();
     let read = Message::parse(&again).expect("what we write parses");
     assert_eq!((read.class(), read.method()), (message.class(), message.method()));
     assert_eq!(read.transaction_id(), message.transaction_id());
     assert_eq!(read.attributes().collect::<Vec<_>>(), attributes);
     assert_eq!(read.xor_mapped_address(), message.xor_mapped_address());
     assert_eq!((read.ice_controlling(), read.ice_controlled()), (message.ice_controlling(), message.ice_controlled()));
-    assert!(read.check_integrity(PASSWORD) && read.check_fingerprint());
-    assert!(!read.check_integrity(&PASSWORD[1..]));
+    assert!(read.xor_peer_addresses().eq(message.xor_peer_addresses()));
+    assert_eq!((read.channel_number(), read.lifetime()), (message.channel_number(), message.lifetime()));
+    assert!(read.check_integrity(PASSWORD) && read.check_integrity_sha256(PASSWORD) && read.check_fingerprint());
+    assert!(!read.check_integrity(&PASSWORD[1..]) && !read.check_integrity_sha256(&PASSWORD[1..]));
 }
 
 /// Whatever a header says lies in the packet, and its fixed part can be written again.

@@ -10,10 +10,13 @@ pub mod sdp;
 pub mod seeds;
 mod signaling;
 mod srtp;
+pub mod turn;
+mod turn_seeds;
 
 pub use self::datagram::datagram;
 pub use self::sctp::sctp;
 pub use self::sdp::sdp;
+pub use self::turn::{frames, turn};
 pub use codecs::{keyframe, rtp, stun};
 pub use feedback::{rtcp, twcc};
 pub use payload::{descriptor, payload};
@@ -31,7 +34,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "stun", run: stun, mutants: 5_000 },
     Target { name: "rtp", run: rtp, mutants: 5_000 },
     Target { name: "rtcp", run: rtcp, mutants: 5_000 },
@@ -44,6 +47,8 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "signaling", run: signaling, mutants: 200 },
     Target { name: "twcc", run: twcc, mutants: 2_000 },
     Target { name: "sctp", run: sctp, mutants: 1_000 },
+    Target { name: "turn", run: turn, mutants: 1_000 },
+    Target { name: "frames", run: frames, mutants: 5_000 },
 ];
 
 /// Separates the records of a text corpus.

@@ -4,7 +4,7 @@ use sfu::{Kind, rtcp};
 use turn_server::stun::{Method, TransactionId, Writer};
 
 use super::datagram::{step, write_step};
-use super::{RECORD_SEPARATOR, sctp};
+use super::{RECORD_SEPARATOR, sctp, turn_seeds};
 use crate::media::{self, Stamp, Vp8};
 use crate::peer::{ClientPeer, Identity};
 
@@ -87,6 +87,12 @@ pub fn seeds() -> Vec<Seed> {
     }
     for (name, bytes) in associations() {
         add("sctp", name, bytes);
+    }
+    for (name, bytes) in turn_seeds::relays() {
+        add("turn", name, bytes);
+    }
+    for (name, bytes) in turn_seeds::streams() {
+        add("frames", name, bytes);
     }
     seeds
 }

@@ -1,7 +1,8 @@
 //! Events of three sockets to a lobby with its SFU: two of them in a session, the third not yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ struct Stage {
     /// The acks asked for, and whether they were given.
     acks: BTreeMap<i64, (SocketId, bool)>,
     track: Option<TrackId>,
+    /// Who may use the TURN server.
+    holders: BTreeSet<Arc<str>>,
     /// An offer, as the inside of a JSON string.
     offer: String,
 }
@@ -50,7 +53,7 @@ pub fn signaling(data: &[u8]) {
 
 impl Stage {
     fn new() -> Stage {
-        let config = Config { workers: 1, ice_servers: Vec::new(), grace_ms: 20_000 };
+        let config = Config { workers: 1, ice: Default::default(), grace_ms: 20_000 };
         let client = ClientPeer::new(Identity::new(), 1, &[Kind::Audio, Kind::Video], 1);
         let offer = Value::from(client.offer()).to_string();
         let mut stage = Stage {
@@ -58,6 +61,7 @@ impl Stage {
             hall: Hall::new(1),
             acks: BTreeMap::new(),
             track: None,
+            holders: BTreeSet::new(),
             offer: offer.trim_matches('"').to_owned(),
         };
         for id in 0..SOCKETS {
@@ -128,6 +132,8 @@ impl Stage {
             }
             Output::Reply { http, .. } => panic!("nobody asked over HTTP: {http:?}"),
             Output::Disconnect { .. } => {}
+            Output::Grant { holder } => assert!(self.holders.insert(holder), "granted twice"),
+            Output::Revoke { holder } => assert!(self.holders.remove(&holder), "revoked without a grant"),
         }
     }
 
@@ -144,6 +150,7 @@ impl Stage {
         }
         let gauges = self.lobby.gauges();
         assert_eq!((gauges.sockets, gauges.participants, gauges.rooms), (0, 0, 0));
+        assert!(self.holders.is_empty(), "whoever left has no more use of the TURN server");
         assert_eq!(self.hall.sfu.gauges().peers, 0);
     }
 }

@@ -13,6 +13,7 @@ mod negotiation;
 mod paths;
 mod program;
 mod quality;
+mod relayed;
 mod reports;
 mod sctp;
 mod tab;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sfu::{CloseReason, PeerId, TrackId};
-use signaling::{Input, SocketId};
+use signaling::{Ask, HttpId, Input, SocketId};
 
 use crate::world::*;
 
@@ -16,6 +16,7 @@ enum Step {
     Join { socket: usize, session: u8, user: u8, media: u8, resume: bool },
     Send { socket: usize, name: &'static str, payload: Value, ack: bool },
     Sfu { peer: u64, what: u8 },
+    Ask { session: u8, user: u8, plays: bool },
     Wait(u64),
 }
 
@@ -101,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => join,
         6 => send,
         3 => (0u64..40, 0u8..12).prop_map(|(peer, what)| Step::Sfu { peer, what }),
+        1 => (0u8..2, 0u8..4, any::<bool>()).prop_map(|(session, user, plays)| Step::Ask { session, user, plays }),
         1 => prop::sample::select(vec![1, 50, 100, 2_000, 20_000]).prop_map(Step::Wait),
     ]
 }
@@ -119,6 +121,7 @@ struct Chaos {
     beliefs: BTreeMap<SocketId, Belief>,
     tokens: BTreeMap<(String, String), Value>,
     posted: Vec<i64>,
+    asked: Vec<HttpId>,
 }
 
 impl Chaos {
@@ -155,8 +158,20 @@ impl Chaos {
                 }
             }
             Step::Sfu { peer, what } => self.sfu(PeerId(peer), what),
+            Step::Ask { session, user, plays } => self.ask(session, user, plays),
             Step::Wait(ms) => self.w.wait(ms),
         }
+    }
+
+    /// WHEP or WHIP; the one is in no roster, the other may take a seat away.
+    fn ask(&mut self, session: u8, user: u8, plays: bool) {
+        let (session, sdp) = (format!("s{session}"), "o".to_owned());
+        let ask = if plays {
+            Ask::Play { session, participant: None, sdp }
+        } else {
+            Ask::Publish { session, user: format!("u{user}"), name: None, instructor: false, sdp }
+        };
+        self.asked.push(self.w.ask(ask));
     }
 
     fn join(&mut self, socket: usize, session: u8, user: u8, media: u8, resume: bool) {
@@ -259,6 +274,7 @@ proptest! {
             beliefs: BTreeMap::new(),
             tokens: BTreeMap::new(),
             posted: Vec::new(),
+            asked: Vec::new(),
         };
         for _ in 0..4 {
             c.step(Step::Connect);
@@ -276,6 +292,14 @@ proptest! {
             c.w.bye(socket);
         }
         c.w.wait(GRACE_MS);
+        // What has no socket ends with its peer.
+        while let Some(peer) = c.w.peers.last().copied() {
+            c.w.sfu(sfu::Event::Closed { peer, reason: CloseReason::Internal });
+        }
+        for http in &c.asked {
+            prop_assert!(c.w.reply(*http).is_some(), "each request is answered exactly once");
+        }
+        prop_assert!(c.w.holders.is_empty(), "nobody holds what nobody has a seat for");
         let gauges = c.w.lobby.gauges();
         prop_assert_eq!((gauges.sockets, gauges.rooms, gauges.participants), (0, 0, 0));
         prop_assert_eq!(c.w.lobby.deadline(), None, "nothing is left to wait for");

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sfu::{Kind, Now, PeerId, Request, Source, TrackId, TrackInfo};
+use sfu::{Kind, Now, PeerId, Request, Source, TrackId, TrackInfo, View};
 use signaling::*;
 
 /// The grace time of these tests.
@@ -22,10 +23,28 @@ pub(crate) struct World {
     requests: Vec<(WorkerId, Request)>,
     /// Every reply to an HTTP request, and how often.
     replies: BTreeMap<HttpId, Vec<Result<Granted, Refused>>>,
+    /// Who may use the TURN server, and who ever could.
+    pub(crate) holders: BTreeSet<Arc<str>>,
+    ever: BTreeSet<Arc<str>>,
+    /// What WHEP clients watch with.
+    viewers: BTreeSet<PeerId>,
+    /// What lives in the SFU.
+    pub(crate) peers: BTreeSet<PeerId>,
 }
 
+/// What the lobby of these tests shares with its TURN servers.
+pub(crate) const SECRETS: [&[u8]; 2] = [b"inside", b"outside"];
+
 pub(crate) fn world() -> World {
-    let config = Config { workers: 2, ice_servers: vec![json!({ "urls": "stun:x" })], grace_ms: GRACE_MS };
+    let [inside, outside] = SECRETS.map(<[u8]>::to_vec);
+    let ice = IceServers {
+        fixed: vec![json!({ "urls": "stun:x" })],
+        minted: vec![
+            TurnServer { urls: vec!["turn:inside".into()], secret: inside, for_mesh: false },
+            TurnServer { urls: vec!["turn:outside".into()], secret: outside, for_mesh: true },
+        ],
+    };
+    let config = Config { workers: 2, ice, grace_ms: GRACE_MS };
     World {
         lobby: Lobby::new(config, [7; 32]),
         now: Now { mono: Instant::now(), unix_ms: 1_800_000_000_000 },
@@ -35,6 +54,10 @@ pub(crate) fn world() -> World {
         closed: BTreeSet::new(),
         requests: Vec::new(),
         replies: BTreeMap::new(),
+        holders: BTreeSet::new(),
+        ever: BTreeSet::new(),
+        viewers: BTreeSet::new(),
+        peers: BTreeSet::new(),
     }
 }
 
@@ -54,14 +77,55 @@ impl World {
                     }
                 }
                 Output::Ack { ack, body, .. } => {
-                    self.acks.entry(ack.0).or_default().push(serde_json::from_str(body.get()).unwrap());
+                    let body: Value = serde_json::from_str(body.get()).unwrap();
+                    self.check_credentials(body["iceServers"].as_array().into_iter().flatten());
+                    self.acks.entry(ack.0).or_default().push(body);
                 }
                 Output::Disconnect { socket } => {
                     assert!(self.closed.insert(socket), "disconnected once")
                 }
-                Output::Media { worker, request } => self.requests.push((worker, request)),
-                Output::Reply { http, reply } => self.replies.entry(http).or_default().push(reply),
+                Output::Media { worker, request } => {
+                    self.note(&request);
+                    self.requests.push((worker, request));
+                }
+                Output::Reply { http, reply } => {
+                    if let Ok(Granted::Created { ice_servers, .. }) = &reply {
+                        self.check_credentials(ice_servers.iter());
+                    }
+                    self.replies.entry(http).or_default().push(reply);
+                }
+                Output::Grant { holder } => {
+                    assert!(self.ever.insert(holder.clone()), "{holder} was granted before");
+                    self.holders.insert(holder);
+                }
+                Output::Revoke { holder } => assert!(self.holders.remove(&holder), "{holder} holds nothing"),
             }
+        }
+        let present = self.lobby.gauges().participants + self.viewers.len();
+        assert_eq!(self.holders.len(), present, "seats and viewers hold, nobody else does");
+    }
+
+    /// Who is told of a credential holds it already.
+    fn check_credentials<'s>(&self, servers: impl Iterator<Item = &'s Value>) {
+        for name in servers.filter_map(|server| server["username"].as_str()) {
+            let (_, holder) = turn_server::credential::parse(name).expect("an expiry and a holder");
+            assert!(self.holders.contains(holder), "{holder} is told before it is granted");
+        }
+    }
+
+    fn note(&mut self, request: &Request) {
+        match request {
+            Request::Join { peer, view, .. } => {
+                self.peers.insert(*peer);
+                if matches!(view, View::Program { .. }) {
+                    self.viewers.insert(*peer);
+                }
+            }
+            Request::Leave { peer } => {
+                self.peers.remove(peer);
+                self.viewers.remove(peer);
+            }
+            _ => {}
         }
     }
 
@@ -182,6 +246,9 @@ impl World {
     }
 
     pub(crate) fn sfu(&mut self, event: sfu::Event) {
+        if let sfu::Event::Closed { peer, .. } = &event {
+            self.peers.remove(peer);
+        }
         self.handle(Input::Media { worker: WorkerId(0), event });
     }
 

@@ -11,8 +11,8 @@ const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const BINARY = resolve(process.env.LYCEUM_BIN ?? join(REPOSITORY, 'target/ci/lyceum'));
 const READY_MS_MAX = 15_000;
 const STOP_MS_MAX = 10_000;
-/** HTTP, admin, and one media port for each of up to four workers. */
-const PORTS_PER_SERVER = 6;
+/** HTTP, admin, one media port for each of up to four workers, and HTTPS. */
+const PORTS_PER_SERVER = 7;
 
 function tcpFree(port) {
   return new Promise((done) => {
@@ -41,7 +41,7 @@ async function freePorts() {
   throw new Error('no run of free ports found');
 }
 
-/** Starts a server; `settings` are further `LYCEUM__…` variables. */
+/** Starts a server; `settings` are further `LYCEUM__…` variables, or what gives them for the port of HTTPS. */
 export async function startServer(settings = {}) {
   const base = await freePorts();
   const directory = mkdtempSync(join(tmpdir(), 'lyceum-clients-'));
@@ -55,12 +55,15 @@ export async function startServer(settings = {}) {
       LYCEUM__HTTP__LISTEN: `127.0.0.1:${base}`,
       LYCEUM__ADMIN__LISTEN: `127.0.0.1:${base + 1}`,
       LYCEUM__MEDIA__PORT: String(base + 2),
-      ...settings,
+      LYCEUM__TURN__PORT: '0',
+      LYCEUM__TURN__TLS_PORT: '0',
+      ...(typeof settings === 'function' ? settings(base + 6) : settings),
     },
   });
   const server = {
     port: base,
     url: `http://127.0.0.1:${base}`,
+    secureUrl: `https://localhost:${base + 6}`,
     admin: `http://127.0.0.1:${base + 1}`,
     pid: child.pid,
     log: '',

@@ -1,6 +1,8 @@
 //! Writes STUN messages.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use aws_lc_rs::hmac;
 
 use super::{
     ATTRIBUTE_HEADER_BYTES, AttributeType, Class, FAMILY_IPV4, FAMILY_IPV6, HEADER_BYTES, MAGIC_COOKIE, Method,
@@ -11,7 +13,7 @@ use super::{
 const MESSAGE_BYTES_MAX: usize = HEADER_BYTES + 0xfffc;
 
 /// Appends a message to a buffer, attribute by attribute; what is there is a whole message after each. Attributes come
-/// first, then [`Writer::integrity`], then [`Writer::fingerprint`].
+/// first, then [`Writer::integrity`], then [`Writer::integrity_sha256`], then [`Writer::fingerprint`].
 ///
 /// An attribute that would make the message longer than its length field can say is left out.
 pub struct Writer<'a> {
@@ -113,21 +115,8 @@ impl<'a> Writer<'a> {
 
     /// An address in the form of XOR-MAPPED-ADDRESS (RFC 8489 §14.2).
     pub fn xor_address(self, attribute: AttributeType, address: SocketAddr) -> Self {
-        let [p0, p1] = (address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes();
-        match address {
-            SocketAddr::V4(it) => {
-                let [a, b, c, d] = (it.ip().to_bits() ^ MAGIC_COOKIE).to_be_bytes();
-                self.attribute(attribute, &[0, FAMILY_IPV4, p0, p1, a, b, c, d])
-            }
-            SocketAddr::V6(it) => {
-                let masked = it.ip().to_bits() ^ ipv6_mask(self.transaction_id);
-                let mut value = [0; 20];
-                let (head, tail) = value.split_at_mut(4);
-                head.copy_from_slice(&[0, FAMILY_IPV6, p0, p1]);
-                tail.copy_from_slice(&masked.to_be_bytes());
-                self.attribute(attribute, &value)
-            }
-        }
+        let (value, len) = masked(address, self.transaction_id);
+        self.attribute(attribute, value.get(..len).unwrap_or_default())
     }
 
     /// ERROR-CODE (RFC 8489 §14.8); `code` is 300–699. A reason is cut to the 763 bytes that the RFC allows.
@@ -158,8 +147,14 @@ impl<'a> Writer<'a> {
     /// MESSAGE-INTEGRITY over all that was written (RFC 8489 §14.5). For short-term credentials and ICE the key is the
     /// password itself.
     pub fn integrity(self, key: &[u8]) -> Self {
-        let tag = integrity(key, self.message_type, self.covered());
+        let tag = integrity(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key, self.message_type, self.covered());
         self.attribute(AttributeType::MESSAGE_INTEGRITY, tag.as_ref())
+    }
+
+    /// MESSAGE-INTEGRITY-SHA256, uncut, over all that was written (RFC 8489 §14.6).
+    pub fn integrity_sha256(self, key: &[u8]) -> Self {
+        let tag = integrity(hmac::HMAC_SHA256, key, self.message_type, self.covered());
+        self.attribute(AttributeType::MESSAGE_INTEGRITY_SHA256, tag.as_ref())
     }
 
     /// FINGERPRINT over all that was written (RFC 8489 §14.7); nothing may follow it.
@@ -172,4 +167,21 @@ impl<'a> Writer<'a> {
     fn covered(&self) -> &[u8] {
         self.out.get(self.start + 4..).unwrap_or_default()
     }
+}
+
+/// The value of XOR-MAPPED-ADDRESS, and how many of these bytes it has (RFC 8489 §14.2).
+pub(crate) fn masked(address: SocketAddr, transaction_id: TransactionId) -> ([u8; 20], usize) {
+    let mut value = [0; 20];
+    let (head, ip) = value.split_at_mut(4);
+    let family = if address.is_ipv6() { FAMILY_IPV6 } else { FAMILY_IPV4 };
+    let [p0, p1] = (address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes();
+    head.copy_from_slice(&[0, family, p0, p1]);
+    let mask = ipv6_mask(transaction_id);
+    let (masked, len) = match address.ip() {
+        // The mask of IPv4 is where that of IPv6 begins.
+        IpAddr::V4(it) => (u128::from(it.to_bits()) << 96 ^ mask, 8),
+        IpAddr::V6(it) => (it.to_bits() ^ mask, 20),
+    };
+    ip.copy_from_slice(&masked.to_be_bytes());
+    (value, len)
 }
