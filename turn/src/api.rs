@@ -1,5 +1,6 @@
 //! The words in which the shell and the TURN server speak to each other.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -43,8 +44,8 @@ impl Client {
     }
 }
 
-/// How the server is set up.
-#[derive(Clone, Debug)]
+/// How the server is set up. It does not print its secret.
+#[derive(Clone)]
 pub struct Config {
     /// The realm of long-term credentials: short, for it is in every 401.
     pub realm: String,
@@ -62,6 +63,12 @@ pub struct Config {
     pub relay_ports: RangeInclusive<u16>,
     /// What each and all may have.
     pub limits: Limits,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("realm", &self.realm).field("media", &self.media).finish_non_exhaustive()
+    }
 }
 
 /// What each and all may have.
