@@ -420,3 +420,27 @@ async function say(page, text) {
   await page.type('.chat input', text);
   await page.keyboard.press('Enter');
 }
+
+scenario('a first offer that crosses the server\'s is made again, though Chromium cannot', async (t) => {
+  const session = 'product-crossing';
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
+  await untilNames(ada, ['Ada (you)']);
+  await until(() => ada.evaluate(() => window.probe.way().then((way) => way.type)), SOON_MS, 'Ada is connected');
+  // Bob's first offer is made, and sent when the server's has come.
+  const crossing = () => {
+    const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    const small = { width: 320, height: 180, frameRate: 15 };
+    navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+    const describe = RTCPeerConnection.prototype.setLocalDescription;
+    let crossed = false;
+    RTCPeerConnection.prototype.setLocalDescription = async function (...description) {
+      await describe.apply(this, description);
+      if (!crossed) {
+        crossed = true;
+        await new Promise((done) => this.addEventListener('signalingstatechange', () => this.signalingState === 'stable' && done()));
+      }
+    };
+  };
+  const bob = await joinPage(rig, t, 'chromium', session, 'Bob', { before: crossing });
+  await expectPageFlow([ada, bob], 2);
+});

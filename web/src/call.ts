@@ -70,6 +70,7 @@ export class Call {
   private wishing = 0;
   private watch = 0;
   private retry = 0;
+  private renewed = false;
 
   constructor(
     private readonly options: CallOptions,
@@ -247,7 +248,9 @@ export class Call {
     this.events.status('joined');
   }
 
-  private openPeer(seat: Joined): void {
+  /** `renewed`: in place of one that was stuck, which is tried once. */
+  private openPeer(seat: Joined, renewed = false): void {
+    this.renewed = renewed;
     const { sessionId, userId, relay = '' } = this.options;
     const to = { sessionId, userId, targetUserId: 'sfu' };
     this.peer?.close();
@@ -259,6 +262,7 @@ export class Call {
       origin: (id) => this.events.origin(id),
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
+      stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
     }, seat.resumed ? this.options.stale ?? '' : '', relay);
     for (const [source, { track, muted, paused }] of this.local) {
       if (paused) this.local.delete(source); // published anew when it is wanted

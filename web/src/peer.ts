@@ -19,6 +19,8 @@ export interface PeerEvents {
   remoteTracks(tracks: RemoteTrack[]): void;
   /** How media reaches the server's TURN server, if it goes by that. */
   relayed(how: Relayed): void;
+  /** No offer of this connection will do: another must take its place. */
+  stuck(): void;
 }
 
 /** Firefox may still change to a better path so long after the first one. */
@@ -189,6 +191,9 @@ export class Peer {
       this.tell();
     } catch (error) {
       console.warn('offer', error); // rolled back meanwhile by an offer of the server: it is asked for again
+      // Chromium keeps the header extension ids of a first offer that was rolled back, and finds that they collide with the
+      // server's: it can offer no more, so what is published would never be sent.
+      if (error instanceof DOMException && error.name === 'InvalidAccessError' && !this.closed) this.events.stuck();
     }
   }
 
