@@ -10,13 +10,15 @@ const MOST_OF_SOURCE: usize = 16;
 /// Bytes in front of each packet, here.
 const PREFIX_BYTES: usize = 2;
 
-fn rtp(len: usize, fill: u8) -> Vec<u8> {
+/// Something like RTP of video.
+pub(crate) fn rtp(len: usize, fill: u8) -> Vec<u8> {
     let mut packet = vec![fill; len];
     (packet[0], packet[1]) = (0x80, 96);
     packet
 }
 
-fn rtcp(len: usize) -> Vec<u8> {
+/// Something like a receiver report.
+pub(crate) fn rtcp(len: usize) -> Vec<u8> {
     let mut packet = vec![1; len];
     (packet[0], packet[1]) = (0x80, 201);
     packet

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream as Client};
 
 use super::*;
+use crate::stream::tests::{rtcp, rtp};
 use crate::stream::{QUEUE_BYTES_MAX, listen};
 use mio::{Events, Poll};
 
@@ -14,18 +15,6 @@ fn framed(datagram: &[u8]) -> Vec<u8> {
     let mut frame = (datagram.len() as u16).to_be_bytes().to_vec();
     frame.extend(datagram);
     frame
-}
-
-fn rtp(len: usize, fill: u8) -> Vec<u8> {
-    let mut packet = vec![fill; len];
-    (packet[0], packet[1]) = (0x80, 96);
-    packet
-}
-
-fn rtcp(len: usize) -> Vec<u8> {
-    let mut packet = vec![1; len];
-    (packet[0], packet[1]) = (0x80, 201);
-    packet
 }
 
 /// The connections of a worker that has nothing else.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sfu::{ConnectionId, Drop, Event, Input, Kind, Path, PeerId, Request};
 
-use crate::tab::{Tab, attribute, path};
+use crate::tab::{attribute, path};
 use crate::world::World;
 
 const BOTH: [Kind; 2] = [Kind::Audio, Kind::Video];
@@ -21,35 +21,6 @@ fn v6(port: u16) -> Path {
     Path::Udp { local, remote: SocketAddr::new("2001:db8:7::9".parse().unwrap(), port) }
 }
 
-/// A call of two, of whom the second reaches the SFU by `path`.
-fn call_by(path: Path) -> World {
-    let mut world = World::new();
-    world.join(1, &BOTH);
-    let index = world.enter(1, false);
-    world.tabs[index].path = path;
-    for kind in BOTH {
-        world.tabs[index].add(kind);
-    }
-    world.offer(index);
-    world.run(Duration::from_secs(1));
-    assert!(world.tabs.iter().all(Tab::is_connected));
-    world.events.clear();
-    world
-}
-
-fn assert_call(world: &mut World) {
-    world.settle();
-    world.assert_media(0, 1);
-    world.assert_media(1, 0);
-}
-
-/// Moves a tab to another path, as a browser does that lost its network: it checks and nominates there.
-fn move_to(world: &mut World, index: usize, path: Path) {
-    world.tabs[index].path = path;
-    let nomination = world.tabs[index].check(true);
-    world.send(index, nomination);
-}
-
 fn checks_answered(world: &mut World, index: usize) -> bool {
     let before = world.tabs[index].responses;
     let check = world.tabs[index].check(true);
@@ -60,8 +31,8 @@ fn checks_answered(world: &mut World, index: usize) -> bool {
 
 #[test]
 fn a_tcp_connection_carries_what_udp_does() {
-    let mut world = call_by(tcp(1));
-    assert_call(&mut world);
+    let mut world = World::call_by(2, tcp(1));
+    world.assert_call();
     assert!(world.sfu.knows(&tcp(1)) && !world.sfu.knows(&tcp(2)));
     let (_, _, sdp) = &world.descriptions[0];
     let candidates: Vec<&str> = sdp.lines().filter(|line| line.contains("tcptype")).collect();
@@ -77,33 +48,33 @@ fn a_tcp_connection_carries_what_udp_does() {
 
 #[test]
 fn an_ipv6_path_carries_what_ipv4_does() {
-    let mut world = call_by(v6(50_000));
-    assert_call(&mut world);
-    move_to(&mut world, 1, path(1, 50_000));
-    assert_call(&mut world);
+    let mut world = World::call_by(2, v6(50_000));
+    world.assert_call();
+    world.move_to(1, path(1, 50_000));
+    world.assert_call();
 }
 
 #[test]
 fn a_call_goes_on_when_a_client_changes_between_udp_and_tcp() {
-    let mut world = call_by(path(1, 50_000));
+    let mut world = World::call_by(2, path(1, 50_000));
     let negotiated = world.descriptions.len();
-    move_to(&mut world, 1, tcp(1));
-    assert_call(&mut world);
-    move_to(&mut world, 1, tcp(2));
-    assert_call(&mut world);
+    world.move_to(1, tcp(1));
+    world.assert_call();
+    world.move_to(1, tcp(2));
+    world.assert_call();
     // The connection in use breaks: what the client last proved serves until it nominates.
     world.sfu.handle(Input::PathClosed(tcp(2)), world.now);
     world.tabs[1].path = tcp(1);
-    assert_call(&mut world);
-    move_to(&mut world, 1, path(1, 50_000));
-    assert_call(&mut world);
+    world.assert_call();
+    world.move_to(1, path(1, 50_000));
+    world.assert_call();
     assert_eq!(world.events, [], "signaling hears nothing of it");
     assert_eq!(world.descriptions.len(), negotiated, "and nothing is negotiated");
 }
 
 #[test]
 fn connections_beyond_the_paths_of_a_peer_are_closed() {
-    let mut world = call_by(tcp(0));
+    let mut world = World::call_by(2, tcp(0));
     for connection in 1..50 {
         let check = world.tabs[1].check(false);
         world.send_from(tcp(connection), check);
@@ -111,19 +82,19 @@ fn connections_beyond_the_paths_of_a_peer_are_closed() {
     }
     assert_eq!(world.closed, (1..43).map(tcp).collect::<Vec<_>>());
     assert!(world.sfu.knows(&tcp(0)), "but the one in use");
-    assert_call(&mut world);
+    world.assert_call();
 }
 
 #[test]
 fn connections_of_a_peer_connection_that_was_replaced_are_closed() {
-    let mut world = call_by(tcp(1));
+    let mut world = World::call_by(2, tcp(1));
     let now = world.now.mono;
     world.tabs[1].renew(1, true, now);
     world.tabs[1].path = tcp(2);
     world.request(Request::Reoffer { peer: PeerId(1) });
     world.run_ms(2_000);
     assert_eq!(world.closed, [tcp(1)]);
-    assert_call(&mut world);
+    world.assert_call();
 }
 
 /// A network that changes: the old address is dead and the client comes from a new one, nothing else is said.
@@ -144,7 +115,7 @@ fn a_new_address_is_used_within_a_second_and_without_a_word() {
         returned = (world.tabs[1].got.len() > before).then_some(world.now.mono - began);
     }
     assert!(returned < Some(Duration::from_secs(1)), "{returned:?}");
-    assert_call(&mut world);
+    world.assert_call();
     assert_eq!((world.events.len(), world.descriptions.len()), (0, 0));
 }
 
@@ -203,12 +174,12 @@ fn the_address_of_one_who_is_gone_is_free() {
     world.assert_media(2, 0);
     // Back from somewhere else, the other is in the call as before.
     world.tabs[1].checks = true;
-    move_to(&mut world, 1, path(1, 62_000));
-    assert_call(&mut world);
+    world.move_to(1, path(1, 62_000));
+    world.assert_call();
     world.request(Request::Leave { peer: PeerId(2) });
     world.settle();
-    move_to(&mut world, 1, address);
-    assert_call(&mut world);
+    world.move_to(1, address);
+    world.assert_call();
 }
 
 /// Twelve seconds without a check: signaling is told, and asks for a restart.
@@ -224,7 +195,7 @@ fn a_path_that_falls_silent_is_told_of_before_consent_ends() {
     world.tabs[1].checks = true;
     world.tabs[1].path = path(1, 63_000);
     world.run(Duration::from_secs(60));
-    assert_call(&mut world);
+    world.assert_call();
     assert_eq!(world.events.iter().filter(|event| matches!(event, Event::PathSilent { peer: PeerId(1) })).count(), 1);
 }
 
@@ -246,7 +217,7 @@ fn after_consent_is_lost_a_restart_brings_the_same_peer_back() {
     let (to, is_offer, offer) = &world.descriptions[0];
     assert!(*to == 1 && *is_offer);
     assert_ne!(attribute(offer, "ice-ufrag"), before.as_ref().map(|remote| remote.0.as_str()));
-    assert_call(&mut world);
+    world.assert_call();
     assert_eq!(world.events.len(), 1, "no track and no peer went or came: {:?}", world.events);
     assert_eq!(world.sfu.counters().dtls_connected, 2, "nor was there another handshake");
 }
@@ -270,7 +241,7 @@ fn a_restart_that_is_offered_already_is_not_offered_again() {
     world.request(Request::Answer { peer: PeerId(1), sdp, tracks: vec![] });
     world.run_ms(500);
     assert_eq!(world.descriptions.len(), 1, "nor when it has answered");
-    assert_call(&mut world);
+    world.assert_call();
 }
 
 /// Nothing in an answer says which offer it answers: an answer to the offer before must not pass for one to the restart.
@@ -298,5 +269,5 @@ fn a_restart_of_ice_waits_for_an_answer_that_is_under_way() {
     assert_ne!(attribute(restart, "ice-ufrag"), before.as_ref().map(|remote| remote.0.as_str()), "then the restart");
     world.run(Duration::from_secs(40));
     assert_eq!(world.events.iter().filter(|e| matches!(e, Event::ConsentLost { .. })).count(), 0);
-    assert_call(&mut world);
+    world.assert_call();
 }

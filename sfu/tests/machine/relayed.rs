@@ -10,7 +10,6 @@ use turn_server::stun::{Class, Message};
 use crate::tab::{SERVER, Tab, offered_line, path, plain_rtp, vp8};
 use crate::world::World;
 
-const BOTH: [Kind; 2] = [Kind::Audio, Kind::Video];
 /// What a datagram has in front of it on Ethernet (1,500 bytes): IPv6 and UDP.
 const IP_HEAD_BYTES: usize = 48;
 
@@ -21,33 +20,9 @@ fn relay(allocation: u64) -> Path {
 
 /// A call in which the last tab reaches the SFU through the TURN server.
 fn call(tabs: usize) -> World {
-    let mut world = World::new();
-    for _ in 1..tabs {
-        world.join(1, &BOTH);
-    }
-    let index = world.enter(1, false);
-    world.tabs[index].path = relay(1);
-    for kind in BOTH {
-        world.tabs[index].add(kind);
-    }
-    world.offer(index);
-    world.run(Duration::from_secs(1));
-    assert!(world.tabs.iter().all(Tab::is_connected));
-    world.events.clear();
+    let mut world = World::call_by(tabs, relay(1));
     world.descriptions.clear();
     world
-}
-
-fn assert_call(world: &mut World) {
-    world.settle();
-    world.assert_media(0, 1);
-    world.assert_media(1, 0);
-}
-
-fn move_to(world: &mut World, index: usize, path: Path) {
-    world.tabs[index].path = path;
-    let nomination = world.tabs[index].check(true);
-    world.send(index, nomination);
 }
 
 /// How many datagrams leave for a path.
@@ -62,7 +37,7 @@ fn sent_to(world: &mut World, path: Path) -> usize {
 #[test]
 fn a_relayed_client_is_in_the_call_and_is_told_its_relayed_address() {
     let mut world = call(2);
-    assert_call(&mut world);
+    world.assert_call();
     assert!(world.sfu.knows(&relay(1)) && !world.sfu.knows(&relay(2)));
     let check = world.tabs[1].check(true);
     world.send(1, check);
@@ -83,8 +58,8 @@ fn a_relayed_client_is_in_the_call_and_is_told_its_relayed_address() {
 fn a_call_goes_on_when_a_client_changes_between_the_relay_and_a_direct_path() {
     let mut world = call(2);
     for way in [path(1, 50_000), relay(1), relay(2), path(1, 50_001), relay(1)] {
-        move_to(&mut world, 1, way);
-        assert_call(&mut world);
+        world.move_to(1, way);
+        world.assert_call();
         assert_eq!(world.sfu.counters().dtls_connected, 2, "no other handshake");
     }
     assert_eq!((world.events.len(), world.descriptions.len()), (0, 0), "signaling hears nothing of it");
@@ -119,7 +94,7 @@ fn a_relayed_path_is_not_anothers() {
 #[test]
 fn nothing_goes_by_a_path_whose_allocation_has_ended() {
     let mut world = call(2);
-    assert_call(&mut world);
+    world.assert_call();
     world.sfu.handle(Input::PathClosed(relay(1)), world.now);
     assert!(!world.sfu.knows(&relay(1)));
     for _ in 0..10 {
@@ -131,8 +106,8 @@ fn nothing_goes_by_a_path_whose_allocation_has_ended() {
     assert_eq!(world.drops(Drop::UnknownPath), unknown + 1);
     assert_eq!(world.closed, [], "what has ended by itself needs no closing");
     // The client gets another allocation and checks from there.
-    move_to(&mut world, 1, relay(2));
-    assert_call(&mut world);
+    world.move_to(1, relay(2));
+    world.assert_call();
     assert_eq!(world.events, []);
 }
 
@@ -145,7 +120,7 @@ fn when_an_allocation_ends_a_direct_path_serves_at_once() {
     world.settle();
     world.sfu.handle(Input::PathClosed(relay(1)), world.now);
     world.tabs[1].path = direct;
-    assert_call(&mut world);
+    world.assert_call();
 }
 
 #[test]
@@ -158,7 +133,7 @@ fn without_another_path_consent_ends_and_any_way_brings_the_peer_back() {
     world.tabs[1].checks = true;
     world.tabs[1].path = relay(2);
     world.run(Duration::from_secs(3));
-    assert_call(&mut world);
+    world.assert_call();
 }
 
 #[test]

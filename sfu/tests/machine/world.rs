@@ -72,6 +72,39 @@ impl World {
         world
     }
 
+    /// A call of all media, in which the last of `tabs` reaches the SFU by `path`.
+    pub(crate) fn call_by(tabs: usize, path: Path) -> World {
+        let kinds = [Kind::Audio, Kind::Video];
+        let mut world = World::new();
+        for _ in 1..tabs {
+            world.join(1, &kinds);
+        }
+        let index = world.enter(1, false);
+        world.tabs[index].path = path;
+        for kind in kinds {
+            world.tabs[index].add(kind);
+        }
+        world.offer(index);
+        world.run(Duration::from_secs(1));
+        assert!(world.tabs.iter().all(Tab::is_connected));
+        world.events.clear();
+        world
+    }
+
+    /// The first two hear and see each other.
+    pub(crate) fn assert_call(&mut self) {
+        self.settle();
+        self.assert_media(0, 1);
+        self.assert_media(1, 0);
+    }
+
+    /// Moves a tab to another path, as a browser does that lost its network: it checks and nominates there.
+    pub(crate) fn move_to(&mut self, index: usize, path: Path) {
+        self.tabs[index].path = path;
+        let nomination = self.tabs[index].check(true);
+        self.send(index, nomination);
+    }
+
     /// Lets a tab in; one that publishes nothing waits for the server's offer.
     pub(crate) fn join(&mut self, room: u64, kinds: &[Kind]) -> usize {
         let index = self.enter(room, kinds.is_empty());
