@@ -215,7 +215,6 @@ async def test_many_clients_and_large_messages(open_server, seat):
         echoed("five clients", "-m", "5", "-c", "-s", "-e", PEER4, *login.to("udp")),
         echoed("1,200 bytes", "-l", "1200", "-c", "-e", PEER4, *login.to("tcp")),
         echoed("extra requests, some wrong", "-G", "-c", "-s", "-e", PEER4, *login.to("tls")),
-        echoed("both families in one allocation", "-Z", "-c", "-s", "-e", PEER4, *login.to("udp")),
         echoed("a client that comes and goes", "-B", "-c", "-s", "-e", PEER4, *login.to("tcp")),
         echoed("don't fragment, odd length", "-l", "317", "-c", "-g", "-s", "-e", PEER4, *login.to("udp")),
         echoed("padded channel data", "-l", "317", "-c", "-D", "-e", PEER4, *login.to("udp")),
