@@ -1,6 +1,7 @@
 //! One peer's downlink: what it is believed to carry, and what may leave towards it now.
 
 mod redundancy;
+mod remb;
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::subscription::Subscription;
 use crate::{Kind, Now, Sfu};
 
 use redundancy::Redundancy;
+pub(crate) use remb::Told;
 
 /// The part of the estimate that goes to retransmissions, beside as much as is being lost. When it is used up, NACKs are
 /// ignored: the subscriber asks again.
@@ -33,6 +35,8 @@ pub(crate) struct Downlink {
     /// The middle 32 bits of the NTP time of sender reports, and when they left; the next goes to the place `report`.
     reports: [Option<(u32, Instant)>; REPORTS_MAX],
     report: usize,
+    /// When what is sent of each stream was measured last.
+    measured: Option<Instant>,
 }
 
 impl Downlink {
@@ -46,6 +50,7 @@ impl Downlink {
             controller,
             reports: [None; REPORTS_MAX],
             report: 0,
+            measured: None,
         }
     }
 
@@ -136,11 +141,6 @@ impl Downlink {
 
     pub(crate) fn on_feedback(&mut self, feedback: &TransportFeedback<'_>, now: Instant) {
         self.controller.on_feedback(feedback, now);
-        self.follow(now);
-    }
-
-    pub(crate) fn on_remb(&mut self, bps: u64, now: Instant) {
-        self.controller.on_remb(bps, now);
         self.follow(now);
     }
 

@@ -34,16 +34,7 @@ impl Sfu {
                         self.heed_downlink(key, now.mono);
                     }
                 }
-                Packet::Remb { bitrate, .. } => {
-                    // Estimates of clients without transport-wide numbers, such as aiortc's, follow what they get: whatever was
-                    // paused by one would never be tried again. They are sent all until their reports speak of loss.
-                    if let Some(peer) = self.peers.get_mut(key)
-                        && peer.subscriptions.iter().any(|(_, s)| s.is_numbered())
-                    {
-                        peer.downlink.on_remb(bitrate, now.mono);
-                        self.heed_downlink(key, now.mono);
-                    }
-                }
+                Packet::Remb { bitrate, ssrcs } => self.on_remb(key, bitrate, ssrcs, now.mono),
                 Packet::Nack { media, lost, .. } => self.on_nack(key, media, lost, now.mono),
                 Packet::Pli { media, .. } => self.on_keyframe_request(key, media, now.mono),
                 Packet::Fir { entries, .. } => {

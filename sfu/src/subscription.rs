@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::allocator::PRIORITY_DEFAULT;
+use crate::downlink::Told;
 use crate::payload;
 use crate::quality::Heard;
 use crate::ring::{Index, Packet, Ring};
@@ -197,6 +198,8 @@ pub(crate) struct Subscription {
     pub(crate) octets: u32,
     /// What the subscriber was told of it and reports.
     pub(crate) heard: Heard,
+    /// What its subscriber estimates of it.
+    pub(crate) told: Told,
     numbering: Option<Numbering>,
     first_seq: u16,
     next_rtx: u64,
@@ -248,6 +251,7 @@ impl Subscription {
             packets: 0,
             octets: 0,
             heard: Heard::default(),
+            told: Told::default(),
             numbering: None,
             first_seq: draw.first_seq & FIRST_SEQ_MASK,
             next_rtx: u64::from(draw.first_rtx & FIRST_SEQ_MASK),
@@ -339,6 +343,7 @@ impl Subscription {
         self.next_rtx &= u64::from(FIRST_SEQ_MASK);
         self.sent.clear();
         self.heard = Heard::default();
+        self.told = Told::default();
         self.packets = 0;
         self.octets = 0;
     }

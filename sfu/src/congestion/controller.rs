@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::acked::{Acked, LONG, SHORT};
 use super::delay::{Delay, Usage};
-use super::fallback::Fallback;
+use super::fallback::{Fallback, Remb};
 use super::history::History;
 use super::loss::{Loss, Verdict};
 use super::probe::{Prober, Wish};
@@ -441,14 +441,19 @@ impl Controller {
         self.smooth_rtt(rtt);
     }
 
-    /// Takes in a REMB of any value; of no effect where there is transport-wide feedback.
-    pub(crate) fn on_remb(&mut self, bps: u64, now: Instant) {
+    /// Takes in a REMB of any value, given the same receiver's one before and bits a second that were sent of the streams which
+    /// it names, `None` if it names none; of no effect where there is transport-wide feedback.
+    pub(crate) fn on_remb(&mut self, bps: u64, before: Option<u64>, named_bps: Option<f64>, now: Instant) {
         if self.heard.is_some() {
             return;
         }
         let now = self.micros(now);
         self.measure_sent(now);
-        let bps = self.fallback.on_remb(bps, self.rate.bps(), self.sent_bps, self.wanted, now);
+        // A receiver may estimate each stream by itself, as aiortc does: then it stands for the others, too.
+        let scale = named_bps.map_or(1.0, |named| (self.sent_bps / named.max(1.0)).max(1.0));
+        let whole = |bps: u64| (bps as f64 * scale).clamp(MIN_BPS, MAX_BPS);
+        let remb = Remb { bps: whole(bps), before: before.map(whole) };
+        let bps = self.fallback.on_remb(remb, self.rate.bps(), self.sent_bps, self.wanted, now);
         self.rate.set(bps, now);
     }
 

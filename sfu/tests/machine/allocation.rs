@@ -115,6 +115,14 @@ fn film(world: &mut World, cameras: &mut [&mut Camera], ms: u64) {
     }
 }
 
+/// The same while a subscriber says each second what its link carries, as receivers do that estimate by themselves.
+fn film_estimated(world: &mut World, cameras: &mut [&mut Camera], viewer: &Viewer, kbps: u64, seconds: u64) {
+    for _ in 0..seconds {
+        viewer.estimate(world, kbps);
+        film(world, cameras, 1_000);
+    }
+}
+
 /// A subscriber and what it gets.
 struct Viewer(usize);
 
@@ -218,8 +226,7 @@ fn a_narrow_link_pauses_the_least_wanted_and_says_so() {
     film(&mut world, &mut cameras, 1_000);
     assert_eq!(viewer.got(&mut world), [0]);
 
-    viewer.estimate(&mut world, 50_000);
-    film(&mut world, &mut cameras, 10_000);
+    film_estimated(&mut world, &mut cameras, &viewer, 50_000, 10);
     assert_eq!(viewer.told(&mut world), [(screen_track, false, Pause::Bandwidth)]);
     viewer.got(&mut world);
     film(&mut world, &mut cameras, 1_000);
@@ -257,7 +264,7 @@ fn a_starving_subscriber_has_audio_and_concerns_nobody_else() {
     let mut camera = Camera::join(&mut world, Source::Camera, false);
     let speaker = world.join(1, &[Kind::Audio]);
     let (healthy, starving) = (Viewer::join(&mut world, 50_000), Viewer::join(&mut world, 30));
-    film(&mut world, &mut [&mut camera], 2_000);
+    film_estimated(&mut world, &mut [&mut camera], &starving, 30, 6);
     let mut frames = 0;
     for tab in [healthy.0, starving.0] {
         world.tabs[tab].got.clear();
@@ -286,21 +293,21 @@ fn what_a_starving_subscriber_cannot_have_is_not_switched_on_for_it() {
     let mut world = World::new();
     let mut camera = Camera::join(&mut world, Source::Camera, false);
     let (_healthy, starving) = (Viewer::join(&mut world, 50_000), Viewer::join(&mut world, 30));
-    let obey = |world: &mut World, camera: &mut Camera, seconds| {
-        for _ in 0..20 * seconds {
+    let obey = |world: &mut World, camera: &mut Camera, kbps, seconds| {
+        for n in 0..20 * seconds {
+            if n % 20 == 0 {
+                starving.estimate(world, kbps);
+            }
             film(world, &mut [camera], 50);
             camera.sends = wanted(world, camera).last().copied().unwrap_or(camera.sends);
         }
     };
-    obey(&mut world, &mut camera, 6);
+    obey(&mut world, &mut camera, 30, 6);
     assert_eq!(camera.sends, [false, false, true]);
     world.events.clear();
-    obey(&mut world, &mut camera, 20);
+    obey(&mut world, &mut camera, 30, 20);
     assert_eq!(wanted(&world, &camera), Vec::<[bool; 3]>::new());
-    for _ in 0..10 {
-        starving.estimate(&mut world, 300);
-        obey(&mut world, &mut camera, 1);
-    }
+    obey(&mut world, &mut camera, 300, 4);
     assert_eq!(wanted(&world, &camera)[0], [true, false, true], "now it fits");
     assert_eq!(starving.told(&mut world).last(), Some(&(camera.track, false, Pause::Bandwidth)));
 }

@@ -89,6 +89,57 @@ pub(super) struct Starved {
     pub(super) reading: Duration,
 }
 
+/// A receiver that estimates by itself and tells no arrivals (draft-alvestrand-rmcat-remb-03): once a second, and at once
+/// when the queue grows, then 0.85 of what it gets; else 8 % more each second, but never above 1.5 times what it gets.
+#[derive(Default)]
+pub(super) struct Estimator {
+    bps: f64,
+    told: u64,
+    lowered: u64,
+    /// Arrivals of the last second.
+    came: VecDeque<(u64, usize)>,
+    /// What the last packet waited, in ms, and one 100 ms before.
+    waited: f64,
+    before: (u64, f64),
+}
+
+impl Estimator {
+    fn note(&mut self, arrival: u64, bytes: usize, waited_ms: f64) {
+        self.came.push_back((arrival, bytes));
+        self.waited = waited_ms;
+    }
+
+    /// What it tells now, if anything, and what it told before.
+    fn tell(&mut self, now: u64) -> Option<(u64, Option<u64>)> {
+        while self.came.front().is_some_and(|(at, _)| now > at + 1_000_000) {
+            self.came.pop_front();
+        }
+        let got: usize = self.came.iter().map(|(_, bytes)| bytes).sum();
+        let got = got as f64 * 8.0;
+        let grows = self.waited > 50.0 && self.waited > self.before.1 + 5.0;
+        if now > self.before.0 + 100_000 {
+            self.before = (now, self.waited);
+        }
+        let before = (self.told > 0).then_some(self.bps as u64);
+        let over = grows && now > self.lowered + 300_000;
+        if !over && now < self.told + 1_000_000 {
+            return None;
+        }
+        if self.told == 0 {
+            self.bps = 30e6;
+        }
+        if over {
+            self.bps = self.bps.min(0.85 * got);
+            self.lowered = now;
+        } else if self.waited < 50.0 {
+            let seconds = (now - self.told) as f64 / 1e6;
+            self.bps = (self.bps * 1.08f64.powf(seconds)).min(1.5 * got + 10_000.0);
+        }
+        self.told = now;
+        Some((self.bps as u64, before))
+    }
+}
+
 /// How a sender uses its estimate.
 #[derive(Clone, Copy)]
 pub(super) enum Demand {
@@ -113,6 +164,8 @@ pub(super) struct Flow {
     pub(super) demand: Demand,
     pub(super) mischief: Mischief,
     pub(super) starved: Option<Starved>,
+    /// It tells no arrivals.
+    pub(super) estimator: Option<Estimator>,
     /// It sleeps until the first of these, reads until the second, and is busy with a packet until the third.
     sleeps: [u64; 3],
     pub(super) sent: u64,
@@ -147,6 +200,7 @@ impl Flow {
             demand,
             mischief: Mischief::None,
             starved: None,
+            estimator: None,
             sleeps: [0; 3],
             sent: 0,
             delivered: 0,
@@ -165,6 +219,10 @@ impl Flow {
     }
 
     fn video_bps(&self) -> f64 {
+        if let (Demand::Steps(steps), false) = (self.demand, self.controller.is_informed() || self.estimator.is_none())
+        {
+            return steps.last().copied().unwrap_or(0.0);
+        }
         let estimate = self.controller.estimate();
         match self.demand {
             Demand::Elastic => (estimate - AUDIO_BPS).max(0.0),
@@ -177,7 +235,11 @@ impl Flow {
         let at = start + Duration::from_micros(now);
         let seq = self.controller.next_seq();
         self.controller.set_clock(at);
-        self.controller.on_sent(bytes, purpose);
+        if self.estimator.is_some() {
+            self.controller.on_sent_unnumbered(bytes);
+        } else {
+            self.controller.on_sent(bytes, purpose);
+        }
         self.pacer.spend(bytes, at);
         self.sent += bytes as u64;
         if purpose == Purpose::Padding {
@@ -237,6 +299,16 @@ impl Flow {
             }
             self.recorder.record(seq, start + Duration::from_micros(arrival));
             self.delivered += bytes as u64;
+            let waited = link.busy_until.saturating_sub(now) as f64 / 1_000.0;
+            if let Some(estimator) = &mut self.estimator {
+                estimator.note(arrival, bytes, waited);
+            }
+        }
+        if let Some(estimator) = &mut self.estimator {
+            if let Some((bps, before)) = estimator.tell(now) {
+                self.controller.on_remb(bps, before, None, start + Duration::from_micros(now));
+            }
+            return;
         }
         if now >= self.next_feedback && !sleeps {
             self.next_feedback = self.next_feedback.max(now.saturating_sub(80_000)) + 80_000;

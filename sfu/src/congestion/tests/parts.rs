@@ -56,7 +56,7 @@ proptest! {
             if controller.padding(now).is_some() {
                 send(&mut controller, 300, Purpose::Padding, now);
             }
-            controller.on_remb(u64::from(*count) << (n % 64), now);
+            controller.on_remb(u64::from(*count) << (n % 64), Some(u64::from(base)), Some(f64::from(*count)), now);
             controller.on_report(f64::from(base as u8) / 256.0, now);
             prop_assert!((MIN_BPS..=MAX_BPS).contains(&controller.estimate()), "{}", controller.estimate());
             prop_assert!(controller.deadline().is_none_or(|due| due < now + Duration::from_secs(3_600)));
@@ -115,21 +115,25 @@ fn rembs_are_clamped_and_followed() {
     controller.set_wanted(2e6);
     let mut now = start + ms(1_000);
     (0..10).for_each(|_| send(&mut controller, 1_250, Purpose::Media, start));
-    controller.on_remb(0, now);
-    assert_eq!(controller.estimate(), MIN_BPS);
-    controller.on_remb(u64::MAX, now);
-    assert_eq!(controller.estimate(), MAX_BPS);
+    controller.on_remb(u64::MAX, None, None, now);
+    assert!(!controller.is_informed(), "it may be about little that came");
+    controller.on_remb(u64::MAX, Some(u64::MAX), None, now);
+    assert_eq!((controller.estimate(), controller.is_informed()), (MAX_BPS, false));
+    let mut before = Some(u64::MAX);
     for round in 0..60 {
         for _ in 0..40 {
             now += ms(25);
             send(&mut controller, 1_250, Purpose::Media, now);
         }
-        controller.on_remb(if round < 30 { 300_000 } else { 900_000 }, now);
+        let remb = if round < 30 { 300_000 } else { 900_000 };
+        controller.on_remb(remb, before.replace(remb), None, now);
         if round == 29 {
             assert_eq!(controller.estimate(), 300_000.0, "400 kbit/s are sent: the receiver is at its end");
         }
     }
     assert!((900_000.0..=2e6).contains(&controller.estimate()), "{}", controller.estimate());
+    controller.on_remb(0, before, None, now);
+    assert_eq!(controller.estimate(), MIN_BPS);
 }
 
 #[test]
@@ -146,9 +150,11 @@ fn reports_of_loss_lower_it_where_there_is_nothing_better() {
         controller.on_report(0.5, start + ms(1_000 * n + 1));
     }
     assert!((0.2e6..0.3e6).contains(&controller.estimate()), "a quarter each second: {}", controller.estimate());
-    controller.on_remb(2_000_000, start + ms(36_000));
-    controller.on_report(1.0, start + ms(37_000));
+    controller.on_remb(2_000_000, Some(2_000_000), None, start + ms(36_000));
+    controller.on_report(0.0, start + ms(37_000));
     assert_eq!(controller.estimate(), 2e6);
+    controller.on_report(0.5, start + ms(38_000));
+    assert_eq!(controller.estimate(), 1.5e6, "it knows nothing of losses");
 }
 
 #[test]

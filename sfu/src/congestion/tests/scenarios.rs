@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::link::{Demand, Link, Mischief, Starved, World, ms};
+use super::link::{Demand, Estimator, Link, Mischief, Starved, World, ms};
 
 const SIMULCAST: &[f64] = &[150e3, 500e3, 1.7e6];
 
@@ -182,5 +182,25 @@ fn a_receiver_short_of_time_is_not_taken_for_a_narrow_link() {
         }
         let told = format!("asleep for up to {asleep} ms: low for {low} tenths of 60 s, {low_longest} in a row");
         assert!(low <= low_most && low_longest < longest, "{told}");
+    }
+}
+
+#[test]
+fn a_receiver_that_estimates_by_itself_is_followed_and_starves_nothing() {
+    for (bps, fits) in [(0.5e6, 150e3), (1e6, 500e3), (2e6, 1.7e6)] {
+        let mut world = World::new(Link::new(bps), &[Demand::Steps(SIMULCAST)]);
+        world.flows[0].estimator = Some(Estimator::default());
+        world.run(ms(10_000));
+        let steady = &world.run(ms(30_000))[0];
+        assert!(steady.delivered > 0.8 * fits, "{bps}: {steady:?}");
+        assert!(steady.waited_ms < 80.0, "{bps}: {steady:?}");
+
+        // Nothing but audio fits, and then more again.
+        world.link.bps = 0.15e6;
+        let down = world.until(ms(5_000), |estimate| estimate < 194e3);
+        world.run(ms(15_000));
+        world.link.bps = bps;
+        let up = world.until(ms(20_000), |estimate| estimate >= fits + 44e3);
+        assert!(down <= ms(2_000) && up <= ms(15_000), "{bps}: down {down:?} up {up:?}");
     }
 }
