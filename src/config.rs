@@ -238,7 +238,7 @@ const KEYS: &[Key] = &[
         section: "turn",
         name: "bandwidth_kbps",
         list: false,
-        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 64, 10_000_000).map(|kbps| kbps * 1_000)),
+        set: |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 1_000, 10_000_000).map(|kbps| kbps * 1_000)),
     },
     Key {
         section: "log",

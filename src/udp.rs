@@ -17,6 +17,11 @@ const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Most bytes of one GSO send: below the largest UDP payload, with room for headers.
 const SEND_BYTES_MAX: usize = 60_000;
+/// A segment no longer than this fits every path that carries IPv6, so that a refusal is not about its length.
+const GSO_SEGMENT_SAFE: usize = 1_232;
+/// Errors of a device that cannot do GSO, as Linux numbers them.
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
 /// How long a socket that refused GSO goes without it before it is tried again. Lower costs failed sends on a device
 /// that cannot do it; higher lets one odd destination slow a worker for longer.
 const GSO_RETRY: Duration = Duration::from_secs(60);
@@ -230,8 +235,9 @@ impl One {
         let Some(zeros) = ZEROS.get(..padding) else { return Sent::Refused };
         let segment = head.len() + stride.saturating_sub(room) + padding;
         let destination = SockAddr::from(remote);
+        let mut singly = self.refused_gso.is_some();
         while !rest.is_empty() {
-            let most = if self.refused_gso.is_some() { 1 } else { self.state.max_gso_segments() };
+            let most = if singly { 1 } else { self.state.max_gso_segments() };
             let datagrams = most.min(SEND_BYTES_MAX / segment).clamp(1, FRAMED_MAX);
             let (chunk, behind) = rest.split_at(rest.len().min(datagrams * stride.max(1)));
             let mut slices = [IoSlice::new(&[]); 3 * FRAMED_MAX];
@@ -248,8 +254,12 @@ impl One {
                 Ok(_) => rest = behind,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
-                // As where the datagrams lie ready: the same go again, one a send.
-                Err(_) if filled > 3 => self.refused_gso = Some(now),
+                // The same go again, one a send; others too where the device is to blame and not this destination.
+                Err(error) if filled > 3 => {
+                    singly = true;
+                    let of_device = matches!(error.raw_os_error(), Some(EIO | EINVAL)) && segment <= GSO_SEGMENT_SAFE;
+                    self.refused_gso = of_device.then_some(now).or(self.refused_gso);
+                }
                 Err(_) => return Sent::Refused,
             }
         }

@@ -28,7 +28,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Sends a message of the machine.
+    /// Sends a message of the machine; to a stream it leaves with the next [`Streams::flush`].
     pub(crate) fn reply(&mut self, to: Client, bytes: &[u8], now: Instant) {
         match to {
             Client::Udp { local, remote } => {
@@ -38,7 +38,6 @@ impl Clients {
             }
             Client::Stream { stream, .. } => {
                 self.streams.push(stream, Load::Control, &[bytes], now);
-                self.streams.flush(stream, now);
             }
         }
     }

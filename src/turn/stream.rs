@@ -1,6 +1,6 @@
 //! Streams of TURN clients, TCP and TLS: accepted or adopted, limited, read frame by frame, and written without waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,8 @@ use super::{Adopted, Secure};
 use crate::stream::{self, ACCEPTS_PER_TURN, Census, Listeners, Load, Outbox, STALLED_MAX};
 use crate::tls::Certificates;
 
-/// Streams in all. When full, further ones are closed as they come.
+/// Streams in all. When full, whoever comes takes the place of the stream that is longest without an allocation; without
+/// such, it is closed.
 const STREAMS_MAX: usize = 4_096;
 /// Streams from one IPv4 address or IPv6 /64. A school may sit behind one address, and a browser opens a stream from each of
 /// its addresses to each URL that it was told. When full, further ones are closed as they come.
@@ -26,6 +27,8 @@ const STREAMS_PER_SOURCE_MAX: usize = 1_024;
 pub(crate) const PROOF_MAX: Duration = Duration::from_secs(10);
 /// Bytes read of one stream before others get their turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// The same for a stream without an allocation: some twenty requests, of which browsers need three.
+const STRANGER_READ_BYTES_MAX: usize = 2 * 1024;
 /// What a buffer for [`Streams::read`] must hold: what was kept of a frame whose end had not come, and what is read.
 pub(crate) const BUFFER_BYTES: usize = FRAME_BYTES_MAX + READ_BYTES_MAX;
 
@@ -66,8 +69,12 @@ pub(crate) struct Streams {
     census: Census,
     /// The number of the next stream; none is used twice.
     next: u64,
-    /// Streams that may have something to read; each stands here once.
-    readable: VecDeque<StreamId>,
+    /// Streams that may have something to read, without and with an allocation; each stands here once.
+    readable: [VecDeque<StreamId>; 2],
+    /// Whose turn it is: strangers get half the time at most while others talk.
+    turn: bool,
+    /// Streams without an allocation; the first is the oldest.
+    strangers: BTreeSet<StreamId>,
     /// Streams that ended by themselves.
     ended: Vec<StreamId>,
     counts: Counts,
@@ -78,6 +85,8 @@ struct Stream {
     client: Client,
     /// When it came, or was last seen to have an allocation.
     useful: Instant,
+    /// It had an allocation when last looked at.
+    proven: bool,
     /// It stands among the readable.
     readable: bool,
     /// Edge-triggered: true until the kernel takes nothing.
@@ -168,7 +177,9 @@ impl Streams {
             streams: HashMap::new(),
             census: Census::new(STREAMS_MAX, STREAMS_PER_SOURCE_MAX),
             next: 0,
-            readable: VecDeque::new(),
+            readable: [VecDeque::new(), VecDeque::new()],
+            turn: false,
+            strangers: BTreeSet::new(),
             ended: Vec::new(),
             counts: Counts::default(),
         })
@@ -184,7 +195,7 @@ impl Streams {
         let id = StreamId(number);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if readable && !std::mem::replace(&mut stream.readable, true) {
-            self.readable.push_back(id);
+            self.readable[usize::from(stream.proven)].push_back(id);
         }
         if writable {
             // Answers of a handshake may wait too, which are none of ours.
@@ -195,7 +206,7 @@ impl Streams {
 
     /// How many streams may have something to read.
     pub(crate) fn ready(&self) -> usize {
-        self.readable.len()
+        self.readable.iter().map(VecDeque::len).sum()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -234,6 +245,12 @@ impl Streams {
     }
 
     fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr, tls: Option<Box<ServerConnection>>, now: Instant) {
+        if self.streams.len() >= STREAMS_MAX
+            && let Some(oldest) = self.strangers.first().copied()
+        {
+            self.counts.unproven += 1;
+            self.end(oldest);
+        }
         if !self.census.has_room(remote.ip()) {
             self.counts.refused += 1;
             return;
@@ -247,7 +264,8 @@ impl Streams {
         self.next += 1;
         self.counts.accepted += 1;
         self.census.enter(remote.ip());
-        self.readable.push_back(id);
+        self.strangers.insert(id);
+        self.readable[0].push_back(id);
         let client = Client::Stream { stream: id, remote, secure: tls.is_some() };
         let stream = Stream {
             wire: match tls {
@@ -256,6 +274,7 @@ impl Streams {
             },
             client,
             useful: now,
+            proven: false,
             readable: true,
             writable: true,
             partial: Vec::new(),
@@ -267,19 +286,23 @@ impl Streams {
     /// Reads the next stream that may have something into `buffer`, behind what it had kept. Whose frames are there, and
     /// where they end; `None` if it has nothing. What is no whole frame must be given to [`Streams::keep`].
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<(StreamId, Client, usize)> {
-        let id = self.readable.pop_front()?;
+        self.turn = !self.turn;
+        let first = usize::from(self.turn);
+        let id = self.readable[first].pop_front().or_else(|| self.readable[1 - first].pop_front())?;
         let stream = self.streams.get_mut(&id)?;
+        let queue = &mut self.readable[usize::from(stream.proven)];
         let was_greeting = stream.wire.is_handshaking();
         if was_greeting {
             let Some(left) = self.greetings.checked_sub(1) else {
-                self.readable.push_back(id);
+                queue.push_back(id);
                 return None;
             };
             self.greetings = left;
         }
         let held = stream.partial.len();
         buffer.get_mut(..held)?.copy_from_slice(&stream.partial);
-        let read = match stream.wire.read(buffer.get_mut(held..)?) {
+        let most = if stream.proven { READ_BYTES_MAX } else { STRANGER_READ_BYTES_MAX };
+        let read = match stream.wire.read(buffer.get_mut(held..held + most)?) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 stream.readable = false;
@@ -289,7 +312,7 @@ impl Streams {
             read => read,
         };
         if stream.readable {
-            self.readable.push_back(id);
+            queue.push_back(id);
         }
         if was_greeting && !stream.wire.is_handshaking() {
             // What was to be written waited for the handshake, not for the kernel.
@@ -339,8 +362,12 @@ impl Streams {
     pub(crate) fn expire(&mut self, now: Instant, has_allocation: impl Fn(&Client) -> bool) {
         let mut late = Vec::new();
         for (id, stream) in &mut self.streams {
-            if has_allocation(&stream.client) {
+            stream.proven = has_allocation(&stream.client);
+            if stream.proven {
                 stream.useful = now;
+                self.strangers.remove(id);
+            } else {
+                self.strangers.insert(*id);
             }
             if now.saturating_duration_since(stream.useful) >= PROOF_MAX {
                 self.counts.unproven += 1;
@@ -357,6 +384,7 @@ impl Streams {
     /// Closes a stream that the machine needs no more.
     pub(crate) fn close(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
+        self.strangers.remove(&id);
         // The descriptor is closed with the stream, which takes it out of the registry all the same.
         let _ = self.registry.deregister(stream.wire.close());
         if stream.wire.is_handshaking()

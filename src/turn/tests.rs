@@ -467,6 +467,33 @@ fn a_stream_without_an_allocation_is_closed_in_time() {
 }
 
 #[test]
+fn strangers_are_read_in_small_portions() {
+    let poll = Poll::new().expect("epoll");
+    let registry = poll.registry().try_clone().expect("a descriptor");
+    let listeners = crate::stream::listen(0, false).expect("a free port");
+    let port = listeners[0].as_ref().and_then(|l| l.local_addr().ok()).expect("it is bound").port();
+    let tokens = [0, 1, 2, 3].map(Token);
+    let mut streams = Streams::new(registry, listeners, None, tokens, |number| Token(16 + number as usize));
+    let streams = streams.as_mut().expect("it listens");
+    let (mut strangers, mut known) = ([(); 3].map(|()| connect(port)), connect(port));
+    let start = Instant::now();
+    streams.accept(start);
+    let its = known.local_addr().expect("it is connected");
+    streams.expire(start, |client| client.remote() == its);
+    for stream in strangers.iter_mut().chain([&mut known]) {
+        stream.write_all(&[0; 60_000]).expect("the kernel takes it");
+    }
+    // Loopback delivers before a write returns, so all is there to be read.
+    let mut buffer = vec![0; super::stream::BUFFER_BYTES];
+    let portions: Vec<_> =
+        (0..4).filter_map(|_| streams.read(&mut buffer)).map(|(_, client, filled)| (client.remote(), filled)).collect();
+    assert_eq!(portions.len(), 4, "each in its turn");
+    for (client, filled) in portions {
+        assert_eq!(filled, if client == its { 60_000 } else { 2_048 });
+    }
+}
+
+#[test]
 fn listed_peers_are_reached_through_a_socket_and_others_not() {
     // Not where relayed addresses are: a peer whose port could be another allocation's is refused.
     let beside = IpAddr::from([127, 0, 0, 2]);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use crate::pulse::{Pulse, REPORT_EVERY};
 use crate::seldom::Seldom;
 use crate::udp::{Batch, Family};
 
+/// How long streams are read before the UDP sockets are again: requests of strangers cost more to answer than to send.
+const STREAMS_TIME_MAX: Duration = Duration::from_millis(1);
 /// Orders taken before the sockets are read again.
 const ORDERS_PER_TURN: usize = 64;
 /// Most batches read of a socket or a crossing before the others get their turn.
@@ -218,7 +221,7 @@ impl Machine {
                     let Path::Udp { local, remote } = path else { continue };
                     let client = Client::Udp { local, remote };
                     for datagram in bytes.chunks(stride) {
-                        let action = self.server.receive(client, datagram, now);
+                        let action = consider(&mut self.server, client, datagram, now);
                         answer(&mut self.clients, &mut self.relays, &mut self.crossings, client, action, datagram, now);
                     }
                 }
@@ -228,9 +231,13 @@ impl Machine {
         }
     }
 
-    /// Takes what clients sent by streams: each that may have something is read once.
+    /// Takes what clients sent by streams: each that may have something is read once, for [`STREAMS_TIME_MAX`] at most.
     fn receive_streams(&mut self, now: Now) {
+        let began = Instant::now();
         for _ in 0..self.clients.streams.ready() {
+            if began.elapsed() >= STREAMS_TIME_MAX {
+                return;
+            }
             let Some((id, client, filled)) = self.clients.streams.read(&mut self.buffer) else { continue };
             self.take_grants(now);
             let mut rest = self.buffer.get(..filled).unwrap_or_default();
@@ -238,7 +245,7 @@ impl Machine {
                 match frame_bytes(rest) {
                     Ok(Some(bytes)) => {
                         let (frame, behind) = rest.split_at(bytes);
-                        let action = self.server.receive(client, frame, now);
+                        let action = consider(&mut self.server, client, frame, now);
                         answer(&mut self.clients, &mut self.relays, &mut self.crossings, client, action, frame, now);
                         rest = behind;
                     }
@@ -253,6 +260,8 @@ impl Machine {
                     }
                 }
             }
+            // All its answers at once.
+            self.clients.streams.flush(id, now.mono);
         }
     }
 
@@ -303,7 +312,12 @@ impl Machine {
             }
             let Some(output) = self.server.poll() else { return };
             match output {
-                Output::Reply { to, bytes } => self.clients.reply(to, &bytes, now.mono),
+                Output::Reply { to, bytes } => {
+                    self.clients.reply(to, &bytes, now.mono);
+                    if let Client::Stream { stream, .. } = to {
+                        self.clients.streams.flush(stream, now.mono);
+                    }
+                }
                 Output::Bind { allocation, relayed } => {
                     let there = self.relays.open(allocation, relayed).is_ok();
                     self.server.handle(Input::Bound { allocation, there }, now);
@@ -314,7 +328,8 @@ impl Machine {
                         end.close(Path::Relay { allocation, relayed, peer });
                     }
                 }
-                Output::Hangup { stream } => self.clients.streams.close(stream),
+                // Heard as an end: behind the allocation that has ended the client may have made another.
+                Output::Hangup { stream } => self.clients.streams.end(stream),
                 Output::Forbidden { client, peer } => {
                     if let Some(left_out) = FORBIDDEN.due() {
                         let client = client.remote();
@@ -340,6 +355,19 @@ impl Machine {
             relay_sockets: self.relays.open_sockets() as u64,
         });
     }
+}
+
+/// What the machine makes of a client's message. A broken assumption of ours costs that message, not every call.
+fn consider<'s>(server: &'s mut Server, client: Client, message: &[u8], now: Now) -> Action<'s> {
+    let receive = AssertUnwindSafe(move || {
+        // Moved out, so that what is returned may borrow from it.
+        let server = server;
+        server.receive(client, message, now)
+    });
+    catch_unwind(receive).unwrap_or_else(|_| {
+        tracing::error!(remote = %client.remote(), bytes = message.len(), "a message to the TURN server broke an assumption");
+        Action::Nothing
+    })
 }
 
 /// Does what the machine makes of a client's message.

@@ -93,13 +93,15 @@ impl Server {
             return Err(Bad::NotGranted);
         }
         let asked = Asked::read(message)?;
-        if matches!(asked.port, Port::New(_)) && !self.table.relays(asked.ipv6) {
+        // Who names no family means IPv4, and has IPv6 where there is nothing else: no browser names one.
+        let ipv6 = asked.ipv6.unwrap_or(!self.table.relays(false));
+        if matches!(asked.port, Port::New(_)) && !self.table.relays(ipv6) {
             return Err(Bad::Family);
         }
         let wish = Wish {
             client,
             holder: sealed.holder,
-            ipv6: asked.ipv6,
+            ipv6,
             port: asked.port,
             expires: now.mono + Duration::from_secs(asked.lifetime_s.into()),
         };
@@ -246,7 +248,8 @@ impl Server {
 
 /// What an Allocate request asks for.
 struct Asked {
-    ipv6: bool,
+    /// `None` if it does not say.
+    ipv6: Option<bool>,
     port: Port,
     lifetime_s: u32,
     additional: bool,
@@ -274,8 +277,9 @@ impl Asked {
             (None, None) => Port::New(Want::Any),
         };
         let ipv6 = match family {
-            None | Some(FAMILY_IPV4) => false,
-            Some(FAMILY_IPV6) => true,
+            None => None,
+            Some(FAMILY_IPV4) => Some(false),
+            Some(FAMILY_IPV6) => Some(true),
             Some(_) => return Err(Bad::Family),
         };
         Ok(Asked { ipv6, port, lifetime_s: granted_lifetime(message)?, additional: additional.is_some() })

@@ -108,6 +108,18 @@ fn families_are_those_of_our_addresses() {
 }
 
 #[test]
+fn who_names_no_family_gets_what_there_is() {
+    let mut world = World::new(Config { relayed: vec![ip(HERE6)], ..config() });
+    world.grant("ada");
+    let mut user = User::new("ada", 5000);
+    let code =
+        user.code(&mut world, Method::ALLOCATE, |it| it.requested_transport(UDP).requested_address_family(FAMILY_IPV4));
+    assert_eq!(code, 440, "who asks for IPv4 by name does not get something else");
+    assert_eq!(user.allocate(&mut world), 0);
+    assert_eq!(Message::parse(&world.answer).unwrap().xor_relayed_address().unwrap().ip(), ip(HERE6));
+}
+
+#[test]
 fn an_additional_family_is_refused_beside_the_first() {
     let mut world = World::new(config());
     world.grant("ada");
