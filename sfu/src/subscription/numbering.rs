@@ -278,7 +278,12 @@ impl Numbering {
     pub(super) fn place(&mut self, packet: &Packet, wanted: Target) -> Option<Place> {
         if packet.seq <= self.highest_in {
             let stretch = self.came_in(packet.seq)?;
-            return Some(stretch.translate(packet, stretch.out + (packet.seq - stretch.from)));
+            let place = stretch.translate(packet, stretch.out + (packet.seq - stretch.from));
+            // What overtook it may have been left out; then it is the newest that is sent.
+            if place.timestamp.wrapping_sub(self.last_timestamp) as i32 > 0 {
+                (self.last_timestamp, self.last_arrival) = (place.timestamp, packet.arrival);
+            }
+            return Some(place);
         }
         if (self.now.spatial, self.now.temporal) != (wanted.spatial, wanted.temporal) {
             self.approach(packet, wanted);

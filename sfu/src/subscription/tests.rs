@@ -286,6 +286,24 @@ fn store(
     });
 }
 
+#[test]
+fn a_late_packet_may_be_the_newest_that_was_sent() {
+    let mut bench = Bench::new(Kind::Video, Draw { ssrc: 1, rtx_ssrc: 2, first_seq: 0, first_rtx: 0 });
+    let mut publisher = Publisher { seq: 65_536, epoch: 0, timestamp: 0, sent: 0 };
+    let first = publisher.next(0, false, true);
+    let late = publisher.next(0, false, false);
+    let overtakes = publisher.next(0, true, false);
+    let mut publisher = Publisher { epoch: 1, timestamp: 0, ..publisher };
+    let restarted = publisher.next(0, false, true);
+    for packet in [first, overtakes, late, restarted] {
+        bench.now += Duration::from_millis(5);
+        store(&mut bench, &packet);
+        bench.drain();
+    }
+    assert_eq!(bench.got.len(), 3);
+    bench.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
