@@ -408,13 +408,14 @@ fn a_slow_stream_loses_video_and_keeps_what_it_lives_by() {
         (packet[0], packet[1]) = (0x80, 96);
     }
     // As long as the kernel takes something, and then as much as is dropped.
-    let mut pushed = 0;
+    let (mut pushed, start) = (0, Instant::now());
     while world.turn.report().streams.dropped == 0 {
         if world.end.push(&Run { path, bytes: &video, segment: 1_200 }) {
             pushed += 40;
         }
         world.end.flush();
-        assert!(pushed < 1_000_000, "loopback holds less than that");
+        // Reports are made four times a second, and a fast machine drops a million meanwhile.
+        assert!(start.elapsed() < PATIENCE, "{pushed} and none dropped");
     }
     let check = [1; 77];
     world.push(path, &check, 77);
