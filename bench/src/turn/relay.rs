@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 
 use super::client::{Login, TurnClient};
 
+/// Ports tried for one allocation.
+const OPEN_TRIES: usize = 3;
 /// Where the peer is: not where relayed addresses are, for a server refuses to relay to itself.
 pub const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Bytes of each packet's payload.
@@ -86,7 +88,7 @@ pub async fn round(
     let (phase, watcher) = watch::channel(Phase::Opening);
     let mut tasks = JoinSet::new();
     for _ in 0..load.allocations {
-        let mut allocation = Allocation::open(server, login.clone(), peer_address).await?;
+        let mut allocation = Allocation::open_soon(server, login, peer_address).await?;
         let (watcher, counts) = (watcher.clone(), counts.clone());
         tasks.spawn(async move { allocation.run(load.pps, watcher, &counts).await });
     }
@@ -137,6 +139,16 @@ struct Allocation {
 }
 
 impl Allocation {
+    /// As [`Allocation::open`], by another port where the first has an allocation of an earlier round (437).
+    async fn open_soon(server: SocketAddr, login: &Login, peer: SocketAddr) -> io::Result<Self> {
+        for _ in 1..OPEN_TRIES {
+            if let Ok(allocation) = Allocation::open(server, login.clone(), peer).await {
+                return Ok(allocation);
+            }
+        }
+        Allocation::open(server, login.clone(), peer).await
+    }
+
     /// An allocation with a channel to the peer.
     async fn open(server: SocketAddr, login: Login, peer: SocketAddr) -> io::Result<Allocation> {
         let socket = bind(Ipv4Addr::LOCALHOST).await?;
