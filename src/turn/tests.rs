@@ -1,5 +1,6 @@
 //! The thread with its sockets over loopback. A media worker is the other end of the crossing.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -449,15 +450,23 @@ fn a_slow_stream_loses_video_and_keeps_what_it_lives_by() {
     assert!(heard > 40 && heard < pushed, "{heard} of {pushed}");
 }
 
-#[test]
-fn a_stream_without_an_allocation_is_closed_in_time() {
+/// The token of the first stream; the others follow.
+const STREAM: usize = 16;
+
+/// Streams without a thread, and the port at which they come.
+fn listening() -> (Poll, Streams, u16) {
     let poll = Poll::new().expect("epoll");
     let registry = poll.registry().try_clone().expect("a descriptor");
     let listeners = crate::stream::listen(0, false).expect("a free port");
     let port = listeners[0].as_ref().and_then(|l| l.local_addr().ok()).expect("it is bound").port();
     let tokens = [0, 1, 2, 3].map(Token);
-    let mut streams = Streams::new(registry, listeners, None, tokens, |number| Token(16 + number as usize));
-    let streams = streams.as_mut().expect("it listens");
+    let streams = Streams::new(registry, listeners, None, tokens, |number| Token(STREAM + number as usize));
+    (poll, streams.expect("it listens"), port)
+}
+
+#[test]
+fn a_stream_without_an_allocation_is_closed_in_time() {
+    let (_poll, mut streams, port) = listening();
     let (mut idle, useful) = (connect(port), connect(port));
     let start = Instant::now();
     streams.accept(start);
@@ -475,13 +484,7 @@ fn a_stream_without_an_allocation_is_closed_in_time() {
 
 #[test]
 fn strangers_are_read_in_small_portions() {
-    let poll = Poll::new().expect("epoll");
-    let registry = poll.registry().try_clone().expect("a descriptor");
-    let listeners = crate::stream::listen(0, false).expect("a free port");
-    let port = listeners[0].as_ref().and_then(|l| l.local_addr().ok()).expect("it is bound").port();
-    let tokens = [0, 1, 2, 3].map(Token);
-    let mut streams = Streams::new(registry, listeners, None, tokens, |number| Token(16 + number as usize));
-    let streams = streams.as_mut().expect("it listens");
+    let (mut poll, mut streams, port) = listening();
     let (mut strangers, mut known) = ([(); 3].map(|()| connect(port)), connect(port));
     let start = Instant::now();
     streams.accept(start);
@@ -490,13 +493,26 @@ fn strangers_are_read_in_small_portions() {
     for stream in strangers.iter_mut().chain([&mut known]) {
         stream.write_all(&[0; 60_000]).expect("the kernel takes it");
     }
-    // Loopback delivers before a write returns, so all is there to be read.
     let mut buffer = vec![0; super::stream::BUFFER_BYTES];
-    let portions: Vec<_> =
-        (0..4).filter_map(|_| streams.read(&mut buffer)).map(|(_, client, filled)| (client.remote(), filled)).collect();
-    assert_eq!(portions.len(), 4, "each in its turn");
-    for (client, filled) in portions {
-        assert_eq!(filled, if client == its { 60_000 } else { 2_048 });
+    let mut portions: HashMap<SocketAddr, Vec<usize>> = HashMap::new();
+    let mut events = Events::with_capacity(8);
+    while portions.values().flatten().sum::<usize>() < 4 * 60_000 {
+        assert!(start.elapsed() < PATIENCE, "{portions:?}");
+        poll.poll(&mut events, Some(PATIENCE)).expect("epoll");
+        for event in events.iter().filter(|event| event.token().0 >= STREAM) {
+            streams.woken((event.token().0 - STREAM) as u64, event.is_readable(), false, start);
+        }
+        while streams.ready() > 0 {
+            if let Some((_, client, filled)) = streams.read(&mut buffer) {
+                portions.entry(client.remote()).or_default().push(filled);
+            }
+        }
+    }
+    assert_eq!(portions.len(), 4);
+    for (client, portions) in portions {
+        assert_eq!(portions.iter().sum::<usize>(), 60_000);
+        let most = portions.into_iter().max();
+        assert!(if client == its { most > Some(2_048) } else { most == Some(2_048) }, "{client} had {most:?} at once");
     }
 }
 
