@@ -1,8 +1,12 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod auth;
+mod rooms;
+mod store;
 mod turn;
 mod values;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +17,11 @@ use clap::{Parser, ValueEnum};
 
 use crate::error::Failure;
 
+pub(crate) use self::auth::AuthSettings;
+pub(crate) use self::rooms::RoomDefaults;
+pub(crate) use self::store::StoreSettings;
 pub(crate) use self::turn::TurnServer;
+pub(crate) use self::webhooks::WebhookSettings;
 use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
 
 /// Most media workers: each has a thread and a port.
@@ -38,6 +46,14 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// The rules of rooms unless the application says otherwise.
+    pub(crate) rooms: RoomDefaults,
+    /// Who may enter.
+    pub(crate) auth: AuthSettings,
+    /// Where history is kept.
+    pub(crate) store: StoreSettings,
+    /// Who is told of it.
+    pub(crate) webhooks: WebhookSettings,
     /// The TURN server in this process.
     pub(crate) turn: TurnServer,
     /// How log lines look.
@@ -90,6 +106,10 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            rooms: RoomDefaults::default(),
+            auth: AuthSettings::default(),
+            store: StoreSettings::default(),
+            webhooks: WebhookSettings::default(),
             turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
@@ -191,6 +211,11 @@ struct Key {
     list: bool,
     /// Takes the values (exactly one unless `list`); the error says what is expected.
     set: fn(&mut Settings, &[String]) -> Result<(), String>,
+}
+
+/// All settings; sections that have a file of their own bring theirs.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    [KEYS, auth::KEYS, rooms::KEYS, store::KEYS, webhooks::KEYS].into_iter().flatten()
 }
 
 const KEYS: &[Key] = &[
@@ -383,7 +408,7 @@ fn take_environment(settings: &mut Settings, environment: &[(String, String)]) -
             (None, Some(key)) => (key, true),
             (None, None) => {
                 let names: Vec<String> =
-                    KEYS.iter().map(|k| format!("LYCEUM__{}__{}", k.section, k.name).to_ascii_uppercase()).collect();
+                    keys().map(|k| format!("LYCEUM__{}__{}", k.section, k.name).to_ascii_uppercase()).collect();
                 return Err(unknown(variable, "in the environment", &names));
             }
         };
@@ -453,11 +478,11 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
 }
 
 fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section == section && key.name == name)
+    keys().find(|key| key.section == section && key.name == name)
 }
 
 fn file_names() -> Vec<String> {
-    KEYS.iter().map(|key| format!("{}.{}", key.section, key.name)).collect()
+    keys().map(|key| format!("{}.{}", key.section, key.name)).collect()
 }
 
 fn unknown(given: &str, origin: &str, valid: &[String]) -> Failure {

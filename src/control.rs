@@ -176,7 +176,7 @@ impl Control {
         match input {
             Input::Connected { socket, address, client } => {
                 self.seats.insert(socket, Seat { client, acks: HashMap::new(), next_ack: 0 });
-                self.lobby.handle(signaling::Input::Connected { socket, address }, now);
+                self.lobby.handle(signaling::Input::Connected { socket, address, identity: None }, now);
             }
             Input::Event { socket, name, payload, ack, credit } => {
                 // Events of a socket that overflowed a moment ago have no one to answer to.
@@ -198,7 +198,7 @@ impl Control {
             }
             Input::Disconnected { socket, clean } => {
                 if self.seats.remove(&socket).is_some() {
-                    self.lobby.handle(signaling::Input::Disconnected { socket, clean }, now);
+                    self.lobby.handle(signaling::Input::Disconnected { socket, clean, heard: now.mono }, now);
                 }
             }
             Input::Ask { address, ask, reply } => {
@@ -222,8 +222,8 @@ impl Control {
                         self.emit(socket, event, &payload);
                     }
                 }
-                Output::Ack { socket, ack, body } => self.ack(socket, ack, &body),
-                Output::Reply { http, reply } => {
+                Output::Ack { socket, ack, body, after: _ } => self.ack(socket, ack, &body),
+                Output::Reply { http, reply, after: _ } => {
                     // A client that does not wait any more has closed its end.
                     let _ = self.asked.remove(&http).map(|asked| asked.send(reply));
                 }
@@ -235,6 +235,8 @@ impl Control {
                 }
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
                 Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
+                // Not written down yet.
+                Output::Fact { .. } | Output::Renew { .. } => {}
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
         }
@@ -280,7 +282,8 @@ impl Control {
             tracing::info!(socket = socket.0, more, "disconnected: it does not read what it is sent");
         }
         socketio::disconnect(client);
-        self.lobby.handle(signaling::Input::Disconnected { socket, clean: false }, clock::now());
+        let now = clock::now();
+        self.lobby.handle(signaling::Input::Disconnected { socket, clean: false, heard: now.mono }, now);
     }
 
     async fn request(&mut self, id: WorkerId, mut request: sfu::Request) {

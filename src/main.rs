@@ -4,7 +4,9 @@
 
 mod addresses;
 mod admin;
+mod api;
 mod assets;
+mod auth;
 mod certificate;
 mod clock;
 mod config;
@@ -14,17 +16,21 @@ mod crossing;
 mod error;
 mod http;
 mod ice;
+mod journal;
 mod origin;
+mod outbound;
 mod ports;
 mod pulse;
 mod seldom;
 mod serve;
 mod socketio;
+mod store;
 mod stream;
 mod tcp;
 mod tls;
 mod turn;
 mod udp;
+mod webhooks;
 mod whip;
 mod worker;
 

@@ -77,7 +77,7 @@ async fn publish(
         return problem(StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest.as_str(), why);
     };
     let (name, instructor) = (params.user_name, params.is_instructor);
-    let ask = Ask::Publish { session: session.clone(), user, name, instructor, sdp };
+    let ask = Ask::Publish { identity: None, session: session.clone(), user, name, instructor, sdp };
     created("whip", &session, ask_lobby(&inbox, &source, ask).await)
 }
 
@@ -93,7 +93,7 @@ async fn play(
         Ok(sdp) => sdp,
         Err(response) => return *response,
     };
-    let ask = Ask::Play { session: session.clone(), participant: params.participant_id, sdp };
+    let ask = Ask::Play { identity: None, session: session.clone(), participant: params.participant_id, sdp };
     created("whep", &session, ask_lobby(&inbox, &source, ask).await)
 }
 

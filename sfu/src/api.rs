@@ -100,6 +100,48 @@ impl Source {
     }
 }
 
+/// A set of sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources(u8);
+
+impl Sources {
+    /// Nothing.
+    pub const NONE: Sources = Sources(0);
+    /// Everything.
+    pub const ALL: Sources = Sources(0b1111);
+
+    /// The set with one more.
+    pub const fn with(self, source: Source) -> Self {
+        Sources(self.0 | 1 << source as u8)
+    }
+
+    /// The set with one less.
+    pub const fn without(self, source: Source) -> Self {
+        Sources(self.0 & !(1 << source as u8))
+    }
+
+    /// Whether it is in the set.
+    pub const fn has(self, source: Source) -> bool {
+        self.0 & 1 << source as u8 != 0
+    }
+
+    /// What is in both.
+    pub const fn and(self, other: Sources) -> Self {
+        Sources(self.0 & other.0)
+    }
+
+    /// What is in it, in the order of [`Source`].
+    pub fn iter(self) -> impl Iterator<Item = Source> {
+        [Source::Camera, Source::Microphone, Source::Screen, Source::ScreenAudio].into_iter().filter(move |s| self.has(*s))
+    }
+}
+
+impl FromIterator<Source> for Sources {
+    fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
+        sources.into_iter().fold(Sources::NONE, Sources::with)
+    }
+}
+
 /// A TCP connection of a worker (ICE-TCP), numbered by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
@@ -222,6 +264,23 @@ pub enum Request {
         /// The new state.
         muted: bool,
     },
+    /// A moderator silences a track, or lets it be heard again: nothing of a held track is forwarded, whatever its publisher
+    /// sends. The publisher's own [`Request::Mute`] with `muted: false` lets go of it too.
+    Hold {
+        /// The publisher.
+        peer: PeerId,
+        /// Its track.
+        track: TrackId,
+        /// The new state.
+        held: bool,
+    },
+    /// What a participant may do has changed. Tracks that it may not publish any more stop, subscriptions end.
+    Rights {
+        /// Whose.
+        peer: PeerId,
+        /// From now on.
+        rights: Rights,
+    },
     /// Remove a peer, its tracks and subscriptions.
     Leave {
         /// Which.
@@ -236,11 +295,15 @@ pub struct Rights {
     pub instructor: bool,
     /// It may send on data channels.
     pub data: bool,
+    /// What it may publish; nothing of other tracks is forwarded, whatever it sends.
+    pub publish: Sources,
+    /// It may receive what others publish.
+    pub subscribe: bool,
 }
 
 impl Default for Rights {
     fn default() -> Self {
-        Rights { instructor: false, data: true }
+        Rights { instructor: false, data: true, publish: Sources::ALL, subscribe: true }
     }
 }
 

@@ -44,6 +44,8 @@ impl Sfu {
             | Request::RestartIce { peer }
             | Request::Subscription { peer, .. }
             | Request::Mute { peer, .. }
+            | Request::Hold { peer, .. }
+            | Request::Rights { peer, .. }
             | Request::Leave { peer } => *peer,
         };
         let Some(key) = self.by_id.get(&id).copied() else { return };
@@ -69,6 +71,8 @@ impl Sfu {
                     self.reaim(track_key, now.mono);
                 }
             }
+            // Both come with the rights at the media plane.
+            Request::Hold { .. } | Request::Rights { .. } => {}
             Request::Leave { .. } => self.remove_peer(key, now),
             Request::Join { .. } => {}
         }

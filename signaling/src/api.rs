@@ -2,13 +2,19 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sfu::Source;
 
 pub use sfu::Now;
 
+use crate::access::{Identity, Role};
+use crate::attendance::Open;
 pub use crate::code::Refused;
+use crate::fact::{Fact, FactId};
+use crate::room::RoomSettings;
 
 /// A Socket.IO connection, numbered by the shell; never the Engine.IO session id, which is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +37,8 @@ pub struct HttpId(pub u64);
 pub enum Ask {
     /// Publish as a participant (WHIP).
     Publish {
+        /// Whose token came; it says who and where, whatever stands below. `None` in open mode.
+        identity: Option<Arc<Identity>>,
         /// Where.
         session: String,
         /// As whom.
@@ -44,6 +52,8 @@ pub enum Ask {
     },
     /// Play what a session shows (WHEP).
     Play {
+        /// Whose token came; it must be for this session and may subscribe. `None` in open mode.
+        identity: Option<Arc<Identity>>,
         /// Which.
         session: String,
         /// Only what this participant publishes.
@@ -64,6 +74,90 @@ pub enum Ask {
     End {
         /// Which resource.
         resource: String,
+    },
+}
+
+/// Who asks over HTTP, apart from WHIP and WHEP.
+#[derive(Clone, Debug)]
+pub enum Actor {
+    /// The operator or the application: admin key, admin token or API key pair.
+    Operator,
+    /// Somebody with a join token, which must be for the session and may moderate it.
+    Member(Arc<Identity>),
+}
+
+/// What a moderator does: `moderate`'s `action`, and the routes that say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `mute`: one participant, one source of it or all.
+    Mute,
+    /// `mute-all`: everybody but those who may moderate.
+    MuteAll,
+    /// `ask-unmute`: asks; nobody is ever unmuted by others.
+    AskUnmute,
+    /// `remove`: for this meeting, whatever token comes.
+    Remove,
+    /// `promote`: to the role named, by default instructor, until the meeting ends.
+    Promote,
+    /// `lower-hands`: one or all.
+    LowerHands,
+    /// `lock`: nobody new gets in.
+    Lock,
+    /// `unlock`.
+    Unlock,
+    /// `admit`: out of the waiting room, one or all.
+    Admit,
+    /// `end`: the meeting, for all.
+    End,
+}
+
+impl Action {
+    /// The word on the wire.
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "mute" => Action::Mute,
+            "mute-all" => Action::MuteAll,
+            "ask-unmute" => Action::AskUnmute,
+            "remove" => Action::Remove,
+            "promote" => Action::Promote,
+            "lower-hands" => Action::LowerHands,
+            "lock" => Action::Lock,
+            "unlock" => Action::Unlock,
+            "admit" => Action::Admit,
+            "end" => Action::End,
+            _ => return None,
+        })
+    }
+}
+
+/// What the application asks over HTTP; [`Output::Reply`] answers each exactly once, with [`Granted::Answer`] or why not.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// The live rooms: `{ sessions: [...] }`. For operators only.
+    Sessions,
+    /// One live room with its participants; `session/not_live` if there is none.
+    Session {
+        /// Which.
+        session: String,
+    },
+    /// Moderates, by the same rules and with the same codes as the `moderate` event.
+    Moderate {
+        /// Where.
+        session: String,
+        /// What.
+        action: Action,
+        /// Whom, where the action is about one.
+        participant: Option<String>,
+        /// Of its tracks, only those of this source.
+        source: Option<Source>,
+        /// To which role ([`Action::Promote`]).
+        role: Option<Role>,
+    },
+    /// TURN credentials for whoever was just given a join token: `{ iceServers: [...] }`. They end with the token, or when
+    /// its user is removed.
+    IceServers {
+        /// Whom.
+        identity: Arc<Identity>,
     },
 }
 
@@ -90,6 +184,8 @@ pub enum Granted {
     },
     /// Nothing to say.
     Done,
+    /// The body of an answer to a [`Command`].
+    Answer(Value),
 }
 
 /// What happened.
@@ -101,6 +197,8 @@ pub enum Input {
         socket: SocketId,
         /// Its source address, for limits per address.
         address: IpAddr,
+        /// What its token says; `None` in open mode, where clients are believed.
+        identity: Option<Arc<Identity>>,
     },
     /// A socket emitted an event. All of one socket's events come in the order in which it sent them.
     Event {
@@ -129,6 +227,13 @@ pub enum Input {
         socket: SocketId,
         /// The client said goodbye (a Socket.IO disconnect packet) rather than vanish.
         clean: bool,
+        /// When the last packet of it came: its proof of life.
+        heard: Instant,
+    },
+    /// When packets of sockets last came, once before each heartbeat ([`crate::limits::HEARTBEAT_EVERY`]).
+    Heard {
+        /// Each that is connected.
+        sockets: Vec<(SocketId, Instant)>,
     },
     /// A WHIP or WHEP client asks for something; [`Output::Reply`] answers it exactly once.
     Ask {
@@ -138,6 +243,32 @@ pub enum Input {
         address: IpAddr,
         /// What.
         ask: Ask,
+    },
+    /// The application asks for something; [`Output::Reply`] answers it exactly once.
+    Command {
+        /// Which request.
+        http: HttpId,
+        /// Who asks.
+        actor: Actor,
+        /// What.
+        command: Command,
+    },
+    /// The rules of a session, from now on; of a meeting that is on, too. `None`: the server's own.
+    Settings {
+        /// Which.
+        session: Arc<str>,
+        /// Its rules.
+        settings: Option<Box<RoomSettings>>,
+    },
+    /// What a former boot left open: its meetings go on, and who was removed stays out. Before anything else.
+    Restore {
+        /// All connections in it are closed.
+        open: Open,
+    },
+    /// Whether facts can be written down. While they cannot, nobody new gets in: `server/overloaded`.
+    Recording {
+        /// They can.
+        possible: bool,
     },
     /// A worker's SFU reports.
     Media {
@@ -179,6 +310,8 @@ pub enum Output {
         ack: AckId,
         /// `{ ok: true, … }` or `{ ok: false, error: { code, message } }`.
         body: Arc<RawValue>,
+        /// It must not leave, nor anything after it to this socket, before this fact is committed to the journal.
+        after: Option<FactId>,
     },
     /// Answer an HTTP request.
     Reply {
@@ -186,6 +319,22 @@ pub enum Output {
         http: HttpId,
         /// What was granted, or why not.
         reply: Result<Granted, Refused>,
+        /// It must not leave before this fact is committed to the journal.
+        after: Option<FactId>,
+    },
+    /// Write down what happened. Ids are given in order, without gaps.
+    Fact {
+        /// Its number.
+        id: FactId,
+        /// What.
+        fact: Fact,
+    },
+    /// The token behind a seat ends soon: mint a new one with the same claims and emit it as `token`.
+    Renew {
+        /// To whom.
+        socket: SocketId,
+        /// What the new one says, but for its `jti` and `exp`.
+        identity: Arc<Identity>,
     },
     /// End a socket by a Socket.IO disconnect, after which clients do not come back by themselves.
     Disconnect {

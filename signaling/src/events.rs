@@ -152,7 +152,7 @@ impl Lobby {
             encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
         let body = answer.unwrap_or_else(refusal);
-        self.out.push_back(Output::Ack { socket, ack, body });
+        self.out.push_back(Output::Ack { socket, ack, body, after: None });
     }
 }
 

@@ -192,7 +192,7 @@ impl Lobby {
         let worker = WorkerId(least.map_or(0, |(index, _)| index));
         self.workers[worker.0].rooms += 1;
         self.sessions.insert(session.clone(), id);
-        self.rooms.insert(id, Room::new(session.clone(), meeting, worker, self.room_settings));
+        self.rooms.insert(id, Room::new(session.clone(), meeting, worker, self.room_settings.clone()));
         id
     }
 

@@ -1,10 +1,13 @@
 //! Who is in which room and what may be said: wire messages, seats, roles, limits. A pure machine.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod access;
 mod api;
+pub mod attendance;
 mod chat;
 mod code;
 mod events;
+mod fact;
 mod flow;
 mod ice;
 mod join;
@@ -18,8 +21,10 @@ mod socket;
 mod whip;
 mod wire;
 
+pub use access::{Identity, Permissions, Role};
 pub use api::*;
 pub use code::ErrorCode;
+pub use fact::{Alive, Fact, FactId, Reason};
 pub use ice::{IceServers, TurnServer};
 pub use room::{RoomSettings, SameUser};
 
@@ -142,7 +147,7 @@ impl Lobby {
         // First what is due: that a grace time is over must not depend on how late the shell's tick is.
         self.fire(now);
         match input {
-            Input::Connected { socket, address } => self.connected(socket, address),
+            Input::Connected { socket, address, identity: _ } => self.connected(socket, address),
             Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
             Input::Refused { socket, name, ack } => {
                 let (reply, is_open) = self.reply(socket, &name, ack);
@@ -152,7 +157,11 @@ impl Lobby {
                     self.answer_closed(reply);
                 }
             }
-            Input::Disconnected { socket, clean } => self.disconnected(socket, clean, now),
+            Input::Disconnected { socket, clean, heard: _ } => self.disconnected(socket, clean, now),
+            Input::Heard { .. } | Input::Settings { .. } | Input::Restore { .. } | Input::Recording { .. } => {}
+            Input::Command { http, .. } => {
+                self.reply_http(http, Err(ErrorCode::Internal.because("This is not answered yet.")));
+            }
             Input::Ask { http, address, ask } => self.ask(http, address, ask),
             Input::Media { worker: _, event } => {
                 if let Some(event) = self.resource_event(event, now) {

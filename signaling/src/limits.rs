@@ -32,6 +32,10 @@ pub const ROOMS_MAX: usize = 10_000;
 pub const SEATS_MAX: usize = 20_000;
 /// Seats of a room unless its settings say otherwise; one more is `session/full`.
 pub const ROOM_SEATS_DEFAULT: usize = 500;
+/// Chat messages of a meeting that late joiners get, newest kept.
+pub const CHAT_HISTORY_MAX: usize = 200;
+/// Sessions whose rules differ from the server's own; the rules of one more are refused by [`crate::Lobby`], which keeps its defaults.
+pub const SETTINGS_MAX: usize = 100_000;
 
 /// WHIP and WHEP resources; one more is `server/overloaded`.
 pub const RESOURCES_MAX: usize = 5_000;
@@ -50,6 +54,12 @@ pub const EARLY_WAIT: Duration = Duration::from_secs(2);
 pub const EARLY_EVENTS_MAX: usize = 64;
 /// Bytes that wait for a socket's join, encoded; more are `session/not_joined` at once.
 pub const EARLY_BYTES_MAX: usize = 512 * 1024;
+
+/// How often a meeting's proofs of life are written down: what a crash may cost each connection at most. Rarer would be less to write
+/// and a worse guess of when the server died.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// How long a meeting stays open with nobody there: who comes within it comes back to the same meeting.
+pub const EMPTY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How old an answer may be and still be repeated to a resumed socket: an older one was certainly received.
 pub const ANSWER_REPEAT_MAX: Duration = Duration::from_secs(30);

@@ -40,7 +40,7 @@ impl Lobby {
             participant: seat.participant.clone(),
             auto_subscribe: seat.auto_subscribe,
             offer_first,
-            rights: Rights { instructor: seat.instructor, data: true },
+            rights: Rights { instructor: seat.instructor, ..Rights::default() },
             view: View::Tracks,
         };
         let worker = room.worker;

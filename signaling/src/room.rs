@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use serde_json::Value;
 use sfu::TrackId;
 
 use crate::api::{Recipients, SocketId, WorkerId};
@@ -26,18 +27,45 @@ pub enum SameUser {
     Allow,
 }
 
-/// A room's rules.
-#[derive(Clone, Copy, Debug)]
+/// A room's rules. What is off is off for everybody but those who may moderate.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoomSettings {
     /// Most seats.
     pub capacity: usize,
     /// Two connections of one user.
     pub same_user: SameUser,
+    /// How long a dropped socket keeps its seat, ms; `None`: as [`crate::Config::grace_ms`] says.
+    pub grace_ms: Option<u64>,
+    /// Newcomers who may not moderate wait until they are admitted.
+    pub waiting_room: bool,
+    /// Chat messages and reactions.
+    pub chat: bool,
+    /// Late joiners get what was said before, as many as [`crate::limits::CHAT_HISTORY_MAX`].
+    pub chat_history: bool,
+    /// Cameras.
+    pub video: bool,
+    /// Shared screens with their sound.
+    pub screen_share: bool,
+    /// Codecs that may be negotiated (`vp8`, `h264`, `vp9`, `av1`); empty: all. Opus always may.
+    pub codecs: Vec<Arc<str>>,
+    /// What the application wants clients to know of the room: any JSON, in the join's ack.
+    pub metadata: Value,
 }
 
 impl Default for RoomSettings {
     fn default() -> Self {
-        RoomSettings { capacity: ROOM_SEATS_DEFAULT, same_user: SameUser::default() }
+        RoomSettings {
+            capacity: ROOM_SEATS_DEFAULT,
+            same_user: SameUser::default(),
+            grace_ms: None,
+            waiting_room: false,
+            chat: true,
+            chat_history: true,
+            video: true,
+            screen_share: true,
+            codecs: Vec::new(),
+            metadata: Value::Null,
+        }
     }
 }
 

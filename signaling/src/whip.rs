@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use sfu::{Event, Now, PeerId, Request, Rights, RoomId, View};
+use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 
 use crate::Lobby;
 use crate::api::{Ask, Granted, HttpId, Output};
@@ -39,11 +39,11 @@ pub(crate) struct Resource {
 impl Lobby {
     pub(crate) fn ask(&mut self, http: HttpId, address: IpAddr, ask: Ask) {
         let asked = match ask {
-            Ask::Publish { session, user, name, instructor, sdp } => {
+            Ask::Publish { identity: _, session, user, name, instructor, sdp } => {
                 let join = json!({ "sessionId": session, "userId": user, "userName": name, "isInstructor": instructor, "autoSubscribe": false });
                 Join::parse(&join).and_then(|join| self.publish(http, address, &join, sdp))
             }
-            Ask::Play { session, participant, sdp } => self.play(http, address, &session, participant, sdp),
+            Ask::Play { identity: _, session, participant, sdp } => self.play(http, address, &session, participant, sdp),
             Ask::Patch { resource, etag, credentials } => self.patch(http, &resource, etag, credentials),
             Ask::End { resource } => self.end_resource(http, &resource),
         };
@@ -53,7 +53,7 @@ impl Lobby {
     }
 
     fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
-        self.out.push_back(Output::Reply { http, reply });
+        self.out.push_back(Output::Reply { http, reply, after: None });
     }
 
     fn check_room_for(&self, address: IpAddr) -> Result<(), Refused> {
@@ -135,7 +135,7 @@ impl Lobby {
             participant: viewer.clone(),
             auto_subscribe: false,
             offer_first: false,
-            rights: Rights { instructor: false, data: false },
+            rights: Rights { data: false, publish: Sources::NONE, ..Rights::default() },
             view: View::Program { participant },
         };
         self.workers[worker.0].peers += 1;

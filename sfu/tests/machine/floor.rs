@@ -161,7 +161,7 @@ fn instructors_are_always_heard() {
                 participant: format!("pa_{index}").into(),
                 auto_subscribe: true,
                 offer_first: false,
-                rights: Rights { instructor: index == 15, data: false },
+                rights: Rights { instructor: index == 15, data: false, ..Rights::default() },
                 view: Default::default(),
             }),
             world.now,

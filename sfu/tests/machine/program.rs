@@ -26,7 +26,7 @@ fn enter(world: &mut World, view: View, rights: Rights) -> usize {
 /// A player with m-lines of these kinds.
 fn player(world: &mut World, participant: Option<&str>, kinds: &[Kind]) -> usize {
     let view = View::Program { participant: participant.map(Into::into) };
-    let index = enter(world, view, Rights { instructor: false, data: false });
+    let index = enter(world, view, Rights { data: false, ..Rights::default() });
     for (mid, kind) in kinds.iter().enumerate() {
         let mut line = offered_line(*kind, &mid.to_string(), 0, 0);
         line.direction = "recvonly";
@@ -41,7 +41,7 @@ fn player(world: &mut World, participant: Option<&str>, kinds: &[Kind]) -> usize
 
 /// Lets a publisher in whose m-lines show these sources.
 fn publisher(world: &mut World, instructor: bool, sources: &[Source]) -> usize {
-    let index = enter(world, View::Tracks, Rights { instructor, data: false });
+    let index = enter(world, View::Tracks, Rights { instructor, data: false, ..Rights::default() });
     let tracks = sources.iter().enumerate().map(|(mid, source)| {
         let kind = if matches!(source, Source::Camera | Source::Screen) { Kind::Video } else { Kind::Audio };
         world.tabs[index].add(kind);

@@ -171,7 +171,7 @@ fn publishers_and_players_without_a_socket_come_by_it_too() {
             participant: format!("pa_{index}").into(),
             auto_subscribe: false,
             offer_first: false,
-            rights: Rights { instructor: !plays, data: false },
+            rights: Rights { instructor: !plays, data: false, ..Rights::default() },
             view,
         });
         world.tabs[index].path = relay(index as u64);

@@ -139,7 +139,7 @@ impl Chaos {
             Step::Connect => {}
             Step::Drop(n, clean) => {
                 let socket = self.socket(n);
-                self.w.handle(Input::Disconnected { socket, clean });
+                self.w.handle(Input::Disconnected { socket, clean, heard: self.w.now.mono });
                 self.gone(socket);
             }
             Step::Join { socket, session, user, media, resume } => self.join(socket, session, user, media, resume),
@@ -167,9 +167,9 @@ impl Chaos {
     fn ask(&mut self, session: u8, user: u8, plays: bool) {
         let (session, sdp) = (format!("s{session}"), "o".to_owned());
         let ask = if plays {
-            Ask::Play { session, participant: None, sdp }
+            Ask::Play { identity: None, session, participant: None, sdp }
         } else {
-            Ask::Publish { session, user: format!("u{user}"), name: None, instructor: false, sdp }
+            Ask::Publish { identity: None, session, user: format!("u{user}"), name: None, instructor: false, sdp }
         };
         self.asked.push(self.w.ask(ask));
     }

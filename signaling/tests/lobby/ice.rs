@@ -156,11 +156,11 @@ fn who_is_refused_holds_nothing() {
 }
 
 fn publish(session: &str, user: &str) -> Ask {
-    Ask::Publish { session: session.into(), user: user.into(), name: None, instructor: false, sdp: "o".into() }
+    Ask::Publish { identity: None, session: session.into(), user: user.into(), name: None, instructor: false, sdp: "o".into() }
 }
 
 fn play(session: &str) -> Ask {
-    Ask::Play { session: session.into(), participant: None, sdp: "o".into() }
+    Ask::Play { identity: None, session: session.into(), participant: None, sdp: "o".into() }
 }
 
 /// The SFU says something of the newest peer.

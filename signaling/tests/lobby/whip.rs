@@ -12,11 +12,11 @@ const OFFER: &str = "v=0\r\na=ice-ufrag:aaaa\r\na=ice-pwd:pppppppppppppppppppppp
 
 fn publish(session: &str, user: &str) -> Ask {
     let (session, user, sdp) = (session.into(), user.into(), OFFER.into());
-    Ask::Publish { session, user, name: Some("OBS".into()), instructor: false, sdp }
+    Ask::Publish { identity: None, session, user, name: Some("OBS".into()), instructor: false, sdp }
 }
 
 fn play(session: &str, participant: Option<&str>) -> Ask {
-    Ask::Play { session: session.into(), participant: participant.map(Into::into), sdp: OFFER.into() }
+    Ask::Play { identity: None, session: session.into(), participant: participant.map(Into::into), sdp: OFFER.into() }
 }
 
 /// The peer that the SFU was asked to make and to take an offer from.

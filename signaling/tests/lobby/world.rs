@@ -88,7 +88,7 @@ impl World {
                     self.note(&request);
                     self.requests.push((worker, request));
                 }
-                Output::Reply { http, reply } => {
+                Output::Reply { http, reply, .. } => {
                     if let Ok(Granted::Created { ice_servers, .. }) = &reply {
                         self.check_credentials(ice_servers.iter());
                     }
@@ -98,6 +98,7 @@ impl World {
                     assert!(self.ever.insert(holder.clone()), "{holder} was granted before");
                     self.holders.insert(holder);
                 }
+                Output::Fact { .. } | Output::Renew { .. } => {}
                 Output::Revoke { holder } => assert!(self.holders.remove(&holder), "{holder} holds nothing"),
             }
         }
@@ -136,7 +137,7 @@ impl World {
     pub(crate) fn connect_from(&mut self, address: IpAddr) -> SocketId {
         self.next += 1;
         let socket = SocketId(self.next as u64);
-        self.handle(Input::Connected { socket, address });
+        self.handle(Input::Connected { socket, address, identity: None });
         socket
     }
 
@@ -196,11 +197,11 @@ impl World {
     }
 
     pub(crate) fn drop(&mut self, socket: SocketId) {
-        self.handle(Input::Disconnected { socket, clean: false });
+        self.handle(Input::Disconnected { socket, clean: false, heard: self.now.mono });
     }
 
     pub(crate) fn bye(&mut self, socket: SocketId) {
-        self.handle(Input::Disconnected { socket, clean: true });
+        self.handle(Input::Disconnected { socket, clean: true, heard: self.now.mono });
     }
 
     /// Lets time pass, ticking whenever the lobby asked for it.
