@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use sfu::{Description, Event, Now, PeerId, Request, Rights, TrackId, TrackInfo, TrackLine, Unavailable, View};
+use sfu::{Description, Event, Now, PeerId, Request, TrackId, TrackInfo, TrackLine, Unavailable, View};
 
 use crate::Lobby;
 use crate::api::{Recipients, WorkerId};
@@ -40,7 +40,7 @@ impl Lobby {
             participant: seat.participant.clone(),
             auto_subscribe: seat.auto_subscribe,
             offer_first,
-            rights: Rights { instructor: seat.instructor, ..Rights::default() },
+            rights: seat.standing.rights(),
             view: View::Tracks,
         };
         let worker = room.worker;
