@@ -6,11 +6,11 @@ import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 import { PEOPLE, expectCall } from './expect.mjs';
 
 let rig;
-before(async () => { rig = await openRig('data'); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('data'); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 const firefox = BROWSERS.at(-1);
-const scenario = (name, run) => test(name, { timeout: 120_000 }, run);
+const scenario = (name, run) => test(name, { timeout: 300_000 }, run);
 
 /** Opens both channels on the page's connection, and keeps what comes in `window.came`. */
 async function openChannels() {

@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 import { PEOPLE, expectCall, isColour } from './expect.mjs';
+import { untilWay } from './product.mjs';
 
 /** What is promised, on a machine that has nothing else to do: 5 s. */
 const IN_MS_MAX = 20_000;
@@ -12,8 +13,8 @@ const IN_MS_MAX = 20_000;
 const WORKERS_MAX = 64;
 
 let rig;
-before(async () => { rig = await openRig('paths'); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('paths'); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 const canFilter = (() => {
   try { execFileSync('iptables', ['-L', '-n'], { stdio: 'ignore' }); return true; } catch { return false; }
@@ -29,11 +30,7 @@ function blockUdp(t) {
   return unblock;
 }
 
-/** Waits until the page's own statistics, which come some time after the media, say that it goes over `udp` or `tcp`. */
-const untilOver = (page, transport) => until(
-  async () => (await page.evaluate(() => window.probe.way())).over === transport,
-  SOON_MS, `the media of ${page.as.user} (${page.browserName}) goes over ${transport}`,
-);
+const untilOver = (page, transport) => untilWay(page, ({ over }) => over === transport, `over ${transport}`);
 
 const sees = (page, other) => page.evaluate((user) => {
   const video = [...document.querySelectorAll('video')].find((one) => names[one.id] === user);
@@ -43,7 +40,7 @@ const metric = async (name) => {
   const text = await (await fetch(`${rig.lyceum.admin}/metrics`)).text();
   return Number(text.match(new RegExp(`^${name} (.*)$`, 'm'))[1]);
 };
-const scenario = (name, body) => test(name, { timeout: 150_000, skip: !canFilter && 'iptables is not allowed here' }, body);
+const scenario = (name, body) => test(name, { timeout: 300_000, skip: !canFilter && 'iptables is not allowed here' }, body);
 
 for (const browser of BROWSERS) {
   scenario(`${browser}: where UDP is blocked, media comes over TCP`, async (t) => {
@@ -63,11 +60,16 @@ for (const browser of BROWSERS) {
 
   scenario(`${browser}: UDP that is blocked in the middle of a call is left for TCP, in the same seat`, async (t) => {
     const session = `change-${browser}`;
+    const handshakesBefore = await metric('lyceum_dtls_connected_total');
     const pages = [await rig.plain(t, browser, session, PEOPLE[2]), await rig.plain(t, 'chromium', session, PEOPLE[3])];
     await expectCall(pages, { windows: 1 });
     await untilOver(pages[0], 'udp');
     const seats = await Promise.all(pages.map((page) => page.evaluate(() => window.participantId)));
-    const handshakes = await metric('lyceum_dtls_connected_total');
+    // The workers report theirs once in a while.
+    const handshakes = await until(async () => {
+      const now = await metric('lyceum_dtls_connected_total');
+      return now >= handshakesBefore + pages.length && now;
+    }, SOON_MS, 'a handshake of each page is counted');
     blockUdp(t);
     const began = Date.now();
     const flow = (page, from) => page.evaluate((user) => window.probe.flow().then((all) => all[user]?.frames ?? 0), from.user);

@@ -6,8 +6,8 @@ import { BROWSERS, SOON_MS, openRig, pass, until } from './rig.mjs';
 import { ONE_WORKER, openProxy } from './proxy.mjs';
 
 let rig;
-before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 let sessions = 0;
 const seen = (page) => page.evaluate(() => window.seen());
