@@ -3,7 +3,12 @@
 import { expectGrowth } from './expect.mjs';
 import { SOON_MS, until } from './rig.mjs';
 
-export const press = (page, action) => page.evaluate((name) => document.querySelector(`[data-action="${name}"]`).click(), action);
+/** Presses a button as soon as the page shows it. */
+export const press = (page, action) => until(() => page.evaluate((name) => {
+  const button = document.querySelector(`[data-action="${name}"]`);
+  button?.click();
+  return button !== null;
+}, action), SOON_MS, `${page.as?.name ?? 'the page'} has a button ${action}`);
 
 /** Opens the call page, fills in nothing (the address says all) and joins. The user is `u-<name>`. */
 export async function joinPage(rig, t, browserName, session, name, options = {}) {

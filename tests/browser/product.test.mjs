@@ -308,8 +308,8 @@ for (const browserName of BROWSERS) {
     await Promise.all([ada, bob].map((page) => untilColour(page, 0)));
     await press(ada, 'settings');
     const choice = '.settings select[name="camera"]';
-    await until(() => ada.$(choice), SOON_MS, 'the choice');
-    assert.deepEqual(await ada.$$eval(`${choice} option`, (all) => all.map((one) => one.textContent)), ['The red one', 'The blue one']);
+    const offered = () => ada.$$eval(`${choice} option`, (all) => all.map((one) => one.textContent).join());
+    await until(async () => (await offered()) === 'The red one,The blue one', SOON_MS, 'the choice');
     await ada.select(choice, 'blue');
     await Promise.all([ada, bob].map((page) => untilColour(page, 2)));
     await expectPageFlow([ada, bob], 1);
@@ -368,7 +368,9 @@ for (const browserName of BROWSERS) {
     const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
     const page = await rig.open(t, browserName, `${rig.lyceum.url}/?${new URLSearchParams({ session, name: 'Kim', user: 'u-Kim' })}`);
     page.as = { name: 'Kim' };
-    await until(() => page.$('.preview video'), SOON_MS, 'the preview');
+    for (const shown of ['.preview video', 'select[name="camera"]', 'select[name="microphone"]']) {
+      await until(() => page.$(shown), SOON_MS, `the page shows ${shown}`);
+    }
     const focused = () => page.evaluate(() => document.activeElement.dataset.action ?? document.activeElement.getAttribute('name') ?? document.activeElement.localName);
     const tabTo = async (what) => {
       const passed = [];
@@ -417,6 +419,7 @@ scenario('without devices one joins, and is told in words', async (t) => {
 });
 
 async function say(page, text) {
+  await until(() => page.$('.chat input'), SOON_MS, 'the chat opens');
   await page.type('.chat input', text);
   await page.keyboard.press('Enter');
 }
