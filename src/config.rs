@@ -21,8 +21,8 @@ pub(crate) use self::auth::AuthSettings;
 pub(crate) use self::rooms::RoomDefaults;
 pub(crate) use self::store::StoreSettings;
 pub(crate) use self::turn::TurnServer;
-pub(crate) use self::webhooks::WebhookSettings;
 use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
+pub(crate) use self::webhooks::WebhookSettings;
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
