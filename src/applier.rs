@@ -3,21 +3,81 @@
 //! It remembers nothing: how far it came stands in the store, moved by the same transaction that applies records, so each is
 //! applied exactly once whenever anything dies. While the store is away facts stay in the journal.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
 use crate::clock;
-use crate::journal::{Journal, Reader, Record, Unreadable};
+use crate::config::StoreSettings;
+use crate::control::Input;
+use crate::error::Failure;
+use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
-use crate::store::{Store, StoreError};
+use crate::store::{Retained, Retention, Store, StoreError, Sweeper};
 
 /// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
 const BATCH_MAX: usize = 500;
 /// Waits before the store is tried again: from the first, twice as long each time, to the last.
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
-/// How often the store is told that we live (others close our connections after a minute of silence), and is tried while idle.
-const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// How often the store is told that we live (others close our connections after a minute of silence) and asked who else does.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often what is too old is deleted.
+const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Where history is: what the parts of the shell need of it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct History {
+    /// Where facts go first.
+    pub(crate) journal: Journal,
+    /// Where they come to, and where they are asked for.
+    pub(crate) store: Store,
+    /// How they get there.
+    pub(crate) applying: Arc<Applying>,
+}
+
+/// Opens the journal, tells control what a former boot left open, and starts to apply. Whether the store can be reached is not waited for.
+///
+/// # Errors
+/// If the journal cannot be used, or the store's URL cannot be understood.
+pub(crate) fn start(
+    settings: &StoreSettings,
+    inbox: &mpsc::Sender<Input>,
+    ended: &mpsc::UnboundedSender<Failure>,
+) -> Result<History, Failure> {
+    let bytes_max = settings.journal_mb << 20;
+    let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
+    let restored = inbox.try_send(Input::Restore { open });
+    debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
+    let url = match &settings.url {
+        Some(url) => url.0.clone(),
+        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}")))?,
+    };
+    let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
+    let applying = Arc::new(Applying::default());
+    let (store_, node, status, retention) = (store.clone(), journal.node.clone(), applying.clone(), settings.retention);
+    let chores = tokio::spawn(async move { sweep(&store_, &node, &status, &retention).await });
+    let apply = tokio::spawn(run(store.clone(), journal.clone(), applying.clone()));
+    let ended = ended.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = apply => {}
+            _ = chores => {}
+        }
+        let _ = ended.send(Failure::Broken("a task that keeps the database has ended".to_owned()));
+    });
+    Ok(History { journal, store, applying })
+}
+
+/// The URL of the file in `dir`.
+fn sqlite(dir: &Path) -> std::io::Result<String> {
+    let path = std::path::absolute(dir.join("lyceum.db"))?;
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    Ok(format!("sqlite://{path}"))
+}
 
 /// How the applier and its store are, for metrics and health.
 #[derive(Debug, Default)]
@@ -122,14 +182,14 @@ impl From<Unreadable> for Trouble {
 
 /// Runs for as long as the process does.
 pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
-    let mut applier = Applier { store, journal, status, reader: None, batch: BATCH_MAX, seen: None };
+    let mut applier = Applier { store, journal, status, reader: None, batch: BATCH_MAX };
     let mut backoff = *BACKOFF.start();
     loop {
         match applier.step().await {
             Ok(true) => backoff = *BACKOFF.start(),
             Ok(false) => {
                 backoff = *BACKOFF.start();
-                let _ = tokio::time::timeout(SEEN_EVERY, applier.journal.status.fresh.notified()).await;
+                applier.journal.status.fresh.notified().await;
             }
             Err(trouble) => {
                 applier.status.fail(&trouble);
@@ -143,6 +203,35 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
     }
 }
 
+/// Tells the store that we live, closes what other servers left open when they died, and deletes what is too old.
+async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Retention) {
+    let mut sweeper = Sweeper::default();
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut retained: Option<Instant> = None;
+    loop {
+        every.tick().await;
+        let start = Instant::now();
+        match sweeper.round(store, node, clock::now().unix_ms).await {
+            Ok((0, 0)) => status.note(start),
+            Ok((connections, meetings)) => {
+                status.note(start);
+                tracing::warn!(connections, meetings, "closed what a server left open that is silent");
+            }
+            Err(error) => status.fail(&error.into()),
+        }
+        if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
+            continue;
+        }
+        match store.retain(retention, clock::now().unix_ms).await {
+            Ok(gone) if gone == Retained::default() => {}
+            Ok(gone) => tracing::info!(?gone, "deleted what is older than [store] keeps"),
+            Err(error) => tracing::warn!(%error, "what is too old is not deleted yet"),
+        }
+        retained = Some(Instant::now());
+    }
+}
+
 struct Applier {
     store: Store,
     journal: Journal,
@@ -152,19 +241,11 @@ struct Applier {
     /// Records of the next transaction: one after a failure, so that those before one that is refused get through; then twice as many
     /// each time.
     batch: usize,
-    /// When the store last heard that we live.
-    seen: Option<Instant>,
 }
 
 impl Applier {
     /// Does the next thing; `false` if there was nothing.
     async fn step(&mut self) -> Result<bool, Trouble> {
-        if self.seen.is_none_or(|at| at.elapsed() >= SEEN_EVERY) {
-            let start = Instant::now();
-            self.store.seen(&self.journal.node, self.journal.boot, clock::now().unix_ms).await?;
-            self.status.note(start);
-            self.seen = Some(start);
-        }
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.find().await?,
@@ -184,15 +265,16 @@ impl Applier {
         };
         self.status.oldest_ms.store(first.wall_ms.max(1), Ordering::Relaxed);
         let start = Instant::now();
-        self.store.apply(&self.journal.node, &records).await?;
+        let applied = self.store.apply(&self.journal.node, &records).await?;
         self.status.note(start);
-        self.status.applied.store(last.index, Ordering::Relaxed);
-        if last.index == self.journal.committed() {
+        self.status.applied.store(applied, Ordering::Relaxed);
+        if applied == self.journal.committed() {
             self.status.oldest_ms.store(0, Ordering::Relaxed);
         }
         self.batch = (self.batch * 2).min(BATCH_MAX);
-        self.reader = Some(reader);
-        if let Err(error) = self.journal.applied(last.index) {
+        // A slow database may not have got to the end of the batch.
+        self.reader = Some(if applied == last.index { reader } else { self.journal.reader(applied + 1) });
+        if let Err(error) = self.journal.applied(applied) {
             tracing::warn!(%error, "a part of the journal that the database has cannot be deleted");
         }
         Ok(true)

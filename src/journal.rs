@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use signaling::attendance::Open;
 use signaling::limits::HEARTBEAT_EVERY;
-use signaling::{Fact, FactId};
+use signaling::Fact;
 use tokio::sync::mpsc;
 
 use self::disk::Folder;
@@ -160,7 +160,6 @@ fn node_id(folder: &Path) -> io::Result<NodeId> {
     File::open(folder)?.sync_all()?;
     Ok(id.into())
 }
-
 
 #[cfg(test)]
 mod tests;
