@@ -89,7 +89,7 @@ impl Lobby {
         let mut body = room.settings.to_json();
         body["sessionId"] = json!(&*room.session);
         body["meetingId"] = json!(&*room.meeting);
-        body["startedAt"] = json!(room.life.anchor.map(|(_, unix_ms)| unix_ms));
+        body["startedAt"] = json!(room.life.began());
         body["locked"] = json!(room.locked);
         body["participants"] = json!(Roster(room));
         body["waiting"] = self.who_waits(&room.session);

@@ -9,7 +9,7 @@ use sfu::{Now, RoomId};
 use crate::api::{Recipients, SocketId, WorkerId};
 use crate::chat::Said;
 use crate::code::{ErrorCode, Refused};
-use crate::events::{Answer, Reply};
+use crate::events::{Answer, Outcome, Reply};
 use crate::fact::Reason;
 use crate::limits::{JOINS, ROOMS_MAX, SEATS_MAX};
 use crate::room::{Room, SameUser, SeatId};
@@ -76,7 +76,8 @@ impl Lobby {
         self.stop_waiting(socket, &|| ErrorCode::Replaced.because("A newer join of this connection took its place."));
         let (place, way) = self.enter(socket, join, claimed, now);
         let ack = self.join_ack(place, way, join.media, now);
-        self.answer(reply, ack);
+        let after = self.seat(place).and_then(Seat::joined);
+        self.finish(reply, ack.map(|body| Outcome { body, after }));
         self.settle_media(place, way, join.media, now);
         self.tell_who_waits(place);
         // In the order in which they came, behind the ack, before anything newer.
@@ -142,10 +143,10 @@ impl Lobby {
     pub(crate) fn claim(&self, here: Option<Place>, join: &Join, now: Now) -> Result<Option<(Place, Way)>, Refused> {
         self.check_token(join.identity.as_deref())?;
         let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
-            let full = self.rooms.len() >= ROOMS_MAX || self.seats >= SEATS_MAX;
             if join.is_over(now) {
                 return Err(expired());
             }
+            let full = self.gauges().rooms >= ROOMS_MAX || self.seats >= SEATS_MAX || !self.is_recording;
             return if full { Err(overloaded()) } else { Ok(None) };
         };
         room.check_user(&join.user)?;
@@ -181,7 +182,7 @@ impl Lobby {
             let why = format!("The session is full: it has {} participants.", room.settings.capacity);
             return Err(ErrorCode::Full.because(why));
         }
-        if self.seats >= SEATS_MAX { Err(overloaded()) } else { Ok(None) }
+        if self.seats >= SEATS_MAX || !self.is_recording { Err(overloaded()) } else { Ok(None) }
     }
 
     pub(crate) fn new_seat(&mut self, socket: Option<SocketId>, join: &Join, now: Now) -> Place {
@@ -209,6 +210,7 @@ impl Lobby {
             hand_raised: false,
             tracks: Default::default(),
             peer: None,
+            connection: None,
         };
         let place = Place { room, seat: id };
         if let Some(r) = self.rooms.get_mut(&room) {
@@ -222,11 +224,15 @@ impl Lobby {
             s.place = Some(place);
         }
         self.arm_renewal(place, now);
+        if socket.is_some() {
+            self.begin_connection(place, None);
+        }
         self.roster_changed(room);
         place
     }
 
-    fn new_room(&mut self, session: &Arc<str>) -> RoomId {
+    pub(crate) fn new_room(&mut self, session: &Arc<str>) -> RoomId {
+        self.make_room();
         let id = RoomId(self.mint());
         let meeting = self.random_id("mtg_", 16).into();
         let least = self.workers.iter().enumerate().min_by_key(|(_, load)| **load);
@@ -240,6 +246,11 @@ impl Lobby {
     /// Puts a socket on a seat that exists, in place of the one that it had.
     fn take_seat(&mut self, place: Place, way: Way, socket: SocketId, join: &Join, now: Now) {
         let token = (way == Way::Replaced).then(|| self.random_id("", 32));
+        let ended = match way {
+            Way::Again | Way::New => None,
+            Way::Resumed => self.end_connection(place, Reason::Disconnected),
+            Way::Replaced => self.end_connection(place, Reason::Replaced),
+        };
         let Some(seat) = self.seat_mut(place) else {
             return;
         };
@@ -269,11 +280,15 @@ impl Lobby {
         }
         self.reconsider(place, false);
         self.arm_renewal(place, now);
+        if way != Way::Again {
+            self.begin_connection(place, ended);
+        }
         self.line_changed(place);
     }
 
-    /// Ends a seat: the others are told, its peer goes, and the room with its last seat.
+    /// Ends a seat: history and the others are told, its peer goes, and the last leaves an empty room behind.
     pub(crate) fn leave(&mut self, place: Place, reason: Reason) {
+        self.end_connection(place, reason);
         self.forget_peer(place, true);
         self.tell_left(place, reason);
         let Some(room) = self.rooms.get_mut(&place.room) else {
@@ -302,14 +317,15 @@ impl Lobby {
         }
         self.revoke(seat.participant);
         if empty {
-            self.end_room(place.room);
+            self.emptied(place.room);
         } else {
             self.roster_changed(place.room);
         }
     }
 
-    fn end_room(&mut self, id: RoomId) {
+    pub(crate) fn end_room(&mut self, id: RoomId) {
         self.end_viewers(id);
+        self.meeting_over(id);
         let Some(room) = self.rooms.remove(&id) else {
             return;
         };

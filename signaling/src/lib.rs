@@ -90,10 +90,14 @@ pub struct Lobby {
     /// The last number minted, of whatever kind.
     minted: u64,
     timers: BTreeSet<(Instant, Timer)>,
+    /// Meetings with nobody there, and when they end.
+    empty: BTreeSet<(Instant, RoomId)>,
+    /// Facts can be written down.
+    is_recording: bool,
     /// Rooms whose roster changed by the present input.
     dirty: BTreeSet<RoomId>,
-    /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room and what
-    /// [`limits::EARLY_EVENTS_MAX`] events do.
+    /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room, what
+    /// [`limits::EARLY_EVENTS_MAX`] events do, and a heartbeat's fact for each room.
     out: VecDeque<Output>,
 }
 
@@ -141,6 +145,8 @@ enum Timer {
     Renew(Place),
     /// A token with TURN credentials has ended.
     Holder(HolderId),
+    /// A meeting has waited long enough for somebody to come back.
+    Empty(RoomId),
 }
 
 impl Lobby {
@@ -168,6 +174,8 @@ impl Lobby {
             now: None,
             minted: 0,
             timers: BTreeSet::new(),
+            empty: BTreeSet::new(),
+            is_recording: true,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -185,8 +193,12 @@ impl Lobby {
         self.fire(now);
         match input {
             Input::Connected { socket, address, identity } => self.connected(socket, address, identity),
-            Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
+            Input::Event { socket, name, payload, ack } => {
+                self.heard(socket, now.mono);
+                self.event(socket, &name, payload, ack, now);
+            }
             Input::Refused { socket, name, ack } => {
+                self.heard(socket, now.mono);
                 let (reply, is_open) = self.reply(socket, &name, ack);
                 if is_open {
                     self.answer_limited(reply, now);
@@ -194,10 +206,15 @@ impl Lobby {
                     self.answer_closed(reply);
                 }
             }
-            Input::Disconnected { socket, clean, heard: _ } => self.disconnected(socket, clean, now),
+            Input::Disconnected { socket, clean, heard } => {
+                self.heard(socket, heard);
+                self.disconnected(socket, clean, now);
+            }
+            Input::Heard { sockets } => self.heartbeat(&sockets),
+            Input::Restore { open } => self.restore(open, now),
+            Input::Recording { possible } => self.is_recording = possible,
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
-            Input::Heard { .. } | Input::Restore { .. } | Input::Recording { .. } => {}
             Input::Command { http, actor, command } => self.command(http, &actor, command, now),
             Input::Ask { http, address, ask } => self.ask(http, address, ask, now),
             Input::Media { worker: _, event } => {
@@ -224,7 +241,7 @@ impl Lobby {
 
     /// Counts for metrics and health.
     pub fn gauges(&self) -> Gauges {
-        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len(), participants: self.seats }
+        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len() - self.empty.len(), participants: self.seats }
     }
 
     fn fire(&mut self, now: Now) {
@@ -238,6 +255,7 @@ impl Lobby {
                 Timer::Waiting(queue) => self.tell_queue(queue, now),
                 Timer::Renew(place) => self.renew(place),
                 Timer::Holder(holder) => self.end_token_holder(holder),
+                Timer::Empty(room) => self.end_meeting(room),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {
                         r.clock.armed = None;

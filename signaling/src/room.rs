@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sfu::TrackId;
+use sfu::{Codecs, TrackId};
 
 use crate::access::{Role, Standing};
 use crate::api::{Recipients, SocketId, WorkerId};
@@ -109,6 +109,13 @@ impl RoomSettings {
 pub(crate) struct Known {
     /// What a moderator made of it, whatever its token says.
     pub(crate) promoted: Option<Role>,
+}
+
+impl RoomSettings {
+    /// What video may be negotiated in.
+    pub(crate) fn codecs(&self) -> Codecs {
+        Codecs::named(self.codecs.iter().map(|word| &**word))
+    }
 }
 
 /// One user in one meeting.
