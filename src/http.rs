@@ -17,6 +17,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::assets;
 use crate::clock;
 use crate::control::Counts;
+use crate::heard::{self, Sessions};
 use crate::origin::{self, Guard};
 use crate::socketio::PAYLOAD_BYTES_MAX;
 use crate::turn::Turn;
@@ -81,7 +82,13 @@ impl Health {
 }
 
 /// All public routes behind the guard.
-pub(crate) fn router(health: Health, whip: Router, guard: Guard, socket_io: SocketIoLayer) -> Router {
+pub(crate) fn router(
+    health: Health,
+    whip: Router,
+    guard: Guard,
+    socket_io: SocketIoLayer,
+    sessions: Sessions,
+) -> Router {
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
     };
@@ -91,6 +98,7 @@ pub(crate) fn router(health: Health, whip: Router, guard: Guard, socket_io: Sock
         .merge(whip)
         .fallback_service(get(assets::serve))
         .layer(socket_io)
+        .layer(axum::middleware::from_fn_with_state(sessions, heard::listen))
         .layer(RequestBodyLimitLayer::new(PAYLOAD_BYTES_MAX as usize))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(axum::middleware::from_fn_with_state(guard, origin::check))

@@ -14,6 +14,7 @@ mod control;
 mod credit;
 mod crossing;
 mod error;
+mod heard;
 mod http;
 mod ice;
 mod journal;
@@ -103,8 +104,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let health = Health { workers: workers.clone(), counts, turn: here };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade());
-    let (layer, sockets) = socketio::layer(inbox);
-    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
+    let sessions = heard::Sessions::default();
+    let (layer, sockets) = socketio::layer(inbox, sessions.clone());
+    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer, sessions);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(

@@ -9,6 +9,7 @@ use sfu::Now;
 use crate::Lobby;
 use crate::api::{AckId, Output, SocketId};
 use crate::code::{ErrorCode, Refused};
+use crate::fact::Reason;
 use crate::limits::{Bucket, EVENTS, EXCESS, Rate};
 use crate::seat::Place;
 use crate::socket::{Socket, not_joined};
@@ -84,7 +85,7 @@ impl Lobby {
         match verb {
             Verb::Join => Err(ErrorCode::Internal.because("A join is not an event of a session.")),
             Verb::Leave => {
-                self.leave(place, "left");
+                self.leave(place, Reason::Left);
                 accepted()
             }
             Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
@@ -135,7 +136,7 @@ impl Lobby {
         let place = self.sockets.get(&id).and_then(|s| s.place);
         self.close(id, ErrorCode::RateLimited.because("Disconnected: far too many events."), "disconnect");
         if let Some(place) = place {
-            self.leave(place, "disconnected");
+            self.leave(place, Reason::Disconnected);
         }
     }
 

@@ -9,6 +9,7 @@ use sfu::{Now, RoomId};
 use crate::api::{Recipients, SocketId, WorkerId};
 use crate::code::{ErrorCode, Refused};
 use crate::events::{Answer, Reply};
+use crate::fact::Reason;
 use crate::limits::{JOINS, ROOMS_MAX, SEATS_MAX};
 use crate::room::{Room, SameUser, SeatId};
 use crate::roster::Roster;
@@ -92,13 +93,13 @@ impl Lobby {
         let here = self.sockets.get(&socket).and_then(|s| s.place);
         let mut claimed = self.claim(here, join)?;
         if let Some(left) = here.filter(|place| claimed.is_none_or(|(seat, _)| seat != *place)) {
-            self.leave(left, "left");
+            self.leave(left, Reason::Left);
         }
         if let Some((held, _)) = claimed
             && self.seat(held).is_some_and(|s| s.resource.is_some())
         {
             // A WHIP client's peer cannot go on in a browser.
-            self.leave(held, "replaced");
+            self.leave(held, Reason::Replaced);
             claimed = None;
         }
         let Some((place, way)) = claimed else {
@@ -110,7 +111,7 @@ impl Lobby {
             && self.seat(place).is_some_and(|s| s.peer.is_none() || join.media == Some(Media::Mesh));
         if fresh_mesh {
             // The others' RTCPeerConnections lead to a client that is gone: they negotiate anew.
-            self.tell_left(place, "replaced");
+            self.tell_left(place, Reason::Replaced);
         }
         self.take_seat(place, way, socket, join);
         if fresh_mesh {
@@ -225,7 +226,7 @@ impl Lobby {
     }
 
     /// Ends a seat: the others are told, its peer goes, and the room with its last seat.
-    pub(crate) fn leave(&mut self, place: Place, reason: &'static str) {
+    pub(crate) fn leave(&mut self, place: Place, reason: Reason) {
         self.forget_peer(place, true);
         self.tell_left(place, reason);
         let Some(room) = self.rooms.get_mut(&place.room) else {
@@ -286,7 +287,7 @@ impl Lobby {
         self.emit(to, "user-joined", &payload);
     }
 
-    fn tell_left(&mut self, place: Place, reason: &'static str) {
+    fn tell_left(&mut self, place: Place, reason: Reason) {
         let Some(room) = self.rooms.get(&place.room) else {
             return;
         };
@@ -297,7 +298,7 @@ impl Lobby {
             "userId": &*seat.user,
             "userName": &*seat.name,
             "participantId": &*seat.participant,
-            "reason": reason,
+            "reason": reason.as_str(),
         });
         let to: Recipients = room.sockets(Some(place.seat));
         self.emit(to, "user-left", &payload);

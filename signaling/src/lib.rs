@@ -9,10 +9,12 @@ mod code;
 mod events;
 mod fact;
 mod flow;
+mod history;
 mod ice;
 mod join;
 pub mod limits;
 mod media;
+mod meeting;
 mod relay;
 mod room;
 mod roster;
@@ -65,6 +67,10 @@ pub struct Lobby {
     resource_peers: BTreeMap<PeerId, Arc<str>>,
     workers: Vec<Load>,
     seats: usize,
+    /// How many facts there were.
+    facts: u64,
+    /// The time of the present input; `None` before the first.
+    now: Option<Now>,
     /// The last number minted, of whatever kind.
     minted: u64,
     timers: BTreeSet<(Instant, Timer)>,
@@ -131,6 +137,8 @@ impl Lobby {
             resources: BTreeMap::new(),
             resource_peers: BTreeMap::new(),
             seats: 0,
+            facts: 0,
+            now: None,
             minted: 0,
             timers: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -145,10 +153,11 @@ impl Lobby {
 
     /// Takes one thing that happened. Never blocks, never fails.
     pub fn handle(&mut self, input: Input, now: Now) {
+        self.now = Some(now);
         // First what is due: that a grace time is over must not depend on how late the shell's tick is.
         self.fire(now);
         match input {
-            Input::Connected { socket, address, identity: _ } => self.connected(socket, address),
+            Input::Connected { socket, address, identity } => self.connected(socket, address, identity),
             Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
             Input::Refused { socket, name, ack } => {
                 let (reply, is_open) = self.reply(socket, &name, ack);
@@ -196,7 +205,7 @@ impl Lobby {
             };
             match timer {
                 Timer::Early(socket) => self.early_expired(socket, now),
-                Timer::Grace(place) => self.leave(place, "disconnected"),
+                Timer::Grace(place) => self.leave(place, Reason::Disconnected),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {
                         r.clock.armed = None;

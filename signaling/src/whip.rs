@@ -12,6 +12,7 @@ use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 use crate::Lobby;
 use crate::api::{Ask, Granted, HttpId, Output};
 use crate::code::{ErrorCode, Refused};
+use crate::fact::Reason;
 use crate::join::overloaded;
 use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
 use crate::room::SeatId;
@@ -75,7 +76,7 @@ impl Lobby {
                 let why = "You joined this session over WHIP, which took this connection's place.";
                 self.close(socket, ErrorCode::Replaced.because(why), "join-session");
             }
-            self.leave(held, "replaced");
+            self.leave(held, Reason::Replaced);
         }
         let place = self.new_seat(None, join);
         let id: Arc<str> = self.random_id("", 32).into();
@@ -199,13 +200,13 @@ impl Lobby {
         if !self.resources.contains_key(id) {
             return Err(unknown());
         }
-        self.lose_resource(id, "left");
+        self.lose_resource(id, Reason::Left);
         self.reply_http(http, Ok(Granted::Done));
         Ok(())
     }
 
     /// Ends what a client holds: its seat, or its peer alone.
-    fn lose_resource(&mut self, id: &str, reason: &'static str) {
+    fn lose_resource(&mut self, id: &str, reason: Reason) {
         let Some(resource) = self.resources.get(id) else { return };
         match resource.seat {
             Some(seat) => self.leave(Place { room: resource.room, seat }, reason),
@@ -235,7 +236,7 @@ impl Lobby {
         let viewers = self.resources.iter().filter(|(_, r)| r.room == room && r.seat.is_none());
         let ids: Vec<Arc<str>> = viewers.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.lose_resource(&id, "left");
+            self.lose_resource(&id, Reason::Left);
         }
     }
 
@@ -260,15 +261,15 @@ impl Lobby {
                 self.reply_http(http, Err(code.because(message)));
                 // A refused restart leaves the session as it was; a refused beginning leaves nothing.
                 if etag == 1 {
-                    self.lose_resource(&id, "left");
+                    self.lose_resource(&id, Reason::Left);
                 }
             }
-            Event::ConsentLost { .. } => self.lose_resource(&id, "disconnected"),
+            Event::ConsentLost { .. } => self.lose_resource(&id, Reason::Disconnected),
             Event::Closed { .. } => {
                 if let Some(place) = self.peers.get(&peer).copied() {
                     self.forget_peer(place, false);
                 }
-                self.lose_resource(&id, "disconnected");
+                self.lose_resource(&id, Reason::Disconnected);
             }
             // Nobody could hear it.
             _ => {}
