@@ -34,6 +34,7 @@ pub use code::ErrorCode;
 pub use fact::{Alive, Fact, FactId, Reason};
 pub use ice::{IceServers, TurnServer};
 pub use room::{RoomSettings, SameUser};
+pub use wire::name;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;

@@ -158,6 +158,12 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A name of people or rooms among a stranger's fields, by the rules of the wire: trimmed, 1–`chars_max` characters, none of them
+/// control characters; a number is taken as its digits. `None` if it is missing or `null`; else `request/invalid`.
+pub fn name(fields: &Map<String, Value>, field: &str, chars_max: usize) -> Result<Option<Arc<str>>, Refused> {
+    Fields(Some(fields)).name(field, chars_max)
+}
+
 /// How a joining client says that it carries media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
