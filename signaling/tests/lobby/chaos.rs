@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sfu::{CloseReason, PeerId, TrackId};
+use signaling::limits::EMPTY_TIMEOUT;
 use signaling::{Ask, HttpId, Input, SocketId};
 
 use crate::world::*;
@@ -299,6 +300,7 @@ proptest! {
         for http in &c.asked {
             prop_assert!(c.w.reply(*http).is_some(), "each request is answered exactly once");
         }
+        c.w.wait(EMPTY_TIMEOUT.as_millis() as u64);
         prop_assert!(c.w.holders.is_empty(), "nobody holds what nobody has a seat for");
         let gauges = c.w.lobby.gauges();
         prop_assert_eq!((gauges.sockets, gauges.rooms, gauges.participants), (0, 0, 0));

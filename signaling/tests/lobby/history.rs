@@ -206,7 +206,10 @@ fn a_second_device_has_a_connection_of_its_own() {
     w.wait(1_000);
     w.bye(b);
     let lines = w.lines();
-    assert_eq!(lines[1..], ["0 joined ann ANN participant", "1000 joined ann ANN participant", "2000 left left 0", "3000 left left 0"]);
+    assert_eq!(
+        lines[1..],
+        ["0 joined ann ANN participant", "1000 joined ann ANN participant", "2000 left left 0", "3000 left left 0"]
+    );
 }
 
 #[test]
