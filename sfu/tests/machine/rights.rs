@@ -53,7 +53,8 @@ fn assert_unheard(world: &mut World, index: usize) {
     world.tabs.iter_mut().for_each(|tab| tab.got.clear());
     let before = world.drops(Drop::NotPermitted);
     for source in 0..world.tabs[index].sources.len() {
-        let payload = if world.tabs[index].sources[source].kind == Kind::Audio { vec![0x78; 20] } else { vp8(true, 9, 50) };
+        let payload =
+            if world.tabs[index].sources[source].kind == Kind::Audio { vec![0x78; 20] } else { vp8(true, 9, 50) };
         world.media(index, source, 3_000, &payload);
     }
     let sent = world.tabs[index].sources.len();
@@ -124,7 +125,8 @@ fn renegotiating_does_not_help() {
     world.silent.push(index);
     world.join(1, &[Kind::Audio]);
     world.run_ms(500);
-    let (_, _, sdp) = world.descriptions.iter().rfind(|(to, offer, _)| *to == index && *offer).cloned().expect("an offer");
+    let (_, _, sdp) =
+        world.descriptions.iter().rfind(|(to, offer, _)| *to == index && *offer).cloned().expect("an offer");
     let now = world.now.mono;
     let answer = world.tabs[index].answer(&sdp, now).replace("a=recvonly", "a=sendrecv\r\na=msid:x y");
     world.request(Request::Answer { peer: PeerId(index as u64), sdp: answer, tracks: vec![] });
