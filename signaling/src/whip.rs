@@ -55,7 +55,7 @@ impl Lobby {
         }
     }
 
-    fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
+    pub(crate) fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
         self.reply_http_after(http, reply, None);
     }
 

@@ -6,8 +6,8 @@ import { BROWSERS, SOON_MS, openRig, pass, until } from './rig.mjs';
 import { ONE_WORKER, openProxy } from './proxy.mjs';
 
 let rig;
-before(async () => { rig = await openRig('layers', ONE_WORKER); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('layers', ONE_WORKER); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 const hasFirefox = BROWSERS.includes('firefox');
 /** Long enough for a browser on a busy machine to raise its top layer. */
