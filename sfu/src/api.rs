@@ -142,7 +142,9 @@ impl Sources {
 
     /// What is in it, in the order of [`Source`].
     pub fn iter(self) -> impl Iterator<Item = Source> {
-        [Source::Camera, Source::Microphone, Source::Screen, Source::ScreenAudio].into_iter().filter(move |s| self.has(*s))
+        [Source::Camera, Source::Microphone, Source::Screen, Source::ScreenAudio]
+            .into_iter()
+            .filter(move |s| self.has(*s))
     }
 }
 

@@ -43,7 +43,9 @@ impl Lobby {
                 let join = json!({ "sessionId": session, "userId": user, "userName": name, "isInstructor": instructor, "autoSubscribe": false });
                 Join::parse(&join).and_then(|join| self.publish(http, address, &join, sdp))
             }
-            Ask::Play { identity: _, session, participant, sdp } => self.play(http, address, &session, participant, sdp),
+            Ask::Play { identity: _, session, participant, sdp } => {
+                self.play(http, address, &session, participant, sdp)
+            }
             Ask::Patch { resource, etag, credentials } => self.patch(http, &resource, etag, credentials),
             Ask::End { resource } => self.end_resource(http, &resource),
         };
