@@ -8,6 +8,7 @@ use sfu::{Codecs, TrackId};
 
 use crate::api::{Recipients, SocketId, WorkerId};
 use crate::limits::{CLIENT_IDS_MAX, ROOM_SEATS_DEFAULT};
+use crate::meeting::Life;
 use crate::roster::Clock;
 use crate::seat::Seat;
 
@@ -120,6 +121,7 @@ pub(crate) struct Room {
     /// Raised hands, first first.
     pub(crate) hands: Vec<SeatId>,
     pub(crate) clock: Clock,
+    pub(crate) life: Life,
     /// Seats whose roster line changed since the last roster.
     pub(crate) changed: BTreeSet<SeatId>,
 }
@@ -136,6 +138,7 @@ impl Room {
             tracks: BTreeMap::new(),
             hands: Vec::new(),
             clock: Clock::default(),
+            life: Life::default(),
             changed: BTreeSet::new(),
         }
     }
