@@ -9,6 +9,7 @@ use sfu::Now;
 use crate::Lobby;
 use crate::api::{AckId, Output, SocketId};
 use crate::code::{ErrorCode, Refused};
+use crate::fact::{FactId, Reason};
 use crate::limits::{Bucket, EVENTS, EXCESS, Rate};
 use crate::seat::Place;
 use crate::socket::{Socket, not_joined};
@@ -84,7 +85,7 @@ impl Lobby {
         match verb {
             Verb::Join => Err(ErrorCode::Internal.because("A join is not an event of a session.")),
             Verb::Leave => {
-                self.leave(place, "left");
+                self.leave(place, Reason::Left);
                 accepted()
             }
             Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
@@ -135,12 +136,17 @@ impl Lobby {
         let place = self.sockets.get(&id).and_then(|s| s.place);
         self.close(id, ErrorCode::RateLimited.because("Disconnected: far too many events."), "disconnect");
         if let Some(place) = place {
-            self.leave(place, "disconnected");
+            self.leave(place, Reason::Disconnected);
         }
     }
 
     /// Gives the one answer to an event: an ack if one was asked for, else `session-error` if there is something to say.
     pub(crate) fn answer(&mut self, reply: Reply, answer: Answer) {
+        self.answer_after(reply, answer, None);
+    }
+
+    /// The same, but not before a fact is committed to the journal.
+    pub(crate) fn answer_after(&mut self, reply: Reply, answer: Answer, after: Option<FactId>) {
         let Reply { socket, ack, event } = reply;
         let Some(ack) = ack else {
             if let Err(why) = answer {
@@ -152,7 +158,7 @@ impl Lobby {
             encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
         let body = answer.unwrap_or_else(refusal);
-        self.out.push_back(Output::Ack { socket, ack, body, after: None });
+        self.out.push_back(Output::Ack { socket, ack, body, after });
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sfu::TrackId;
+use sfu::{Codecs, TrackId};
 
 use crate::api::{Recipients, SocketId, WorkerId};
 use crate::limits::{CLIENT_IDS_MAX, ROOM_SEATS_DEFAULT};
+use crate::meeting::Life;
 use crate::roster::Clock;
 use crate::seat::Seat;
 
@@ -69,6 +70,13 @@ impl Default for RoomSettings {
     }
 }
 
+impl RoomSettings {
+    /// What video may be negotiated in.
+    pub(crate) fn codecs(&self) -> Codecs {
+        Codecs::named(self.codecs.iter().map(|word| &**word))
+    }
+}
+
 /// One user in one meeting.
 #[derive(Debug, Default)]
 pub(crate) struct Person {
@@ -113,6 +121,7 @@ pub(crate) struct Room {
     /// Raised hands, first first.
     pub(crate) hands: Vec<SeatId>,
     pub(crate) clock: Clock,
+    pub(crate) life: Life,
     /// Seats whose roster line changed since the last roster.
     pub(crate) changed: BTreeSet<SeatId>,
 }
@@ -129,6 +138,7 @@ impl Room {
             tracks: BTreeMap::new(),
             hands: Vec::new(),
             clock: Clock::default(),
+            life: Life::default(),
             changed: BTreeSet::new(),
         }
     }

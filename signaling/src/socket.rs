@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sfu::Now;
 
+use crate::access::Identity;
 use crate::api::{Output, Recipients, SocketId};
 use crate::code::{ErrorCode, Refused};
 use crate::events::Reply;
+use crate::fact::{Fact, Reason};
 use crate::limits::*;
 use crate::seat::Place;
 use crate::wire::{Verb, encode};
@@ -19,8 +22,12 @@ use crate::{Lobby, Timer};
 #[derive(Debug)]
 pub(crate) struct Socket {
     address: IpAddr,
+    /// What its token says; `None` in open mode.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// The seat that it speaks for.
     pub(crate) place: Option<Place>,
+    /// It had a seat once.
+    pub(crate) has_joined: bool,
     /// We disconnected it; until the shell says that it is gone, all that it sends is refused.
     pub(crate) closing: bool,
     pub(crate) events: Bucket,
@@ -45,10 +52,12 @@ pub(crate) struct Early {
 }
 
 impl Lobby {
-    pub(crate) fn connected(&mut self, socket: SocketId, address: IpAddr) {
+    pub(crate) fn connected(&mut self, socket: SocketId, address: IpAddr, identity: Option<Arc<Identity>>) {
         let fresh = Socket {
             address,
+            identity,
             place: None,
+            has_joined: false,
             closing: false,
             events: Bucket::default(),
             excess: Bucket::default(),
@@ -85,9 +94,13 @@ impl Lobby {
                 self.addresses.remove(&socket.address);
             }
         }
+        if let Some(identity) = socket.identity.filter(|_| !socket.has_joined) {
+            let (session, user) = (identity.session.clone(), identity.user.clone());
+            self.record(Fact::Aborted { session, user, at: now.unix_ms });
+        }
         let Some(place) = socket.place else { return };
         if clean {
-            return self.leave(place, "left");
+            return self.leave(place, Reason::Left);
         }
         let until = now.mono + Duration::from_millis(self.config.grace_ms);
         let Some(seat) = self.seat_mut(place) else {

@@ -12,6 +12,7 @@ use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 use crate::Lobby;
 use crate::api::{Ask, Granted, HttpId, Output};
 use crate::code::{ErrorCode, Refused};
+use crate::fact::{FactId, Reason};
 use crate::join::overloaded;
 use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
 use crate::room::SeatId;
@@ -55,7 +56,11 @@ impl Lobby {
     }
 
     pub(crate) fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
-        self.out.push_back(Output::Reply { http, reply, after: None });
+        self.reply_http_after(http, reply, None);
+    }
+
+    pub(crate) fn reply_http_after(&mut self, http: HttpId, reply: Result<Granted, Refused>, after: Option<FactId>) {
+        self.out.push_back(Output::Reply { http, reply, after });
     }
 
     fn check_room_for(&self, address: IpAddr) -> Result<(), Refused> {
@@ -77,7 +82,7 @@ impl Lobby {
                 let why = "You joined this session over WHIP, which took this connection's place.";
                 self.close(socket, ErrorCode::Replaced.because(why), "join-session");
             }
-            self.leave(held, "replaced");
+            self.leave(held, Reason::Replaced);
         }
         let place = self.new_seat(None, join);
         let id: Arc<str> = self.random_id("", 32).into();
@@ -116,7 +121,7 @@ impl Lobby {
     ) -> Result<(), Refused> {
         self.check_room_for(address)?;
         let room = self.sessions.get(session.trim()).copied();
-        let found = room.and_then(|id| Some((id, self.rooms.get(&id)?)));
+        let found = room.and_then(|id| Some((id, self.rooms.get(&id).filter(|room| !room.seats.is_empty())?)));
         let Some((room, live)) = found else {
             return Err(ErrorCode::NotLive.because("Nobody is in this session: try again when it has begun."));
         };
@@ -126,7 +131,7 @@ impl Lobby {
         {
             return Err(ErrorCode::UnknownTarget.because("participantId is nobody in this session."));
         }
-        let worker = live.worker;
+        let (worker, codecs) = (live.worker, live.settings.codecs());
         let peer = PeerId(self.mint());
         let id: Arc<str> = self.random_id("", 32).into();
         let viewer: Arc<str> = self.random_id("v_", 16).into();
@@ -138,6 +143,7 @@ impl Lobby {
             auto_subscribe: false,
             offer_first: false,
             rights: Rights { data: false, publish: Sources::NONE, ..Rights::default() },
+            codecs,
             view: View::Program { participant },
         };
         self.workers[worker.0].peers += 1;
@@ -201,13 +207,13 @@ impl Lobby {
         if !self.resources.contains_key(id) {
             return Err(unknown());
         }
-        self.lose_resource(id, "left");
+        self.lose_resource(id, Reason::Left);
         self.reply_http(http, Ok(Granted::Done));
         Ok(())
     }
 
     /// Ends what a client holds: its seat, or its peer alone.
-    fn lose_resource(&mut self, id: &str, reason: &'static str) {
+    fn lose_resource(&mut self, id: &str, reason: Reason) {
         let Some(resource) = self.resources.get(id) else { return };
         match resource.seat {
             Some(seat) => self.leave(Place { room: resource.room, seat }, reason),
@@ -237,7 +243,7 @@ impl Lobby {
         let viewers = self.resources.iter().filter(|(_, r)| r.room == room && r.seat.is_none());
         let ids: Vec<Arc<str>> = viewers.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.lose_resource(&id, "left");
+            self.lose_resource(&id, Reason::Left);
         }
     }
 
@@ -262,15 +268,15 @@ impl Lobby {
                 self.reply_http(http, Err(code.because(message)));
                 // A refused restart leaves the session as it was; a refused beginning leaves nothing.
                 if etag == 1 {
-                    self.lose_resource(&id, "left");
+                    self.lose_resource(&id, Reason::Left);
                 }
             }
-            Event::ConsentLost { .. } => self.lose_resource(&id, "disconnected"),
+            Event::ConsentLost { .. } => self.lose_resource(&id, Reason::Disconnected),
             Event::Closed { .. } => {
                 if let Some(place) = self.peers.get(&peer).copied() {
                     self.forget_peer(place, false);
                 }
-                self.lose_resource(&id, "disconnected");
+                self.lose_resource(&id, Reason::Disconnected);
             }
             // Nobody could hear it.
             _ => {}
@@ -282,6 +288,9 @@ impl Lobby {
         let Some(resource) = self.resources.get_mut(id) else { return };
         let Some(http) = resource.waiting.take() else { return };
         let (etag, holder) = (resource.etag, resource.participant.clone());
+        // A publisher is there from its answer on: one that is refused never was.
+        let place = resource.seat.filter(|_| etag == 1).map(|seat| Place { room: resource.room, seat });
+        let joined = place.and_then(|place| self.begin_connection(place, None));
         let granted = match etag {
             1 => Granted::Created {
                 resource: id.clone(),
@@ -291,7 +300,7 @@ impl Lobby {
             },
             _ => Granted::Restarted { etag, sdp },
         };
-        self.reply_http(http, Ok(granted));
+        self.reply_http_after(http, Ok(granted), joined);
     }
 }
 
