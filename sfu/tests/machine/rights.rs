@@ -65,7 +65,7 @@ fn assert_unheard(world: &mut World, index: usize) {
     for (n, ssrc) in guesses.iter().enumerate() {
         for (m, mid) in mids.iter().enumerate() {
             for pt in [OPUS, VP8] {
-                let seq = 100 + (n * 100 + m * 4) as u16 + u16::from(pt == VP8);
+                let seq = before as u16 * 20 + (n * 100 + m * 4) as u16 + u16::from(pt == VP8);
                 let plain = plain_rtp(*ssrc, pt, seq, 1, &[(MID_ID, mid)], &vp8(true, 9, 20));
                 let header_len = plain.len() - 20;
                 let sealed = world.tabs[index].seal(plain, header_len, *ssrc, seq.into());
@@ -180,10 +180,6 @@ fn a_right_that_is_taken_stops_at_once_and_one_that_is_given_is_offered() {
     world.assert_media(1, 0);
     set_rights(&mut world, 0, Rights::default());
     assert_eq!(directions(&world, 0)[1], "a=recvonly");
-    assert_eq!(world.tabs[0].lines[1].direction, "inactive", "a tab, unlike a browser, forgets that it wants to send");
-    world.tabs[0].lines[1].direction = "sendonly";
-    world.offer(0);
-    world.run_ms(500);
     world.assert_media(0, 1);
     assert!(refused(&world).is_empty(), "who lost a right is told of that by signaling");
 }
