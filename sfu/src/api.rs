@@ -455,6 +455,8 @@ pub struct Flow {
 pub struct Sample {
     /// How it is connected.
     pub path: PathKind,
+    /// Time since its last valid STUN check: the proof that it lives.
+    pub silence: std::time::Duration,
     /// Round-trip time in microseconds, where known.
     pub rtt_us: Option<u32>,
     /// What the downlink is believed to carry, bits a second.

@@ -1,6 +1,7 @@
 //! Between seats and their peers in the SFU: what outlives a socket, and what others are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -160,8 +161,13 @@ impl Lobby {
                 if let Some((_, peer)) = self.peers.get(&peer).copied().and_then(|place| self.peer_mut(place)) {
                     peer.consent_lost = false;
                 }
+                self.sampled(peer, Duration::ZERO);
             }
-            Event::PathSilent { peer } | Event::ConsentLost { peer } => self.consent_lost(peer, now),
+            Event::PathSilent { peer } => self.consent_lost(peer, now),
+            Event::ConsentLost { peer } => {
+                self.media_is(peer, false);
+                self.consent_lost(peer, now);
+            }
             Event::Closed { peer, reason: _ } => self.sfu_closed(peer),
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
@@ -171,8 +177,7 @@ impl Lobby {
             Event::LayersWanted { peer, track, layers } => self.layers_wanted(peer, track, &layers),
             Event::Quality { peer, score, cause } => self.quality(peer, score, cause),
             Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
-            // For history, of which there is none yet.
-            Event::Sample { .. } => {}
+            Event::Sample { peer, sample } => self.sampled(peer, sample.silence),
         }
     }
 
