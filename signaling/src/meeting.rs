@@ -8,7 +8,7 @@ use sfu::{Now, RoomId};
 
 use crate::attendance::Open;
 use crate::fact::{Fact, Reason};
-use crate::limits::{EMPTY_TIMEOUT, ROOMS_MAX};
+use crate::limits::ROOMS_MAX;
 use crate::room::SeatId;
 use crate::seat::Place;
 use crate::{Lobby, Timer};
@@ -71,9 +71,13 @@ impl Lobby {
             (None, _) => self.end_room(id),
             // Who had a seat since was never there.
             (Some(_), Some(_)) => {}
-            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + EMPTY_TIMEOUT)),
+            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + self.empty_timeout())),
         }
         self.rearm(Timer::Roster(id), armed, None);
+    }
+
+    fn empty_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.empty_timeout_ms)
     }
 
     fn ends_when_empty(&mut self, id: RoomId, until: Option<Instant>) {
@@ -126,8 +130,8 @@ impl Lobby {
             room.life.anchor = Some((now.mono, now.unix_ms.max(left.last_at)));
             room.life.last_left = at;
             room.life.removed = left.removed;
-            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at)).min(EMPTY_TIMEOUT);
-            self.ends_when_empty(id, Some(now.mono + (EMPTY_TIMEOUT - waited)));
+            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
+            self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }
     }
 }
