@@ -59,7 +59,7 @@ impl Lobby {
         self.reply_http_after(http, reply, None);
     }
 
-    fn reply_http_after(&mut self, http: HttpId, reply: Result<Granted, Refused>, after: Option<FactId>) {
+    pub(crate) fn reply_http_after(&mut self, http: HttpId, reply: Result<Granted, Refused>, after: Option<FactId>) {
         self.out.push_back(Output::Reply { http, reply, after });
     }
 
@@ -131,7 +131,7 @@ impl Lobby {
         {
             return Err(ErrorCode::UnknownTarget.because("participantId is nobody in this session."));
         }
-        let worker = live.worker;
+        let (worker, codecs) = (live.worker, live.settings.codecs());
         let peer = PeerId(self.mint());
         let id: Arc<str> = self.random_id("", 32).into();
         let viewer: Arc<str> = self.random_id("v_", 16).into();
@@ -143,6 +143,7 @@ impl Lobby {
             auto_subscribe: false,
             offer_first: false,
             rights: Rights { data: false, publish: Sources::NONE, ..Rights::default() },
+            codecs,
             view: View::Program { participant },
         };
         self.workers[worker.0].peers += 1;

@@ -90,7 +90,11 @@ pub(super) async fn summary_of_log(connection: &mut AnyConnection, meeting: &str
 
 /// A meeting's log in order. Its end stands last, at the last end of a connection, whatever came after it was ended too soon.
 pub(super) async fn facts(connection: &mut AnyConnection, meeting: &str) -> Result<Vec<Fact>, StoreError> {
-    let rows = sqlx::query("SELECT fact FROM connection_log WHERE meeting_id = $1 ORDER BY seq").bind(meeting).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query("SELECT fact, seq FROM connection_log WHERE meeting_id = $1 ORDER BY seq").bind(meeting).fetch_all(&mut *connection).await?;
+    // What retention left of it says nothing of the whole.
+    if rows.first().is_some_and(|row| row.try_get::<i64, _>(1).is_ok_and(|seq| seq != 1)) {
+        return Ok(Vec::new());
+    }
     let mut facts = Vec::with_capacity(rows.len());
     let mut ended: Option<u64> = None;
     let mut last_left = 0;

@@ -31,7 +31,7 @@ pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
 pub(crate) use self::rooms::{Expected, Room};
-pub(crate) use self::sweep::Sweeper;
+pub(crate) use self::sweep::{Sweeper, Swept};
 
 /// How long anything in the store may take: a statement, the wait for a connection, a whole transaction. Longer is
 /// [`StoreError::Away`]. Twice as long would make each outage twice as slow to be seen.

@@ -6,7 +6,7 @@ import { BROWSERS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import { PEOPLE, SPARE, expectCall, expectFlow, isColour, untilContent } from './expect.mjs';
 
 let rig;
-before(async () => { rig = await openRig('plain'); }, { timeout: 300_000 });
+before(async () => { rig = await openRig('plain'); }, { timeout: 600_000 });
 after(() => rig?.close(), { timeout: 120_000 });
 
 const firefox = BROWSERS.includes('firefox') ? 'firefox' : 'chromium';
@@ -18,7 +18,7 @@ function call(t, session, browserNames, extra = {}) {
   return Promise.all(browserNames.map((name, at) => rig.plain(t, name, session, { ...PEOPLE[at], ...extra })));
 }
 const tiles = (page) => page.evaluate(() => Object.keys(names).length && document.querySelectorAll('video').length);
-const scenario = (name, ...rest) => test(name, { timeout: 300_000, ...(rest.length > 1 ? rest[0] : {}) }, rest.at(-1));
+const scenario = (name, ...rest) => test(name, { timeout: 600_000, ...(rest.length > 1 ? rest[0] : {}) }, rest.at(-1));
 
 scenario('two Chromium pages', async (t) => {
   await expectCall(await call(t, newSession('two'), ['chromium', 'chromium']), { windows: 3 });
@@ -64,7 +64,7 @@ scenario('leaves and rejoins in a row, so that m-lines are recycled', async (t) 
   for (const person of [PEOPLE[2], PEOPLE[3], PEOPLE[4], PEOPLE[5]]) {
     const context = guest?.browserContext();
     [guest] = await Promise.all([rig.plain(t, 'chromium', session, person), context?.close()]);
-    await untilContent([ada, bob, guest], 60_000);
+    await untilContent([ada, bob, guest], 120_000);
   }
   await expectFlow([ada, bob, guest], 1);
   const lines = await ada.evaluate(() => pc.remoteDescription.sdp.match(/^m=/gm).length);
@@ -186,8 +186,8 @@ scenario('both sides offer at once', async (t) => {
   await until(async () => {
     const seen = await Promise.all(['ada', 'bob'].map((user) => cleo.evaluate((u) => window.probe.screens(u), user)));
     return [SPARE.orange, SPARE.violet].every((colour, at) => seen[at].filter((one) => isColour(one, colour)).length === 3);
-  }, 60_000, 'all shared screens are seen');
-  await expectCall([ada, bob, cleo, dan], { windows: 1, ms: 60_000 });
+  }, 120_000, 'all shared screens are seen');
+  await expectCall([ada, bob, cleo, dan], { windows: 1, ms: 120_000 });
   t.diagnostic(`offers that met one of ours: ${await ada.evaluate(() => window.glare)} and ${await bob.evaluate(() => window.glare)}`);
 });
 

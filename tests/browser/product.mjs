@@ -90,22 +90,36 @@ export const untilWay = (page, accept, what) => until(async () => {
 }, SOON_MS, `the media of ${page.as.user} (${page.browserName}) goes ${what}`);
 
 /** Waits until the picture in the tile of `user` is seen and moves. */
-export const untilMoving = (page, user, ms = SOON_MS, tile = tileOf(user)) => until(() => page.evaluate(async (selector) => {
-  const video = document.querySelector(`${selector} video`);
-  if (!video || getComputedStyle(video).opacity === '0') return false;
+export async function untilMoving(page, user, ms = SOON_MS, tile = tileOf(user)) {
+  let seen;
+  await until(async () => {
+    seen = await page.evaluate(lookForMovement, tile);
+    return seen === 'moves';
+  }, ms, () => `${page.as.name} (${page.browserName}) sees ${user} move: ${JSON.stringify(seen)}`);
+}
+
+/** `moves`, or what there is instead. Runs in the page. */
+async function lookForMovement(selector) {
+  const tile = document.querySelector(selector);
+  const video = tile?.querySelector('video');
+  if (!video) return tile ? tile.textContent : 'no tile';
   const look = () => {
     const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 36 });
     const context = canvas.getContext('2d', { willReadFrequently: true });
     context.drawImage(video, 0, 0, 64, 36);
     return context.getImageData(0, 0, 64, 36).data.join();
   };
+  const seen = getComputedStyle(video).opacity !== '0';
   const first = look();
-  for (let tries = 0; tries < 20; tries++) {
+  for (let tries = 0; seen && tries < 20; tries++) {
     await new Promise((done) => setTimeout(done, 50));
-    if (look() !== first) return true;
+    if (look() !== first) return 'moves';
   }
-  return false;
-}, tile), ms, `${page.as.name} sees ${user} move`);
+  const { width, height } = video.getBoundingClientRect();
+  const tracks = video.srcObject?.getTracks().map((track) => `${track.kind} ${track.readyState}${track.muted ? ' muted' : ''}`);
+  const counted = (await window.probe.counters())[tile.dataset.participant];
+  return { seen, width, height, ready: video.readyState, paused: video.paused, tracks, words: tile.textContent, counted };
+}
 
 /** Everyone sees everyone move. */
 export const untilAllMove = (pages, ms = SOON_MS) => Promise.all(

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { BROWSERS, GRACE_OVER_MS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import {
-  expectPageFlow, joinPage, press, tileOf, untilAllMove, untilMoving, untilNames, untilWords,
+  expectPageFlow, joinPage, press, tileOf, untilAllMove, untilMoving, untilNames, untilWay, untilWords,
 } from './product.mjs';
 
 let rig;
@@ -428,7 +428,7 @@ scenario('a first offer that crosses the server\'s is made again, though Chromiu
   const session = 'product-crossing';
   const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
   await untilNames(ada, ['Ada (you)']);
-  await until(() => ada.evaluate(() => window.probe.way().then((way) => way.type)), SOON_MS, 'Ada is connected');
+  await untilWay(ada, () => true, 'some way: she is connected');
   // Bob's first offer is made, and sent when the server's has come.
   const crossing = () => {
     const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -446,4 +446,31 @@ scenario('a first offer that crosses the server\'s is made again, though Chromiu
   };
   const bob = await joinPage(rig, t, 'chromium', session, 'Bob', { before: crossing });
   await expectPageFlow([ada, bob], 2);
+});
+
+scenario('a layer that is wanted again while it is being turned off is sent again', async (t) => {
+  const session = 'product-wanted-again';
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada', {
+    before: () => { // As Chromium does, but for seconds: a change that comes while another is under way is refused.
+      const set = RTCRtpSender.prototype.setParameters;
+      let busy = false;
+      RTCRtpSender.prototype.setParameters = async function slow(parameters) {
+        if (busy) throw new DOMException('another change is under way', 'InvalidStateError');
+        busy = true;
+        await set.call(this, parameters);
+        window.off = parameters.encodings.every((encoding) => !encoding.active);
+        await new Promise((done) => setTimeout(done, 3_000));
+        busy = false;
+      };
+    },
+  });
+  await untilWay(ada, () => true, 'some way: she is connected');
+  const viewer = await rig.layers(t, 'chromium', session, { user: 'viewer' });
+  const frames = () => viewer.evaluate(() => window.seen().then((seen) => seen.frames));
+  await until(async () => await frames() > 10, SOON_MS, 'the viewer sees Ada');
+  await viewer.evaluate(() => window.want({ enabled: false }));
+  await until(() => ada.evaluate(() => window.off), SOON_MS, 'Ada turns her layers off');
+  await viewer.evaluate(() => window.want({ enabled: true, width: 320, height: 180 }));
+  const before = await frames();
+  await until(async () => await frames() > before + 30, SOON_MS, 'the viewer sees Ada again');
 });

@@ -16,9 +16,9 @@ const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/l
 export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
 
 /** Deadline of whatever takes a second or so on an idle machine. */
-export const SOON_MS = 30_000;
+export const SOON_MS = 60_000;
 /** Deadline of what comes with the end of the grace time, which is 20 s. */
-export const GRACE_OVER_MS = 60_000;
+export const GRACE_OVER_MS = 90_000;
 /** Deadlines of puppeteer itself. */
 const BROWSER_MS = 120_000;
 
