@@ -17,7 +17,7 @@ use crate::control::Input;
 use crate::error::Failure;
 use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
-use crate::store::{Retained, Retention, Store, StoreError, Sweeper};
+use crate::store::{Swept, Retained, Retention, Store, StoreError, Sweeper};
 
 /// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
 const BATCH_MAX: usize = 500;
@@ -212,9 +212,9 @@ async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Rete
     loop {
         every.tick().await;
         let start = Instant::now();
-        match sweeper.round(store, node, clock::now().unix_ms).await {
-            Ok((0, 0)) => status.note(start),
-            Ok((connections, meetings)) => {
+        match sweeper.round(store, node, clock::now()).await {
+            Ok(Swept { connections: 0, meetings: 0 }) => status.note(start),
+            Ok(Swept { connections, meetings }) => {
                 status.note(start);
                 tracing::warn!(connections, meetings, "closed what a server left open that is silent");
             }
