@@ -139,6 +139,7 @@ impl Settings {
 ///
 ///   SIGNALING_PORT    port of [http] listen (3001)
 ///   NEXTAUTH_URL      an origin whose pages may call, added to [http] origins
+///   DATABASE_URL      a database in place of the file in [store] dir: postgres://user:password@host/database
 ///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_SECRET, or with TURN_USERNAME and
 ///                     TURN_CREDENTIAL
 ///   RUST_LOG          log filter, as [log] level
@@ -166,6 +167,9 @@ impl Settings {
 ///   port = 3478                   # UDP and TCP
 ///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
 ///   uris = []                     # a TURN server outside; with secret, or with username and credential
+///   [store]
+///   dir = "data"                  # journal and database; must outlive the process
+///   journal_mb = 1024             # what may wait for a database that is away
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -302,6 +306,7 @@ const KEYS: &[Key] = &[
 /// Plain environment names, and the setting that each stands for.
 const PLAIN: &[(&str, &str, &str)] = &[
     ("RUST_LOG", "log", "level"),
+    ("DATABASE_URL", "store", "url"),
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),
     ("TURN_CREDENTIAL", "turn", "credential"),
@@ -470,7 +475,7 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
     (key.set)(settings, values).map_err(|expected| {
         // Neither is a key that stands where its file should be named.
         let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
-        if is_key || matches!(key.name, "credential" | "secret") {
+        if is_key || matches!(key.name, "credential" | "secret" | "url") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))

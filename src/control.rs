@@ -1,6 +1,6 @@
 //! The control task: owns the `Lobby`, takes one inbox of what happened, does what the lobby says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use signaling::{AckId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
+use signaling::limits::HEARTBEAT_EVERY;
+use signaling::{AckId, Fact, FactId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::credit::{Credit, Credits};
+use crate::heard::Heard;
+use crate::journal::{self, Facts};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
 use crate::turn::{self, Turn};
@@ -20,6 +23,9 @@ use crate::worker::{Full, Worker};
 
 /// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
 pub(crate) const INBOX_MAX: usize = 32_768;
+/// Messages to one socket that wait for a fact to be committed, the first of them an ack. When full, it is disconnected as if it did
+/// not read.
+const HELD_MAX: usize = 1_024;
 /// Inputs handled before the outputs' recipients and other tasks get a turn.
 const BURST_MAX: usize = 256;
 /// How long to wait for a full queue of a worker or the TURN thread before it is tried again.
@@ -37,6 +43,8 @@ pub(crate) enum Input {
         address: IpAddr,
         /// How to reach it.
         client: Weak<Client>,
+        /// When its packets come.
+        heard: Arc<Heard>,
     },
     /// A socket emitted.
     Event {
@@ -74,6 +82,34 @@ pub(crate) enum Input {
         /// Where the answer goes. Dropped unanswered only when control ends.
         reply: oneshot::Sender<Replied>,
     },
+    /// The application or a moderator asks over HTTP.
+    Command {
+        /// Who.
+        actor: signaling::Actor,
+        /// What.
+        command: signaling::Command,
+        /// Where the answer goes. Dropped unanswered only when control ends.
+        reply: oneshot::Sender<Replied>,
+    },
+    /// The rules of a session, from now on; `None`: the server's own.
+    Settings {
+        /// Which.
+        session: Arc<str>,
+        /// Its rules.
+        settings: Option<Box<signaling::RoomSettings>>,
+    },
+    /// What a former boot left open, with all connections closed. Before any other input.
+    Restore {
+        /// Meetings.
+        open: signaling::attendance::Open,
+    },
+    /// Whether facts can be written down.
+    Recording {
+        /// They can.
+        possible: bool,
+    },
+    /// The journal has this fact and all before it on disk.
+    Committed(FactId),
     /// A worker reports.
     Media {
         /// Which.
@@ -83,7 +119,7 @@ pub(crate) enum Input {
     },
 }
 
-/// What the lobby answers a WHIP or WHEP client.
+/// What the lobby answers an HTTP request.
 pub(crate) type Replied = Result<signaling::Granted, signaling::Refused>;
 
 /// Counts for metrics and health, written by the control task after each burst.
@@ -102,6 +138,8 @@ pub(crate) struct Counts {
     pub(crate) refused: AtomicU64,
     /// Times that the queue of a worker or the TURN thread was full.
     pub(crate) worker_waits: AtomicU64,
+    /// Times that the journal's queue was full.
+    pub(crate) journal_waits: AtomicU64,
     /// When the control task last ran.
     beat: Mutex<Option<Instant>>,
 }
@@ -120,10 +158,23 @@ pub(crate) async fn run(
     mut inbox: mpsc::Receiver<Input>,
     workers: Vec<Worker>,
     turn: Option<Turn>,
+    facts: Facts,
     counts: Arc<Counts>,
 ) {
-    let mut control =
-        Control { lobby, workers, turn, counts, seats: HashMap::new(), asked: HashMap::new(), next_http: 0 };
+    let mut control = Control {
+        lobby,
+        workers,
+        turn,
+        facts,
+        counts,
+        seats: HashMap::new(),
+        asked: HashMap::new(),
+        next_http: 0,
+        committed: FactId(0),
+        waiting: BTreeMap::new(),
+    };
+    let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut burst = Vec::with_capacity(BURST_MAX);
     loop {
         let beat = Instant::now() + BEAT_EVERY;
@@ -131,6 +182,10 @@ pub(crate) async fn run(
         let received = tokio::select! {
             received = inbox.recv_many(&mut burst, BURST_MAX) => received,
             () = tokio::time::sleep_until(deadline.into()) => usize::MAX,
+            _ = heartbeat.tick() => {
+                control.tell_heard();
+                usize::MAX
+            }
         };
         match received {
             0 => return,
@@ -156,17 +211,40 @@ struct Seat {
     /// Our ack ids → the client's. The lobby answers each exactly once.
     acks: HashMap<AckId, i64>,
     next_ack: i64,
+    heard: Arc<Heard>,
+    /// What must not leave before a fact is committed: an ack, and what followed it.
+    held: VecDeque<Message>,
+}
+
+/// What a socket is sent.
+enum Message {
+    Emit { event: &'static str, payload: Arc<RawValue> },
+    Ack { ack: AckId, body: Arc<RawValue>, after: FactId },
+    Disconnect,
+}
+
+/// Who waits for a fact to be committed.
+enum Waiting {
+    /// The first of what is held for a socket.
+    Socket(SocketId),
+    /// The reply to an HTTP request.
+    Reply(HttpId, Replied),
 }
 
 struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
     turn: Option<Turn>,
+    facts: Facts,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
     /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
     asked: HashMap<HttpId, oneshot::Sender<Replied>>,
     next_http: u64,
+    /// The last fact on disk.
+    committed: FactId,
+    /// By the fact that they wait for: each socket at most once, each HTTP request once.
+    waiting: BTreeMap<FactId, Vec<Waiting>>,
 }
 
 impl Control {
@@ -174,8 +252,9 @@ impl Control {
     async fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
-            Input::Connected { socket, address, client } => {
-                self.seats.insert(socket, Seat { client, acks: HashMap::new(), next_ack: 0 });
+            Input::Connected { socket, address, client, heard } => {
+                let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard, held: VecDeque::new() };
+                self.seats.insert(socket, seat);
                 self.lobby.handle(signaling::Input::Connected { socket, address, identity: None }, now);
             }
             Input::Event { socket, name, payload, ack, credit } => {
@@ -197,14 +276,23 @@ impl Control {
                 }
             }
             Input::Disconnected { socket, clean } => {
-                if self.seats.remove(&socket).is_some() {
-                    self.lobby.handle(signaling::Input::Disconnected { socket, clean, heard: now.mono }, now);
+                if let Some(seat) = self.seats.remove(&socket) {
+                    let heard = seat.heard.at().min(now.mono);
+                    self.lobby.handle(signaling::Input::Disconnected { socket, clean, heard }, now);
                 }
             }
+            Input::Command { actor, command, reply } => {
+                let http = self.expect_reply(reply);
+                self.lobby.handle(signaling::Input::Command { http, actor, command }, now);
+            }
+            Input::Settings { session, settings } => {
+                self.lobby.handle(signaling::Input::Settings { session, settings }, now);
+            }
+            Input::Restore { open } => self.lobby.handle(signaling::Input::Restore { open }, now),
+            Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
+            Input::Committed(fact) => self.commit(fact),
             Input::Ask { address, ask, reply } => {
-                let http = HttpId(self.next_http);
-                self.next_http += 1;
-                self.asked.insert(http, reply);
+                let http = self.expect_reply(reply);
                 self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);
             }
             Input::Media { worker, event } => self.lobby.handle(signaling::Input::Media { worker, event }, now),
@@ -216,27 +304,27 @@ impl Control {
     async fn act(&mut self) {
         while let Some(output) = self.lobby.poll() {
             match output {
-                Output::Emit { to: Recipients::One(socket), event, payload } => self.emit(socket, event, &payload),
+                Output::Emit { to: Recipients::One(socket), event, payload } => {
+                    self.tell(socket, Message::Emit { event, payload });
+                }
                 Output::Emit { to: Recipients::Many(sockets), event, payload } => {
                     for socket in sockets {
-                        self.emit(socket, event, &payload);
+                        self.tell(socket, Message::Emit { event, payload: payload.clone() });
                     }
                 }
-                Output::Ack { socket, ack, body, after: _ } => self.ack(socket, ack, &body),
-                Output::Reply { http, reply, after: _ } => {
-                    // A client that does not wait any more has closed its end.
-                    let _ = self.asked.remove(&http).map(|asked| asked.send(reply));
+                Output::Ack { socket, ack, body, after } => {
+                    self.tell(socket, Message::Ack { ack, body, after: after.unwrap_or_default() });
                 }
-                Output::Disconnect { socket } => {
-                    // Its `Disconnected` comes by the inbox, as for any other.
-                    if let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) {
-                        socketio::disconnect(&client);
-                    }
-                }
+                Output::Reply { http, reply, after } => match after.filter(|after| *after > self.committed) {
+                    Some(after) => self.waiting.entry(after).or_default().push(Waiting::Reply(http, reply)),
+                    None => self.reply(http, reply),
+                },
+                Output::Disconnect { socket } => self.tell(socket, Message::Disconnect),
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
                 Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
-                // Not written down yet.
-                Output::Fact { .. } | Output::Renew { .. } => {}
+                Output::Fact { id, fact } => self.write_down(id, fact).await,
+                // Tokens are not minted yet.
+                Output::Renew { .. } => {}
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
         }
@@ -252,38 +340,114 @@ impl Control {
         }
     }
 
-    fn emit(&mut self, socket: SocketId, event: &'static str, payload: &RawValue) {
-        let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) else { return };
-        self.counts.messages.fetch_add(1, Ordering::Relaxed);
-        if socketio::emit(&client, event, payload).is_err() {
+    fn expect_reply(&mut self, reply: oneshot::Sender<Replied>) -> HttpId {
+        let http = HttpId(self.next_http);
+        self.next_http += 1;
+        self.asked.insert(http, reply);
+        http
+    }
+
+    fn reply(&mut self, http: HttpId, reply: Replied) {
+        // A client that does not wait any more has closed its end.
+        let _ = self.asked.remove(&http).map(|asked| asked.send(reply));
+    }
+
+    /// Sends to a socket, or holds it if that must wait for a fact or comes behind what waits.
+    fn tell(&mut self, socket: SocketId, message: Message) {
+        let Some(seat) = self.seats.get_mut(&socket) else { return };
+        let is_first = seat.held.is_empty();
+        match message.after().filter(|after| *after > self.committed) {
+            None if is_first => return self.send(socket, message),
+            Some(after) if is_first => self.waiting.entry(after).or_default().push(Waiting::Socket(socket)),
+            _ => {}
+        }
+        if seat.held.len() < HELD_MAX {
+            return seat.held.push_back(message);
+        }
+        if let Some(client) = seat.client.upgrade() {
             self.overflow(socket, &client);
         }
     }
 
-    fn ack(&mut self, socket: SocketId, ack: AckId, body: &RawValue) {
+    fn send(&mut self, socket: SocketId, message: Message) {
         let Some(seat) = self.seats.get_mut(&socket) else { return };
-        let Some(theirs) = seat.acks.remove(&ack) else {
-            debug_assert!(false, "the lobby answers each ack exactly once");
-            return;
+        let theirs = match &message {
+            Message::Ack { ack, .. } => seat.acks.remove(ack),
+            _ => None,
         };
         let Some(client) = seat.client.upgrade() else { return };
+        let sent = match message {
+            Message::Emit { event, payload } => socketio::emit(&client, event, &payload),
+            Message::Ack { body, .. } => match theirs {
+                Some(theirs) => socketio::ack(&client, theirs, &body),
+                None => {
+                    debug_assert!(false, "the lobby answers each ack exactly once");
+                    return;
+                }
+            },
+            // Its `Disconnected` comes by the inbox, as for any other.
+            Message::Disconnect => return socketio::disconnect(&client),
+        };
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
-        if socketio::ack(&client, theirs, body).is_err() {
+        if sent.is_err() {
             self.overflow(socket, &client);
         }
+    }
+
+    /// Hands a fact to the journal, which says when it is on disk. While its queue is full nobody could be answered anyway.
+    async fn write_down(&self, id: FactId, mut fact: Fact) {
+        let now = clock::now();
+        while let Err(journal::Full(back)) = self.facts.write(id, fact, now) {
+            self.counts.journal_waits.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(WORKER_RETRY).await;
+            fact = back;
+        }
+    }
+
+    /// A fact is on disk, and all before it: what waited for them leaves.
+    fn commit(&mut self, fact: FactId) {
+        self.committed = self.committed.max(fact);
+        while let Some(first) = self.waiting.first_entry().filter(|first| *first.key() <= self.committed) {
+            for waiting in first.remove() {
+                match waiting {
+                    Waiting::Socket(socket) => self.let_go(socket),
+                    Waiting::Reply(http, reply) => self.reply(http, reply),
+                }
+            }
+        }
+    }
+
+    /// Sends what is held for a socket, up to what must wait for a later fact.
+    fn let_go(&mut self, socket: SocketId) {
+        while let Some(seat) = self.seats.get_mut(&socket) {
+            let after = seat.held.front().and_then(Message::after).filter(|after| *after > self.committed);
+            if let Some(after) = after {
+                return self.waiting.entry(after).or_default().push(Waiting::Socket(socket));
+            }
+            let Some(message) = seat.held.pop_front() else { return };
+            self.send(socket, message);
+        }
+    }
+
+    /// Tells the lobby when each socket was last heard, which makes a heartbeat.
+    fn tell_heard(&mut self) {
+        let now = clock::now();
+        let sockets = self.seats.iter().map(|(socket, seat)| (*socket, seat.heard.at().min(now.mono))).collect();
+        self.lobby.handle(signaling::Input::Heard { sockets }, now);
     }
 
     /// A client that does not read would silently miss messages: it is disconnected, and to the lobby it is gone now.
     fn overflow(&mut self, socket: SocketId, client: &Arc<Client>) {
         static LINE: Seldom = Seldom::new();
-        self.seats.remove(&socket);
+        let Some(seat) = self.seats.remove(&socket) else { return };
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = LINE.due() {
             tracing::info!(socket = socket.0, more, "disconnected: it does not read what it is sent");
         }
         socketio::disconnect(client);
         let now = clock::now();
-        self.lobby.handle(signaling::Input::Disconnected { socket, clean: false, heard: now.mono }, now);
+        let heard = seat.heard.at().min(now.mono);
+        self.lobby.handle(signaling::Input::Disconnected { socket, clean: false, heard }, now);
     }
 
     async fn request(&mut self, id: WorkerId, mut request: sfu::Request) {
@@ -312,6 +476,16 @@ impl Control {
         self.counts.sockets.store(self.seats.len(), Ordering::Relaxed);
         self.counts.rooms.store(gauges.rooms, Ordering::Relaxed);
         self.counts.participants.store(gauges.participants, Ordering::Relaxed);
+    }
+}
+
+impl Message {
+    /// The fact that must be committed before.
+    fn after(&self) -> Option<FactId> {
+        match self {
+            Message::Ack { after, .. } => Some(*after),
+            Message::Emit { .. } | Message::Disconnect => None,
+        }
     }
 }
 

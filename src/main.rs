@@ -5,6 +5,7 @@
 mod addresses;
 mod admin;
 mod api;
+mod applier;
 mod assets;
 mod auth;
 mod certificate;
@@ -14,6 +15,7 @@ mod control;
 mod credit;
 mod crossing;
 mod error;
+mod heard;
 mod http;
 mod ice;
 mod journal;
@@ -88,23 +90,26 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
+    // Before anything answers: who was promised something finds it kept.
+    let history = applier::start(&settings.store, &inbox, &ended)?;
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
     let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), counts.clone()));
+    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), history.journal.facts.clone(), counts.clone()));
     let here = match (turn.clone(), settings.turn_uris.is_empty()) {
         (Some(turn), _) => Relaying::Here(turn),
         (None, false) => Relaying::Outside,
         (None, true) => Relaying::Off,
     };
-    let health = Health { workers: workers.clone(), counts, turn: here };
+    let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade());
-    let (layer, sockets) = socketio::layer(inbox);
-    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer);
+    let sessions = heard::Sessions::default();
+    let (layer, sockets) = socketio::layer(inbox, sessions.clone());
+    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer, sessions);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
@@ -137,6 +142,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     pages.iter().for_each(|pages| pages.abort());
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
+    let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
     Ok(())
 }
 

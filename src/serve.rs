@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use crate::error::Failure;
+use crate::heard::Reads;
 use crate::seldom::Seldom;
 use crate::socketio::Source;
 
@@ -98,10 +99,11 @@ async fn accept(listener: TcpListener, each: impl Fn(TcpStream, SocketAddr, Plac
 
 async fn connection(stream: impl Stream, source: SocketAddr, router: Router, place: Place) {
     // An upgraded connection outlives hyper's: the place goes with the stream.
-    let io = TokioIo::new(Lingering::new(stream, Some(place)));
+    let reads = Reads::default();
+    let io = TokioIo::new(Lingering::new(stream, reads.clone(), Some(place)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Source::new(source));
+        request.extensions_mut().insert(Source::new(source, reads.clone()));
         let answer = router.clone().call(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -238,12 +240,13 @@ struct Lingering<S: Stream> {
     stream: Option<S>,
     /// The peer has ended the connection, or it broke: nothing is left to wait for.
     is_over: bool,
+    reads: Reads,
     place: Option<Place>,
 }
 
 impl<S: Stream> Lingering<S> {
-    fn new(stream: S, place: Option<Place>) -> Self {
-        Lingering { stream: Some(stream), is_over: false, place }
+    fn new(stream: S, reads: Reads, place: Option<Place>) -> Self {
+        Lingering { stream: Some(stream), is_over: false, reads, place }
     }
 
     fn stream(&mut self) -> Pin<&mut S> {
@@ -281,7 +284,11 @@ impl<S: Stream> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(self.stream().poll_read(cx, buffer));
-        self.is_over |= read.is_err() || (buffer.filled().len() == before && buffer.remaining() > 0);
+        let came = buffer.filled().len() > before;
+        self.is_over |= read.is_err() || (!came && buffer.remaining() > 0);
+        if came {
+            self.reads.note();
+        }
         Poll::Ready(read)
     }
 }
@@ -339,7 +346,7 @@ mod tests {
         let (stream, _) = listener.accept().await.expect("it connects");
         let open = Open::new(1, 1);
         let place = Place::take(&open, IpAddr::from([127, 0, 0, 1]));
-        let mut stream = Lingering::new(Deadlined::new(stream, Duration::from_secs(5)), place);
+        let mut stream = Lingering::new(Deadlined::new(stream, Duration::from_secs(5)), Reads::default(), place);
         peer.write_all(&[0; 10_000]).await.expect("there is room");
         stream.write_all(b"goodbye").await.expect("there is room");
         // Nothing of what the peer wrote was read: closed at once, the connection would be reset.

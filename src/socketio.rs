@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::control::{INBOX_MAX, Input};
 use crate::credit::{Credits, Refused, Verdict};
+use crate::heard::{self, Reads, Sessions};
 use crate::seldom::Seldom;
 
 /// A connected Socket.IO client.
@@ -54,7 +55,7 @@ const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
 const POLL_GRACE: Duration = Duration::from_millis(500);
 
 /// The layer that serves `/socket.io/`, and the handle that closes all sockets at the end.
-pub(crate) fn layer(inbox: mpsc::Sender<Input>) -> (SocketIoLayer, SocketIo) {
+pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions) -> (SocketIoLayer, SocketIo) {
     let (layer, io) = SocketIo::builder()
         .req_path("/socket.io")
         .ping_interval(Duration::from_secs(10))
@@ -65,7 +66,7 @@ pub(crate) fn layer(inbox: mpsc::Sender<Input>) -> (SocketIoLayer, SocketIo) {
         .ws_max_frame_size(WS_MESSAGE_BYTES_MAX)
         .max_buffer_size(SEND_QUEUE_MAX)
         .build_layer();
-    let welcome = Welcome { inbox, next: Arc::new(AtomicU64::new(0)) };
+    let welcome = Welcome { inbox, sessions, next: Arc::new(AtomicU64::new(0)) };
     io.ns("/", (async || {}).with(welcome));
     (layer, io)
 }
@@ -118,14 +119,16 @@ pub(crate) fn disconnect(client: &Arc<Client>) {
 pub(crate) struct Source {
     /// The connection's other end.
     pub(crate) address: SocketAddr,
+    /// What the connection's reader tells of.
+    pub(crate) reads: Reads,
     /// How often the session that this request opens, if it does, connected to the namespace.
     connects: Arc<AtomicUsize>,
 }
 
 impl Source {
     /// The source of a new request.
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Source { address, connects: Arc::default() }
+    pub(crate) fn new(address: SocketAddr, reads: Reads) -> Self {
+        Source { address, reads, connects: Arc::default() }
     }
 }
 
@@ -133,6 +136,7 @@ impl Source {
 #[derive(Clone)]
 struct Welcome {
     inbox: mpsc::Sender<Input>,
+    sessions: Sessions,
     next: Arc<AtomicU64>,
 }
 
@@ -154,7 +158,11 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         }
         let socket = SocketId(self.next.fetch_add(1, Ordering::Relaxed));
         let address = source.address.ip().to_canonical();
-        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client) };
+        let heard = self.sessions.enter(client.id);
+        if heard::is_websocket(&client.req_parts().uri) {
+            source.reads.belong_to(&heard);
+        }
+        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard };
         self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
         let edge =
             Arc::new(Edge { socket, inbox: self.inbox.clone(), gone: AtomicBool::new(false), credits: Arc::default() });
