@@ -1,11 +1,11 @@
 //! What history is told: who was there, from when until when, and why it ended.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use sfu::{CloseReason, Kind, Source, TrackId, TrackInfo};
-use signaling::attendance::{Open, OpenMeeting};
+use signaling::attendance::Open;
 use signaling::limits::{EMPTY_TIMEOUT, HEARTBEAT_EVERY};
 use signaling::*;
 
@@ -206,7 +206,10 @@ fn a_second_device_has_a_connection_of_its_own() {
     w.wait(1_000);
     w.bye(b);
     let lines = w.lines();
-    assert_eq!(lines[1..], ["0 joined ann ANN participant", "1000 joined ann ANN participant", "2000 left left 0", "3000 left left 0"]);
+    assert_eq!(
+        lines[1..],
+        ["0 joined ann ANN participant", "1000 joined ann ANN participant", "2000 left left 0", "3000 left left 0"]
+    );
 }
 
 #[test]
@@ -446,15 +449,19 @@ fn while_nothing_can_be_written_down_nobody_new_gets_in() {
     w.rejoin(b, "art", "bob", json!({}));
 }
 
+/// A meeting that a former boot left empty, and its last fact.
 fn open(session: &str, last_at: u64, empty_since: u64) -> Open {
-    let left = OpenMeeting {
-        session: session.into(),
-        last_at,
-        empty_since: Some(empty_since),
-        connections: BTreeMap::new(),
-        removed: Vec::new(),
-    };
-    Open { meetings: [("mtg_before".into(), left)].into() }
+    let (meeting, session): (Arc<str>, Arc<str>) = ("mtg_before".into(), session.into());
+    let (user, token, expires_ms) = ("eve".into(), None, 0);
+    let mut open = Open::default();
+    open.apply(&Fact::MeetingStarted {
+        meeting: meeting.clone(),
+        session: session.clone(),
+        at: empty_since,
+        grace_ms: 0,
+    });
+    open.apply(&Fact::Removed { meeting, session, user, token, expires_ms, at: last_at });
+    open
 }
 
 #[test]
@@ -504,7 +511,7 @@ fn who_never_joined_is_told_apart() {
     let mut w = world();
     let address = [10, 0, 0, 1].into();
     for (socket, joins) in [(SocketId(1_001), false), (SocketId(1_002), true)] {
-        let identity = Some(std::sync::Arc::new(identity("math", "ann")));
+        let identity = Some(Arc::new(identity("math", "ann")));
         w.handle(Input::Connected { socket, address, identity });
         if joins {
             w.rejoin(socket, "math", "ann", json!({}));

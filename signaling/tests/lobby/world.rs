@@ -268,9 +268,9 @@ impl World {
         FactId(self.facts.len() as u64)
     }
 
-    /// The room that a peer was made in.
+    /// The room that a peer was made in; if there is no such peer, one that hardly is.
     pub(crate) fn room_of(&self, peer: PeerId) -> RoomId {
-        self.rooms[&peer]
+        self.rooms.get(&peer).copied().unwrap_or(RoomId(peer.0))
     }
 
     /// What the SFU was asked since last asked.
