@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// How long a meeting stays open with nobody there, ms.
+    pub(crate) empty_timeout_ms: u64,
     /// The rules of rooms unless the application says otherwise.
     pub(crate) rooms: RoomDefaults,
     /// Who may enter.
@@ -106,6 +108,7 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            empty_timeout_ms: 120_000,
             rooms: RoomDefaults::default(),
             auth: AuthSettings::default(),
             store: StoreSettings::default(),
@@ -161,6 +164,7 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   empty_timeout_ms = 120000     # how long a meeting stays open with nobody there
 ///   [tls]                         # no certificate, no TLS
 ///   # certificate = "fullchain.pem" # read again when it changes, as its key is
 ///   # key = "privkey.pem"
@@ -249,6 +253,12 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key {
+        section: "room",
+        name: "empty_timeout_ms",
+        list: false,
+        set: |s, v| put(&mut s.empty_timeout_ms, number(&v[0], 0, 86_400_000)),
+    },
     Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
     Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
     Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },

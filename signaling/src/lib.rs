@@ -111,6 +111,8 @@ pub struct Config {
     pub ice: IceServers,
     /// How long a dropped socket keeps its seat, ms.
     pub grace_ms: u64,
+    /// How long a meeting stays open with nobody there, ms; see [`limits::EMPTY_TIMEOUT`].
+    pub empty_timeout_ms: u64,
 }
 
 /// Counts for metrics and health.

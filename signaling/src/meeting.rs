@@ -8,7 +8,7 @@ use sfu::{Now, RoomId};
 
 use crate::attendance::Open;
 use crate::fact::{Fact, Reason};
-use crate::limits::{EMPTY_TIMEOUT, ROOMS_MAX};
+use crate::limits::ROOMS_MAX;
 use crate::room::SeatId;
 use crate::seat::Place;
 use crate::{Lobby, Timer};
@@ -76,9 +76,13 @@ impl Lobby {
             (None, _) => self.end_room(id),
             // Who had a seat since was never there.
             (Some(_), Some(_)) => {}
-            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + EMPTY_TIMEOUT)),
+            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + self.empty_timeout())),
         }
         self.rearm(Timer::Roster(id), armed, None);
+    }
+
+    fn empty_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.empty_timeout_ms)
     }
 
     fn ends_when_empty(&mut self, id: RoomId, until: Option<Instant>) {
@@ -136,8 +140,8 @@ impl Lobby {
                     self.revoke_token(token, expires_ms);
                 }
             }
-            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at)).min(EMPTY_TIMEOUT);
-            self.ends_when_empty(id, Some(now.mono + (EMPTY_TIMEOUT - waited)));
+            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
+            self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }
     }
 }

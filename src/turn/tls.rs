@@ -53,7 +53,7 @@ impl<S: Read + Write> TlsStream<S> {
 
     /// Seals a record, if what was sealed before leaves room for it or can be written; whether it did.
     fn seal(&mut self, record: &[IoSlice<'_>], sealed: &mut usize, taken: &mut usize) -> io::Result<bool> {
-        let bytes = record.iter().map(|slice| slice.len()).sum();
+        let bytes: usize = record.iter().map(|slice| slice.len()).sum();
         if *sealed + bytes > SEALED_BYTES_MAX {
             match self.flush() {
                 Ok(()) => *sealed = 0,
