@@ -36,6 +36,11 @@ impl Life {
         self.anchor.map_or(0, |(mono, wall)| wall + at.saturating_duration_since(mono).as_millis() as u64)
     }
 
+    /// When it began or was taken over, Unix ms; `None` before its first fact.
+    pub(crate) fn began(&self) -> Option<u64> {
+        self.anchor.map(|(_, wall)| wall)
+    }
+
     /// A connection ended.
     pub(crate) fn left(&mut self, at: u64) {
         self.last_left = self.last_left.max(at);
@@ -129,7 +134,12 @@ impl Lobby {
             room.meeting = meeting;
             room.life.anchor = Some((now.mono, now.unix_ms.max(left.last_at)));
             room.life.last_left = at;
-            room.life.removed = left.removed;
+            room.life.removed = left.removed.clone();
+            for (_, token, expires_ms) in left.removed {
+                if let Some(token) = token {
+                    self.revoke_token(token, expires_ms);
+                }
+            }
             let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
             self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }
