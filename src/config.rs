@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::error::Failure;
 
-pub(crate) use self::auth::AuthSettings;
+pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
 pub(crate) use self::rooms::RoomDefaults;
 pub(crate) use self::store::StoreSettings;
 pub(crate) use self::turn::TurnServer;
@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// How long a meeting stays open with nobody there, ms.
+    pub(crate) empty_timeout_ms: u64,
     /// The rules of rooms unless the application says otherwise.
     pub(crate) rooms: RoomDefaults,
     /// Who may enter.
@@ -106,6 +108,7 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            empty_timeout_ms: 120_000,
             rooms: RoomDefaults::default(),
             auth: AuthSettings::default(),
             store: StoreSettings::default(),
@@ -142,6 +145,9 @@ impl Settings {
 ///   DATABASE_URL      a database in place of the file in [store] dir: postgres://user:password@host/database
 ///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_SECRET, or with TURN_USERNAME and
 ///                     TURN_CREDENTIAL
+///   JWT_SECRET        secret shared with your application, at least 32 bytes: with it joins need a token
+///   SUPABASE_URL      a Supabase project whose users may ask for tokens; or SUPABASE_JWKS_URL, its key set alone
+///   LYCEUM_ADMIN_KEY  what operators show to the API
 ///   RUST_LOG          log filter, as [log] level
 ///
 /// A file may look like this (these values are the defaults; workers and addresses come from the machine otherwise):
@@ -158,6 +164,7 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   empty_timeout_ms = 120000     # how long a meeting stays open with nobody there
 ///   [tls]                         # no certificate, no TLS
 ///   # certificate = "fullchain.pem" # read again when it changes, as its key is
 ///   # key = "privkey.pem"
@@ -170,6 +177,11 @@ impl Settings {
 ///   [store]
 ///   dir = "data"                  # journal and database; must outlive the process
 ///   journal_mb = 1024             # what may wait for a database that is away
+///   [auth]                        # no key: open mode, for trying it out
+///   # secret = ""                 # or JWT_SECRET, better as JWT_SECRET_FILE
+///   # keys = ["app:…"]            # API key pairs, id:secret
+///   any_user_may_join = false     # else a hook or a roster says which sessions a user may enter
+///   token_ttl_s = 900             # of the join tokens that the server mints
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -241,6 +253,12 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key {
+        section: "room",
+        name: "empty_timeout_ms",
+        list: false,
+        set: |s, v| put(&mut s.empty_timeout_ms, number(&v[0], 0, 86_400_000)),
+    },
     Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
     Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
     Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },
@@ -311,6 +329,10 @@ const PLAIN: &[(&str, &str, &str)] = &[
     ("TURN_USERNAME", "turn", "username"),
     ("TURN_CREDENTIAL", "turn", "credential"),
     ("TURN_SECRET", "turn", "secret"),
+    ("JWT_SECRET", "auth", "secret"),
+    ("SUPABASE_URL", "auth", "supabase_url"),
+    ("SUPABASE_JWKS_URL", "auth", "jwks_url"),
+    ("LYCEUM_ADMIN_KEY", "auth", "admin_key"),
 ];
 
 /// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
@@ -336,6 +358,7 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
     turn::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
+    auth::complete(&mut settings).map_err(Failure::Setting)?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
             "[media] port {} leaves no room for {} workers, which take consecutive ports; choose a lower one",
@@ -475,7 +498,8 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
     (key.set)(settings, values).map_err(|expected| {
         // Neither is a key that stands where its file should be named.
         let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
-        if is_key || matches!(key.name, "credential" | "secret" | "url") {
+        let is_secret = key.section == "auth" && auth::is_secret(key.name);
+        if is_key || is_secret || matches!(key.name, "credential" | "secret" | "url") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))

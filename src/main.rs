@@ -95,7 +95,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
+    let lobby_config = signaling::Config {
+        workers: workers.len(),
+        ice,
+        grace_ms: settings.grace_ms,
+        empty_timeout_ms: settings.empty_timeout_ms,
+    };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
     let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), history.journal.facts.clone(), counts.clone()));
