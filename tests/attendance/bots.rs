@@ -144,7 +144,8 @@ impl Person {
                 Some((session, token)) => (session, Some(token)),
                 None => (format!("room-{}", self.random.random_range(0..self.rooms)), None),
             };
-            let Some((mut stay, token)) = join(&mut client, boot, &self.user, &session, token, &self.truth).await else {
+            let Some((mut stay, token)) = join(&mut client, boot, &self.user, &session, token, &self.truth).await
+            else {
                 continue;
             };
             let comes_back = self.stay(&mut client, &mut stay).await;

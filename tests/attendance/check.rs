@@ -59,7 +59,8 @@ pub(crate) async fn all(url: &str, truth: &Truth) -> u64 {
 }
 
 async fn connections(connection: &mut AnyConnection) -> Vec<Connection> {
-    let query = "SELECT connection_id, meeting_id, participant_id, user_id, started_at, ended_at, reason, uncertainty_ms
+    let query =
+        "SELECT connection_id, meeting_id, participant_id, user_id, started_at, ended_at, reason, uncertainty_ms
          FROM connections ORDER BY started_at, connection_id";
     let rows = sqlx::query(query).fetch_all(connection).await.expect("connections");
     let one = |row: &sqlx::any::AnyRow| {
@@ -181,14 +182,17 @@ async fn logs_and_summaries(connection: &mut AnyConnection, connections: &[Conne
     let rows = sqlx::query("SELECT meeting_id, body FROM summaries").fetch_all(connection).await.expect("summaries");
     assert_eq!(rows.len(), logs.len());
     for row in &rows {
-        let (meeting, body): (String, String) = (row.try_get(0).expect("a meeting"), row.try_get(1).expect("a summary"));
+        let (meeting, body): (String, String) =
+            (row.try_get(0).expect("a meeting"), row.try_get(1).expect("a summary"));
         let said: Summary = serde_json::from_str(&body).expect("a summary of ours");
         assert_eq!(said, summarize(&logs[&meeting], 0), "{meeting}");
     }
     let (mut joined, mut left) = (BTreeSet::new(), BTreeSet::new());
     for fact in logs.values().flatten() {
         match fact {
-            Fact::Joined { connection, .. } => assert!(joined.insert(connection.to_string()), "{connection} joined twice"),
+            Fact::Joined { connection, .. } => {
+                assert!(joined.insert(connection.to_string()), "{connection} joined twice")
+            }
             Fact::Left { connection, .. } => {
                 assert!(joined.contains(&**connection), "{connection} left and never joined");
                 assert!(left.insert(connection.to_string()), "{connection} left twice");
