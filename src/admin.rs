@@ -15,6 +15,8 @@ use sfu::{Counters, Drop};
 use tokio::sync::mpsc;
 use turn_server::Refusal;
 
+use crate::applier::History;
+use crate::clock;
 use crate::control::{self, INBOX_MAX};
 use crate::http::{Health, Relaying};
 use crate::tls::Certificates;
@@ -90,6 +92,7 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
         turn_server(&page, &turn.report())?;
     }
     signaling(&page, admin)?;
+    history(&page, &admin.health.history)?;
     if let Some(certificates) = &admin.certificates {
         tls(&page, certificates)?;
     }
@@ -233,9 +236,36 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
         "Times that signaling waited for a full worker queue.",
         counts.worker_waits.load(Ordering::Relaxed),
     )?;
+    page.counter(
+        "journal_waits_total",
+        "Times that signaling waited for a full journal queue.",
+        counts.journal_waits.load(Ordering::Relaxed),
+    )?;
     let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
     page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
     page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+}
+
+fn history(page: &Page, history: &History) -> Result<(), prometheus::Error> {
+    let History { journal, applying, .. } = history;
+    let status = &journal.status;
+    for (name, help, counter) in [
+        ("journal_facts_total", "Facts put on disk.", &status.facts),
+        ("journal_commits_total", "Groups of facts put on disk.", &status.commits),
+        ("journal_failures_total", "Times that the disk refused the journal.", &status.failures),
+        ("journal_heartbeats_left_out_total", "Heartbeats not written: the journal is too long.", &status.left_out),
+    ] {
+        page.counter(name, help, counter.load(Ordering::Relaxed))?;
+    }
+    page.gauge("journal_bytes", "Bytes of the journal on disk.", journal.bytes() as f64)?;
+    let refusing = f64::from(u8::from(status.refusing.load(Ordering::Relaxed)));
+    page.gauge("journal_refusing", "1 while facts cannot be written down and nobody new gets in.", refusing)?;
+    let waiting = journal.committed().saturating_sub(applying.applied());
+    page.gauge("store_waiting_facts", "Facts in the journal that the database does not have.", waiting as f64)?;
+    let age = applying.age(clock::now().unix_ms).as_secs_f64();
+    page.gauge("store_waiting_seconds", "How long the first of them waits.", age)?;
+    page.gauge("store_up", "1 while the database answers.", f64::from(u8::from(applying.is_up())))?;
+    page.counter("store_failures_total", "Times that the database failed.", applying.failures())
 }
 
 fn tls(page: &Page, certificates: &Certificates) -> Result<(), prometheus::Error> {

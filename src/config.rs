@@ -21,8 +21,8 @@ pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
 pub(crate) use self::rooms::RoomDefaults;
 pub(crate) use self::store::StoreSettings;
 pub(crate) use self::turn::TurnServer;
-pub(crate) use self::webhooks::WebhookSettings;
 use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
+pub(crate) use self::webhooks::WebhookSettings;
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
@@ -139,6 +139,7 @@ impl Settings {
 ///
 ///   SIGNALING_PORT    port of [http] listen (3001)
 ///   NEXTAUTH_URL      an origin whose pages may call, added to [http] origins
+///   DATABASE_URL      a database in place of the file in [store] dir: postgres://user:password@host/database
 ///   TURN_URIS         TURN servers for browsers, separated by commas; with TURN_SECRET, or with TURN_USERNAME and
 ///                     TURN_CREDENTIAL
 ///   JWT_SECRET        secret shared with your application, at least 32 bytes: with it joins need a token
@@ -174,6 +175,9 @@ impl Settings {
 ///   # keys = ["app:…"]            # API key pairs, id:secret
 ///   any_user_may_join = false     # else a hook or a roster says which sessions a user may enter
 ///   token_ttl_s = 900             # of the join tokens that the server mints
+///   [store]
+///   dir = "data"                  # journal and database; must outlive the process
+///   journal_mb = 1024             # what may wait for a database that is away
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -310,6 +314,7 @@ const KEYS: &[Key] = &[
 /// Plain environment names, and the setting that each stands for.
 const PLAIN: &[(&str, &str, &str)] = &[
     ("RUST_LOG", "log", "level"),
+    ("DATABASE_URL", "store", "url"),
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),
     ("TURN_CREDENTIAL", "turn", "credential"),
@@ -484,7 +489,7 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
         // Neither is a key that stands where its file should be named.
         let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
         let is_secret = key.section == "auth" && auth::is_secret(key.name);
-        if is_key || is_secret || matches!(key.name, "credential" | "secret") {
+        if is_key || is_secret || matches!(key.name, "credential" | "secret" | "url") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
         Failure::Setting(format!("{origin} is {:?}: {expected}", values.join(",")))

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use signaling::limits::HEARTBEAT_EVERY;
-use signaling::{AckId, FactId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
+use signaling::{AckId, Fact, FactId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::Auth;
 use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::heard::Heard;
+use crate::journal::{self, Facts};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
 use crate::turn::{self, Turn};
@@ -140,6 +141,8 @@ pub(crate) struct Counts {
     pub(crate) refused: AtomicU64,
     /// Times that the queue of a worker or the TURN thread was full.
     pub(crate) worker_waits: AtomicU64,
+    /// Times that the journal's queue was full.
+    pub(crate) journal_waits: AtomicU64,
     /// When the control task last ran.
     beat: Mutex<Option<Instant>>,
 }
@@ -158,6 +161,7 @@ pub(crate) async fn run(
     mut inbox: mpsc::Receiver<Input>,
     workers: Vec<Worker>,
     turn: Option<Turn>,
+    facts: Facts,
     auth: Auth,
     counts: Arc<Counts>,
 ) {
@@ -165,6 +169,7 @@ pub(crate) async fn run(
         lobby,
         workers,
         turn,
+        facts,
         auth,
         counts,
         seats: HashMap::new(),
@@ -235,6 +240,7 @@ struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
     turn: Option<Turn>,
+    facts: Facts,
     auth: Auth,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
@@ -322,7 +328,7 @@ impl Control {
                 Output::Disconnect { socket } => self.tell(socket, Message::Disconnect),
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
                 Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
-                Output::Fact { id, fact: _ } => self.write_down(id),
+                Output::Fact { id, fact } => self.write_down(id, fact).await,
                 Output::Renew { socket, identity } => self.renew(socket, &identity),
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
@@ -402,9 +408,14 @@ impl Control {
         }
     }
 
-    /// Without a journal a fact is as safe as it will ever be.
-    fn write_down(&mut self, id: FactId) {
-        self.commit(id);
+    /// Hands a fact to the journal, which says when it is on disk. While its queue is full nobody could be answered anyway.
+    async fn write_down(&self, id: FactId, mut fact: Fact) {
+        let now = clock::now();
+        while let Err(journal::Full(back)) = self.facts.write(id, fact, now) {
+            self.counts.journal_waits.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(WORKER_RETRY).await;
+            fact = back;
+        }
     }
 
     /// A fact is on disk, and all before it: what waited for them leaves.

@@ -159,7 +159,10 @@ mod tests {
         assert_eq!(session.at(), before + Duration::from_secs(60));
         session.note(before);
         assert_eq!(session.at(), before + Duration::from_secs(60), "time does not go back");
-        assert!(sessions.get(&sid).is_some_and(|other| Arc::ptr_eq(&other, &session)), "one session, whoever came first");
+        assert!(
+            sessions.get(&sid).is_some_and(|other| Arc::ptr_eq(&other, &session)),
+            "one session, whoever came first"
+        );
         drop((session, early));
         assert!(sessions.get(&sid).is_none(), "nobody holds it");
     }

@@ -1,6 +1,7 @@
 //! The public routes: call page, health, WHIP and WHEP, Socket.IO.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,6 +15,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::applier::History;
 use crate::assets;
 use crate::clock;
 use crate::control::Counts;
@@ -43,6 +45,8 @@ pub(crate) struct Health {
     pub(crate) counts: Arc<Counts>,
     /// The TURN server.
     pub(crate) turn: Relaying,
+    /// The journal and the store.
+    pub(crate) history: History,
 }
 
 /// Which TURN server there is.
@@ -120,11 +124,17 @@ async fn health_page(State(health): State<Health>) -> Response {
         Relaying::Outside => "external",
         Relaying::Here(_) => word(health.is_turn_alive()),
     };
+    let (applying, journal) = (&health.history.applying, &health.history.journal);
+    let (is_database_up, is_recording) = (applying.is_up(), !journal.status.refusing.load(Ordering::Relaxed));
+    let degraded = |is_well: bool| if is_well { "healthy" } else { "degraded" };
+    // Without its database calls go on.
+    let status = if is_alive { degraded(is_database_up && is_recording) } else { "unhealthy" };
     let body = serde_json::json!({
-        "status": word(is_alive),
+        "status": status,
         "timestamp": clock::now().unix_ms,
         "checks": {
-            "database": { "status": "not configured", "responseTime": 0 },
+            "database": { "status": degraded(is_database_up), "responseTime": applying.response().as_secs_f64() * 1e3 },
+            "journal": { "status": degraded(is_recording) },
             "signaling": { "status": word(health.is_control_alive()) },
             "media": { "status": word(alive == all), "workers": all, "workersAlive": alive },
             "turn": { "status": turn },

@@ -5,6 +5,7 @@
 mod addresses;
 mod admin;
 mod api;
+mod applier;
 mod assets;
 mod auth;
 mod certificate;
@@ -91,10 +92,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut told = Told::new()?;
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
+    // Before anything answers: who was promised something finds it kept.
+    let history = applier::start(&settings.store, &inbox, &ended)?;
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let auth = Auth::new(&settings.auth, &Outbound::new());
+    let auth = Auth::new(&settings.auth, &Outbound::new(&[]));
     auth::warn(&settings.auth);
     tokio::spawn({
         let auth = auth.clone();
@@ -103,13 +106,15 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), auth.clone(), counts.clone()));
+    let facts = history.journal.facts.clone();
+    let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
+    let control = tokio::spawn(control);
     let here = match (turn.clone(), settings.turn_uris.is_empty()) {
         (Some(turn), _) => Relaying::Here(turn),
         (None, false) => Relaying::Outside,
         (None, true) => Relaying::Off,
     };
-    let health = Health { workers: workers.clone(), counts, turn: here };
+    let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade());
@@ -149,6 +154,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     pages.iter().for_each(|pages| pages.abort());
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
+    let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
     Ok(())
 }
 

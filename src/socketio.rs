@@ -192,12 +192,8 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         }
         let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard, identity };
         self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
-        let edge = Arc::new(Edge {
-            socket,
-            inbox: self.inbox.clone(),
-            gone: AtomicBool::new(false),
-            credits: Arc::default(),
-        });
+        let edge =
+            Arc::new(Edge { socket, inbox: self.inbox.clone(), gone: AtomicBool::new(false), credits: Arc::default() });
         // All names come by the one fallback: unknown ones must be answered too.
         client.on_fallback(OnEvent(edge.clone()));
         client.on_disconnect(OnDisconnect(edge));

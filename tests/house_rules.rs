@@ -153,7 +153,8 @@ fn the_protocol_page_has_every_code() {
 #[test]
 fn the_operations_page_has_every_setting_and_metric() {
     let page = text(Path::new("docs/operations.md")).expect("text");
-    let files = ["src/config.rs", "src/config/auth.rs", "src/config/rooms.rs", "src/config/store.rs", "src/config/webhooks.rs"];
+    let files =
+        ["src/config.rs", "src/config/auth.rs", "src/config/rooms.rs", "src/config/store.rs", "src/config/webhooks.rs"];
     let config: String = files.map(|file| text(Path::new(file)).expect("text")).concat();
     let after = |key: &str| -> Vec<String> { between(&config, key, '"').map(str::to_owned).collect() };
     let (sections, names) = (after("section: \""), after(" name: \""));

@@ -21,7 +21,7 @@ use turn_server::framing::frame_bytes;
 use turn_server::stun::{Class, Message};
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Packets of each stream that a client is to hear.
 const ENOUGH: usize = 50;
 /// How often each client sends a packet.

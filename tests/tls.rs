@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who issues the certificates of a test.
 struct Authority {
@@ -208,7 +208,7 @@ fn pages_come_over_both_versions_and_to_good_origins() {
         assert_eq!(answer.split(' ').nth(1), Some(status), "{origin}: {answer}");
         assert_eq!(answer.contains(&format!("access-control-allow-origin: {origin}\r\n")), status == "200");
     }
-    assert_eq!(server.metric("lyceum_tls_handshakes_total"), 9.0);
+    server.wait_for_metric("lyceum_tls_handshakes_total", 9.0);
     // 2090-01-01.
     assert_eq!(server.metric("lyceum_tls_certificate_expires_seconds"), 3_786_912_000.0);
 }
@@ -256,7 +256,7 @@ fn strangers_get_no_further_than_their_handshake() {
     silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let _ = silent.read_to_end(&mut Vec::new());
     let waited = silent_since.elapsed();
-    assert!((Duration::from_secs(8)..Duration::from_secs(14)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(8)..PATIENCE / 2).contains(&waited), "{waited:?}");
     server.wait_for_metric("lyceum_tls_handshakes_failed_total", 6.0);
     assert_eq!(server.metric("lyceum_tls_handshakes_total"), 0.0);
 }
@@ -385,7 +385,7 @@ fn turn_has_a_port_and_shares_the_one_of_pages() {
         bound(&mut tls);
         bound(&mut tls);
     }
-    assert_eq!(server.metric("lyceum_tls_handshakes_total"), 6.0);
+    server.wait_for_metric("lyceum_tls_handshakes_total", 6.0);
     assert_eq!(server.metric("lyceum_tls_handshakes_failed_total"), 0.0);
     // A browser that is sent to that port gets no further.
     assert!(connect(server.turns, authority.client(&[&TLS13], &["http/1.1"])).is_err());

@@ -69,6 +69,7 @@ impl Hall {
             auto_subscribe: true,
             offer_first: kinds.is_empty(),
             rights: Default::default(),
+            codecs: Default::default(),
             view: Default::default(),
         });
         if !kinds.is_empty() {

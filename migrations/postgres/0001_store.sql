@@ -1,4 +1,5 @@
--- Times are Unix ms (server time, UTC); durations are ms. Both engines have the same tables and the same names.
+-- Times are Unix ms (server time, UTC); durations are ms. Both engines have the same tables and the same names, and no types but
+-- BIGINT and TEXT, which both have.
 
 -- The servers that write here, and how far their journals are applied.
 CREATE TABLE nodes (
@@ -16,6 +17,7 @@ CREATE TABLE rooms (
     room_seq BIGINT NOT NULL DEFAULT 0,
     -- as PUT, JSON; NULL: the server's defaults
     settings TEXT,
+    -- when its settings or its roster changed last; 0: never
     updated_at BIGINT NOT NULL
 );
 
@@ -37,6 +39,8 @@ CREATE TABLE meetings (
     grace_ms BIGINT NOT NULL,
     -- of the last row in the log: dense, from 1
     last_seq BIGINT NOT NULL DEFAULT 0,
+    -- the row of the log up to which it is summed up
+    summary_seq BIGINT NOT NULL DEFAULT 0,
     last_left_at BIGINT,
     peak_participants BIGINT,
     total_participants BIGINT
@@ -81,6 +85,14 @@ CREATE TABLE connections (
 );
 CREATE INDEX connections_by_meeting ON connections (meeting_id);
 CREATE INDEX connections_open ON connections (ended_at, node_id);
+CREATE INDEX connections_by_user ON connections (user_id);
+
+-- What open connections publish.
+CREATE TABLE tracks (
+    connection_id TEXT NOT NULL,
+    track_id TEXT NOT NULL,
+    PRIMARY KEY (connection_id, track_id)
+);
 
 -- The summary of a meeting that has ended, as its webhook says it, JSON; the highest version is current.
 CREATE TABLE summaries (
@@ -134,16 +146,20 @@ CREATE TABLE chat_messages (
     sent_at BIGINT NOT NULL
 );
 CREATE INDEX chat_by_session ON chat_messages (session_id, sent_at);
+CREATE INDEX chat_by_time ON chat_messages (sent_at);
+CREATE INDEX chat_by_user ON chat_messages (user_id);
+CREATE INDEX chat_by_meeting ON chat_messages (meeting_id);
 
 -- Who was removed from which meeting, and which token is void until when.
 CREATE TABLE revocations (
     meeting_id TEXT NOT NULL,
     user_id TEXT NOT NULL,
     session_id TEXT NOT NULL,
-    token_id TEXT,
+    -- '' where the token has no id
+    token_id TEXT NOT NULL,
     expires_at BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
-    PRIMARY KEY (meeting_id, user_id)
+    PRIMARY KEY (meeting_id, user_id, token_id)
 );
 CREATE INDEX revocations_by_token ON revocations (token_id);
 
@@ -156,7 +172,8 @@ CREATE TABLE webhook_endpoints (
     former_until BIGINT,
     -- event types, separated by spaces; NULL: all
     events TEXT,
-    enabled BOOLEAN NOT NULL,
+    -- 1 or 0
+    enabled BIGINT NOT NULL,
     -- why it is not
     disabled_reason TEXT,
     created_at BIGINT NOT NULL
@@ -173,6 +190,8 @@ CREATE TABLE outbox (
     created_at BIGINT NOT NULL,
     UNIQUE (session_id, room_seq)
 );
+CREATE INDEX outbox_by_meeting ON outbox (meeting_id);
+CREATE INDEX outbox_by_time ON outbox (created_at);
 
 -- One event to one endpoint.
 CREATE TABLE deliveries (

@@ -145,7 +145,7 @@ impl Sfu {
             // What is paused for want of bandwidth its publisher may have switched off, since nobody watches: it must be
             // thought of again all the same.
             let paused = subscription.paused == Some(Pause::Bandwidth);
-            *lively |= !track.muted && (paused || steps.iter().any(|step| step.active));
+            *lively |= !track.is_muted() && (paused || steps.iter().any(|step| step.active));
             table.push(&Demand {
                 class: self.class(track),
                 priority: subscription.priority,
@@ -153,7 +153,7 @@ impl Sfu {
                 steps,
                 current: subscription.chosen,
                 eager: subscription.eager,
-                muted: track.muted,
+                muted: track.is_muted(),
             });
             rows.push(subscription_key);
         }
@@ -176,7 +176,7 @@ impl Sfu {
         let Some(subscription) = peer.subscriptions.get_mut(subscription_key) else { return };
         let Some(of) = self.tracks.get(subscription.track) else { return };
         // What was chosen while nothing came was chosen blindly: when it comes it need not wait to be chosen anew.
-        subscription.eager &= of.muted || !of.layers.iter().any(|layer| layer.alive);
+        subscription.eager &= of.is_muted() || !of.layers.iter().any(|layer| layer.alive);
         subscription.chosen = choice.map(|choice| choice.wanted);
         let pause = choice.is_none().then_some(why);
         let before = std::mem::replace(&mut subscription.paused, pause);

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 pub use turn_server::Now;
 
+use crate::sdp;
+
 /// A peer: one participant's transport in the SFU. Minted by signaling, unique for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u64);
@@ -88,6 +90,14 @@ impl Source {
         }
     }
 
+    /// Whether it is heard or seen.
+    pub fn kind(self) -> Kind {
+        match self {
+            Source::Camera | Source::Screen => Kind::Video,
+            Source::Microphone | Source::ScreenAudio => Kind::Audio,
+        }
+    }
+
     /// The reverse of [`Source::as_str`].
     pub fn parse(word: &str) -> Option<Self> {
         Some(match word {
@@ -132,13 +142,45 @@ impl Sources {
 
     /// What is in it, in the order of [`Source`].
     pub fn iter(self) -> impl Iterator<Item = Source> {
-        [Source::Camera, Source::Microphone, Source::Screen, Source::ScreenAudio].into_iter().filter(move |s| self.has(*s))
+        [Source::Camera, Source::Microphone, Source::Screen, Source::ScreenAudio]
+            .into_iter()
+            .filter(move |s| self.has(*s))
     }
 }
 
 impl FromIterator<Source> for Sources {
     fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
         sources.into_iter().fold(Sources::NONE, Sources::with)
+    }
+}
+
+/// Which codecs may be negotiated for video; Opus always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codecs(u8);
+
+impl Codecs {
+    /// Each that we forward.
+    pub const ALL: Codecs = Codecs(u8::MAX);
+
+    /// Those that are named (`vp8`, `h264`, `vp9`, `av1`); other words mean nothing. No words at all mean all codecs.
+    pub fn named<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words = words.into_iter().map(sdp::CodecName::from_encoding).peekable();
+        if words.peek().is_none() {
+            return Codecs::ALL;
+        }
+        words.flatten().fold(Codecs(0), |all, name| Codecs(all.0 | 1 << name as u8))
+    }
+
+    /// Whether a codec may be negotiated.
+    pub fn has(self, name: sdp::CodecName) -> bool {
+        let is_audio = matches!(name, sdp::CodecName::Opus | sdp::CodecName::Red);
+        is_audio || self.0 & 1 << name as u8 != 0
+    }
+}
+
+impl Default for Codecs {
+    fn default() -> Self {
+        Codecs::ALL
     }
 }
 
@@ -212,6 +254,8 @@ pub enum Request {
         offer_first: bool,
         /// What the participant is and may do.
         rights: Rights,
+        /// What its room lets it send and receive video in.
+        codecs: Codecs,
         /// How its m-lines are filled.
         view: View,
     },
@@ -255,7 +299,7 @@ pub enum Request {
         /// What changes.
         wish: Wish,
     },
-    /// The publisher muted or unmuted a track; the SFU needs it only for events and quality.
+    /// The publisher muted or unmuted a track. Unmuting lets go of a held one, too.
     Mute {
         /// The publisher.
         peer: PeerId,
@@ -453,6 +497,8 @@ pub struct Flow {
 pub struct Sample {
     /// How it is connected.
     pub path: PathKind,
+    /// Time since its last valid STUN check: the proof that it lives.
+    pub silence: std::time::Duration,
     /// Round-trip time in microseconds, where known.
     pub rtt_us: Option<u32>,
     /// What the downlink is believed to carry, bits a second.
@@ -505,6 +551,14 @@ pub enum Event {
         refusal: Refusal,
         /// What was expected and what came, in a sentence.
         message: String,
+    },
+    /// A client would publish what it may not: that m-line was agreed as one on which it sends nothing. Said once for each
+    /// m-line and source.
+    NotPermitted {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        source: Source,
     },
     /// ICE and DTLS are up.
     Connected {
@@ -718,7 +772,7 @@ drops! {
     UnknownStream = "unknown_stream",
     /// A payload type that was not negotiated.
     UnknownPayloadType = "unknown_payload_type",
-    /// RTP for a track that may not be published.
+    /// RTP for a track that may not be published or that a moderator holds, or a message of who may send none.
     NotPermitted = "not_permitted",
     /// A packet that had already come.
     Duplicate = "duplicate",

@@ -59,7 +59,7 @@ impl Sfu {
         let mut tracks = Vec::new();
         let mut media = Vec::with_capacity(lines.len());
         for line in lines {
-            let direction = if offering { line.offered() } else { line.answered() };
+            let direction = if offering { line.offered(peer.rights.publish) } else { line.answered() };
             let subscription =
                 line.sends().and_then(|track| peer.subscription_of(track)).map(|s| &peer.subscriptions[s]);
             let mut send = None;

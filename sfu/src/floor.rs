@@ -160,14 +160,14 @@ impl Sfu {
     }
 
     fn claim(&self, track: &Track, now: Instant) -> Claim {
-        let speaks = track.voice.is_speaking(now) && !track.muted;
-        (speaks && self.is_privileged(track), speaks, if track.muted { 0 } else { track.voice.loudness(now) })
+        let speaks = track.voice.is_speaking(now) && !track.is_muted();
+        (speaks && self.is_privileged(track), speaks, if track.is_muted() { 0 } else { track.voice.loudness(now) })
     }
 
     /// A packet came of an audio track that is not forwarded; with `onset`, one in which somebody seems to begin to speak,
     /// so loud.
     pub(crate) fn passed_over(&mut self, track_key: usize, onset: Option<u8>, now: Now) {
-        let Some(track) = self.tracks.get(track_key).filter(|track| !track.muted) else { return };
+        let Some(track) = self.tracks.get(track_key).filter(|track| !track.is_muted()) else { return };
         let Some(room_key) = self.peers.get(track.publisher).map(|peer| peer.room) else { return };
         let privileged = self.is_privileged(track);
         let Some(room) = self.rooms.get(room_key) else { return };
@@ -193,6 +193,18 @@ impl Sfu {
             self.move_shared_line(room_key, slot, before.map(|before| before.track), now);
         }
         self.forward(track_key, now);
+    }
+
+    /// A peer does not teach any more: what is heard of it needs a slot like all others.
+    pub(crate) fn demote(&mut self, key: usize) {
+        let Some(room_key) = self.peers.get(key).map(|peer| peer.room) else { return };
+        let is_its = |track: &usize| self.tracks.get(*track).is_some_and(|t| t.publisher == key && !self.is_privileged(t));
+        let Some(room) = self.rooms.get(room_key) else { return };
+        let demoted: Vec<usize> = room.floor.always.iter().copied().filter(is_its).collect();
+        self.rooms[room_key].floor.always.retain(|track| !demoted.contains(track));
+        for track in demoted {
+            self.silence(track);
+        }
     }
 
     /// The slot that somebody who begins to speak takes over, if one may be taken from its holder.

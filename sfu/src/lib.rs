@@ -27,6 +27,7 @@ mod program;
 mod quality;
 mod receive;
 mod requests;
+mod rights;
 mod ring;
 mod room;
 pub mod rtcp;

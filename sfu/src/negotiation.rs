@@ -13,7 +13,7 @@ use crate::sdp::{
     Rid, SIMULCAST_MAX,
 };
 use crate::shared;
-use crate::{Refusal, Source, TrackHint, TrackId};
+use crate::{Codecs, Kind, Refusal, Source, Sources, TrackHint, TrackId};
 
 /// Changes within this time of the last offer go into one offer.
 pub(crate) const OFFER_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,8 +34,10 @@ pub(crate) struct Inbound {
     pub(crate) track: TrackId,
     pub(crate) source: Source,
     pub(crate) muted: bool,
-    /// The client's direction says that it sends.
+    /// The client's direction says that it sends, and it may.
     pub(crate) sending: bool,
+    /// The client would send but may not, and was told so.
+    pub(crate) refused: bool,
     pub(crate) ssrcs: Vec<u32>,
     pub(crate) rtx_ssrcs: Vec<(u32, u32)>,
     /// The simulcast layers that were taken, in order of the client's `a=simulcast`; none where there is one encoding.
@@ -123,9 +125,10 @@ impl Line {
         self.direction(sends, self.inbound.as_ref().is_some_and(|i| i.sending))
     }
 
-    /// Our direction in an offer.
-    pub(crate) fn offered(&self) -> Direction {
-        self.direction(matches!(self.outbound, Outbound::Track { .. }), self.inbound.is_some() || self.asks_to_send)
+    /// Our direction in an offer to a client that may publish these.
+    pub(crate) fn offered(&self, publish: Sources) -> Direction {
+        let receives = self.inbound.as_ref().is_some_and(|inbound| publish.has(inbound.source)) || self.asks_to_send;
+        self.direction(matches!(self.outbound, Outbound::Track { .. }), receives)
     }
 }
 
@@ -136,6 +139,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) kind: MediaKind,
     /// The codecs that its publisher may send.
     pub(crate) codecs: &'a [Codec],
+}
+
+/// What may be agreed with a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// What it may publish.
+    pub(crate) publish: Sources,
+    /// What its video may be in, both ways.
+    pub(crate) codecs: Codecs,
 }
 
 /// A description that cannot be applied.
@@ -167,6 +179,9 @@ pub(crate) struct Negotiation {
     pub(crate) only_answers: bool,
     /// The client offered, or joined as one that waits for our offer.
     pub(crate) may_offer: bool,
+    pub(crate) rules: Rules,
+    /// What the client was refused and is to be told of; at most one for each m-line of a description.
+    refused: Vec<Source>,
     known_codecs: Vec<Codec>,
     known_extensions: Vec<(u8, Extension)>,
     minted_mids: u32,
@@ -185,6 +200,8 @@ impl Negotiation {
             offer_from: now + FIRST_OFFER_DELAY,
             only_answers: false,
             may_offer,
+            rules: Rules { publish: Sources::ALL, codecs: Codecs::ALL },
+            refused: Vec::new(),
             known_codecs: Vec::new(),
             known_extensions: Vec::new(),
             minted_mids: 0,
@@ -215,7 +232,8 @@ impl Negotiation {
             let guess = guess_source(media.kind, *nth);
             *nth += u32::from(media.direction.sends() && !media.rejected);
             let old = self.lines.get(index).filter(|old| old.mid == media.mid && !old.rejected);
-            let mut line = answer_line(old, media, hints, guess, &mut mint);
+            let said = Said { media, hints, guess, rules: self.rules };
+            let mut line = answer_line(old, said, &mut mint);
             // There is one association in a DTLS connection, and the first of these lines stands for it.
             if line.carries_data() && lines.iter().any(Line::carries_data) {
                 line = Line::rejected(media.mid, media.kind);
@@ -232,6 +250,7 @@ impl Negotiation {
         for line in &lines {
             self.learn(line);
         }
+        self.note_refused(&lines);
         self.lines = lines;
         self.offered = None;
         self.may_offer = true;
@@ -255,12 +274,14 @@ impl Negotiation {
         let lines: Vec<Line> = offered
             .iter()
             .zip(&answer.media)
-            .map(|(line, media)| agreed_line(line, media, hints, new_connection, &mut mint))
+            .map(|(line, media)| agreed_line(line, media, hints, self.rules, new_connection, &mut mint))
             .collect();
         for line in &lines {
             self.learn(line);
         }
         self.wants_offer |= lines.iter().any(|line| line.asks_to_send);
+        // The client takes what it answered for agreed: only another offer stops it.
+        self.wants_offer |= self.note_refused(&lines);
         self.lines = lines;
         self.offered = None;
         self.origin = Some(answer.origin.clone());
@@ -366,6 +387,40 @@ impl Negotiation {
         for line in self.lines.iter_mut().chain(self.offered.iter_mut().flatten()) {
             if let Some(inbound) = line.inbound.as_mut().filter(|inbound| inbound.track == track) {
                 inbound.muted = muted;
+            }
+        }
+    }
+
+    /// Notes what the client is refused and was not refused before; whether there is any.
+    fn note_refused(&mut self, lines: &[Line]) -> bool {
+        let before = self.refused.len();
+        for line in lines {
+            let Some(inbound) = line.inbound.as_ref().filter(|inbound| inbound.refused) else { continue };
+            let known = self.lines.iter().find(|known| known.mid == line.mid).and_then(|known| known.inbound.as_ref());
+            if known.is_none_or(|known| (known.refused, known.source) != (true, inbound.source)) {
+                self.refused.push(inbound.source);
+            }
+        }
+        self.refused.len() > before
+    }
+
+    /// What the client is to be told that it was refused.
+    pub(crate) fn take_refused(&mut self) -> Vec<Source> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// What the client may publish from now on. Lines that it may not send on any more receive nothing; lines on which it
+    /// may again are offered to it.
+    pub(crate) fn permit(&mut self, publish: Sources) {
+        let before = std::mem::replace(&mut self.rules.publish, publish);
+        for inbound in self.lines.iter_mut().filter_map(|line| line.inbound.as_mut()) {
+            let may = publish.has(inbound.source);
+            self.wants_offer |= may != before.has(inbound.source);
+            inbound.refused = !may && (inbound.refused || inbound.sending);
+            if !may {
+                inbound.sending = false;
+                inbound.rids.clear();
+                inbound.paused.clear();
             }
         }
     }
@@ -498,15 +553,32 @@ fn guess_source(kind: MediaKind, nth: u32) -> Source {
     }
 }
 
-/// The line with which we answer an offered one.
-fn answer_line(
-    old: Option<&Line>,
-    media: &Media,
-    hints: &[TrackHint],
+/// What a client says of an m-line, and what it may say.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    media: &'a Media,
+    hints: &'a [TrackHint],
+    /// What it shows if nobody says.
     guess: Source,
-    mint: &mut impl FnMut() -> TrackId,
-) -> Line {
-    let codecs: Vec<Codec> = media.codecs.iter().filter(|c| forwardable(c, media)).map(answered_codec).collect();
+    rules: Rules,
+}
+
+impl Said<'_> {
+    /// The hint for the m-line, if what it claims can be there.
+    fn hint(&self) -> Option<&TrackHint> {
+        let fits = |hint: &&TrackHint| match hint.source.kind() {
+            Kind::Audio => self.media.kind == MediaKind::Audio,
+            Kind::Video => self.media.kind == MediaKind::Video,
+        };
+        self.hints.iter().find(|hint| hint.mid == self.media.mid.as_str()).filter(fits)
+    }
+}
+
+/// The line with which we answer an offered one.
+fn answer_line(old: Option<&Line>, said: Said<'_>, mint: &mut impl FnMut() -> TrackId) -> Line {
+    let Said { media, rules, .. } = said;
+    let allowed = |c: &&Codec| forwardable(c, media) && rules.codecs.has(c.name);
+    let codecs: Vec<Codec> = media.codecs.iter().filter(allowed).map(answered_codec).collect();
     let data = media.kind == MediaKind::Application && media.sctp_port == Some(data::PORT);
     // What we cannot forward we do not take.
     if media.rejected || codecs.is_empty() && !data {
@@ -516,9 +588,8 @@ fn answer_line(
     let writable = |id: u8, e| id <= EXTENSION_ID_MAX || matches!(e, Extension::Rid | Extension::RepairedRid);
     let accepted = |(id, e): &&(u8, Extension)| writable(*id, *e) && sdp::accepts_extension(media.kind, *e);
     let extensions = media.extensions.iter().filter(accepted).copied().collect();
-    let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let before = old.and_then(|line| line.inbound.as_ref());
-    let inbound = if data { None } else { inbound(before, media, hint, guess, mint) };
+    let inbound = if data { None } else { inbound(before, said, mint) };
     let outbound = match old.map_or(Outbound::None, |line| line.outbound) {
         Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
         other => other,
@@ -536,17 +607,15 @@ fn answer_line(
     }
 }
 
-fn inbound(
-    before: Option<&Inbound>,
-    media: &Media,
-    hint: Option<&TrackHint>,
-    guess: Source,
-    mint: &mut impl FnMut() -> TrackId,
-) -> Option<Inbound> {
-    let sending = media.direction.sends();
-    if before.is_none() && !sending {
+fn inbound(before: Option<&Inbound>, said: Said<'_>, mint: &mut impl FnMut() -> TrackId) -> Option<Inbound> {
+    let (media, hint) = (said.media, said.hint());
+    let would_send = media.direction.sends();
+    if before.is_none() && !would_send {
         return None;
     }
+    let source = hint.map(|h| h.source).or(before.map(|i| i.source)).unwrap_or(said.guess);
+    let may = said.rules.publish.has(source);
+    let sending = would_send && may;
     // Without the header extension nobody could tell layers apart, and browsers refuse such an answer.
     let named = media.extensions.iter().any(|(_, extension)| *extension == Extension::Rid);
     let is_simulcast = media.kind == MediaKind::Video && sending && named;
@@ -554,7 +623,8 @@ fn inbound(
     let rids = &media.rids[..taken];
     Some(Inbound {
         track: before.map_or_else(mint, |i| i.track),
-        source: hint.map(|h| h.source).or(before.map(|i| i.source)).unwrap_or(guess),
+        source,
+        refused: !may && (would_send || before.is_some_and(|i| i.refused)),
         muted: hint.and_then(|h| h.muted).or(before.map(|i| i.muted)).unwrap_or(false),
         sending,
         ssrcs: media.ssrcs.clone(),
@@ -588,6 +658,7 @@ fn agreed_line(
     line: &Line,
     media: &Media,
     hints: &[TrackHint],
+    rules: Rules,
     new_connection: bool,
     mint: &mut impl FnMut() -> TrackId,
 ) -> Line {
@@ -600,21 +671,24 @@ fn agreed_line(
         (ours.name == theirs.name).then(|| Codec { rtx, ..ours.clone() })
     });
     let before = line.inbound.as_ref().filter(|_| !new_connection);
-    let hint = hints.iter().find(|hint| hint.mid == media.mid.as_str());
     let guess = line.inbound.as_ref().map_or_else(|| guess_source(media.kind, 0), |i| i.source);
+    let said = Said { media, hints, guess, rules };
     let may_send = line.inbound.is_some() || line.asks_to_send;
     Line {
         mid: line.mid,
         kind: line.kind,
         rejected: false,
-        inbound: if may_send { inbound(before, media, hint, guess, mint) } else { None },
+        inbound: if may_send { inbound(before, said, mint) } else { None },
         outbound: match line.outbound {
             Outbound::Track { track, .. } => Outbound::Track { track, wanted: media.direction.receives() },
             other => other,
         },
         // A browser lets addTrack take over a transceiver that our offer made. If another offer of ours comes before its
         // own, Chromium names the track in its answer, and never offers it, since `recvonly` is all that it could answer.
-        asks_to_send: !may_send && media.msid.is_some() && !media.direction.sends(),
+        asks_to_send: !may_send
+            && media.msid.is_some()
+            && !media.direction.sends()
+            && rules.publish.has(said.hint().map_or(guess, |hint| hint.source)),
         codecs: codecs.collect(),
         extensions: line.extensions.iter().filter(|e| media.extensions.contains(e)).copied().collect(),
         mixed: line.mixed && media.mixed,

@@ -11,7 +11,7 @@ use crate::{Kind, Now, Sfu, Source, TrackId, View};
 impl Sfu {
     /// Gives each m-line on which a player would receive something a subscription, which shows nothing yet.
     pub(crate) fn fill_lines(&mut self, key: usize, now: Now) {
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.rights.subscribe) else { return };
         let lines: Vec<(TrackId, Kind)> = peer
             .negotiation
             .lines
@@ -69,7 +69,7 @@ impl Sfu {
             .filter(|track_key| {
                 self.tracks.get(*track_key).is_some_and(|track| {
                     let asked_for = participant.as_ref().is_none_or(|wanted| *wanted == track.participant);
-                    track.kind == kind && track.publisher != key && !track.muted && asked_for
+                    track.kind == kind && track.publisher != key && !track.is_muted() && asked_for
                 })
             })
             .collect();

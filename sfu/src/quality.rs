@@ -328,6 +328,7 @@ impl Quality {
         self.sampled = now;
         Some(Sample {
             path: link.kind(),
+            silence: link.silence,
             rtt_us: link.rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()),
             estimate_bps: link.estimate_bps,
             up: self.up.take(elapsed),

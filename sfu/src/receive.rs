@@ -10,7 +10,7 @@ use crate::rtp::{self, Class, Header};
 use crate::sdp::CodecName;
 use crate::srtp::Rejected;
 use crate::track::{Arrival, Layer, SURVEY_INTERVAL, Track};
-use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu};
+use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, Sources};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
 const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
@@ -252,7 +252,9 @@ impl Sfu {
         }
         let track_key = match known {
             Some(stream) => stream.track,
-            None => track_of(peer, &self.tracks, header, extensions.mid)?,
+            // Who may not publish everything is not just mistaken.
+            None => track_of(peer, &self.tracks, header, extensions.mid)
+                .map_err(|reason| if peer.rights.publish == Sources::ALL { reason } else { Drop::NotPermitted })?,
         };
         let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
         let codec = track.codec_of(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
@@ -305,7 +307,7 @@ impl Sfu {
         } else {
             (header.sequence_number, payload)
         };
-        let recover = track.codecs[codec].feedback.nack && track.is_watched(place);
+        let recover = track.codecs[codec].feedback.nack && track.is_watched(place) && !track.held;
         let red = red_primary(track, codec, payload)?;
         let video = track.video_codec(codec as u8);
         let (kind, clock_rate) = (track.kind, track.clock_rate());
@@ -315,6 +317,11 @@ impl Sfu {
             layer.reception.note_repair();
         } else {
             layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
+        }
+        if track.held {
+            // Counted as what came, and kept nowhere.
+            layer.keyframes.arrived();
+            return Err(Drop::NotPermitted);
         }
         let description = match video {
             Some(codec) => payload::describe(codec, payload, extensions.descriptor, &mut layer.descriptors),

@@ -8,7 +8,7 @@ use crate::data::MESSAGE_BYTES_DEFAULT;
 use crate::downlink::Downlink;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
-use crate::negotiation::{Inbound, Line, Negotiation, REOFFER_DELAY, Refused};
+use crate::negotiation::{Inbound, Line, Negotiation, REOFFER_DELAY, Refused, Rules};
 use crate::peer::{Peer, REPORT_INTERVAL, Stream};
 use crate::quality::Quality;
 use crate::room::Room;
@@ -17,7 +17,7 @@ use crate::shared::NOBODY;
 use crate::subscription::{ExtensionIds, Stamps};
 use crate::track::Track;
 use crate::{
-    Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
+    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
     Unavailable, View, twcc,
 };
 
@@ -27,13 +27,14 @@ struct Newcomer {
     auto_subscribe: bool,
     offer_first: bool,
     rights: Rights,
+    codecs: Codecs,
     view: View,
 }
 
 impl Sfu {
     pub(crate) fn request(&mut self, request: Request, now: Now) {
-        if let Request::Join { peer, room, participant, auto_subscribe, offer_first, rights, view } = request {
-            let newcomer = Newcomer { participant, auto_subscribe, offer_first, rights, view };
+        if let Request::Join { peer, room, participant, auto_subscribe, offer_first, rights, codecs, view } = request {
+            let newcomer = Newcomer { participant, auto_subscribe, offer_first, rights, codecs, view };
             return self.join(peer, room, newcomer, now);
         }
         let id = match &request {
@@ -56,23 +57,9 @@ impl Sfu {
             Request::Reoffer { .. } => self.reoffer(key, now),
             Request::RestartIce { .. } => self.restart_ice(key, now),
             Request::Subscription { track, wish, .. } => self.set_subscription(key, track, wish, now),
-            Request::Mute { track, muted, .. } => {
-                if let Some(track_key) = self.tracks_by_id.get(&track).copied()
-                    && let Some(track) = self.tracks.get_mut(track_key)
-                    && track.publisher == key
-                {
-                    track.muted = muted;
-                    let id = track.id;
-                    if let Some(peer) = self.peers.get_mut(key) {
-                        peer.negotiation.mute(id, muted);
-                        let room = peer.room;
-                        self.direct_room(room, now);
-                    }
-                    self.reaim(track_key, now.mono);
-                }
-            }
-            // Both come with the rights at the media plane.
-            Request::Hold { .. } | Request::Rights { .. } => {}
+            Request::Mute { track, muted, .. } => self.mute(key, track, muted, now),
+            Request::Hold { track, held, .. } => self.hold(key, track, held, now),
+            Request::Rights { rights, .. } => self.set_rights(key, rights, now),
             Request::Leave { .. } => self.remove_peer(key, now),
             Request::Join { .. } => {}
         }
@@ -80,7 +67,7 @@ impl Sfu {
     }
 
     fn join(&mut self, id: PeerId, room_id: RoomId, newcomer: Newcomer, now: Now) {
-        let Newcomer { participant, auto_subscribe: auto, offer_first, rights, view } = newcomer;
+        let Newcomer { participant, auto_subscribe: auto, offer_first, rights, codecs, view } = newcomer;
         if self.by_id.contains_key(&id) {
             return;
         }
@@ -89,6 +76,7 @@ impl Sfu {
         let ufrag = local.ufrag.clone();
         let mut negotiation = Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono);
         negotiation.only_answers = view != View::Tracks;
+        negotiation.rules = Rules { publish: rights.publish, codecs };
         let peer = Peer {
             id,
             room,
@@ -130,21 +118,7 @@ impl Sfu {
         self.by_id.insert(id, key);
         self.ufrags.insert(ufrag, key);
         self.rooms[room].peers.push(key);
-        if auto {
-            let tracks: Vec<usize> = self.rooms[room]
-                .peers
-                .iter()
-                .filter_map(|p| self.peers.get(*p))
-                .flat_map(|p| p.published.clone())
-                .collect();
-            let shared = self.rooms[room].floor.mode == Mode::Shared;
-            for track in tracks {
-                if !shared || self.tracks.get(track).is_some_and(|track| track.kind == Kind::Video) {
-                    self.subscribe(key, track, now);
-                }
-            }
-            self.give_audio_lines(key, now);
-        }
+        self.subscribe_all(key, now);
         self.arm(key, now.mono);
     }
 
@@ -164,6 +138,7 @@ impl Sfu {
                 let Some(peer) = self.peers.get(key) else { return };
                 let peer = peer.id;
                 self.event(Event::Answer { peer, sdp, tracks });
+                self.tell_refused(key);
                 self.arm(key, now.mono);
             }
             Err(refused) => self.refuse(key, Description::Offer, refused),
@@ -242,6 +217,7 @@ impl Sfu {
             self.tell_unavailable(key, track, Unavailable::Codec);
         }
         self.reconcile(key, now);
+        self.tell_refused(key);
         if self.peers.get(key).is_some_and(|peer| peer.negotiation.wants_restart) {
             self.restart_ice(key, now);
         }
@@ -297,9 +273,9 @@ impl Sfu {
         }
         self.ufrags.insert(local.ufrag.clone(), key);
         peer.ice = Ice::new(local, now.mono);
-        let only_answers = peer.negotiation.only_answers;
+        let (only_answers, rules) = (peer.negotiation.only_answers, peer.negotiation.rules);
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
-        peer.negotiation.only_answers = only_answers;
+        (peer.negotiation.only_answers, peer.negotiation.rules) = (only_answers, rules);
         for (_, subscription) in &mut peer.subscriptions {
             subscription.told_unavailable = false;
         }
@@ -361,7 +337,7 @@ impl Sfu {
     }
 
     /// Makes the peer's tracks and subscriptions what its agreed lines say.
-    fn reconcile(&mut self, key: usize, now: Now) {
+    pub(crate) fn reconcile(&mut self, key: usize, now: Now) {
         self.reconcile_inbound(key, now);
         let is_player = self.peers.get(key).is_some_and(|peer| peer.view != View::Tracks);
         if is_player {

@@ -41,7 +41,7 @@ fn audio_codec(payload_type: u8, name: CodecName, fmtp: &str) -> Codec {
 impl Peer {
     /// Whether it takes what the room has to offer, on m-lines that we offer.
     fn takes_all(&self) -> bool {
-        self.auto_subscribe && self.view == View::Tracks
+        self.auto_subscribe && self.rights.subscribe && self.view == View::Tracks
     }
 
     /// Whether everything that it is to hear has its place in what is agreed.

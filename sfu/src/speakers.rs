@@ -151,7 +151,7 @@ impl Sfu {
         let mut speakers: Vec<(PeerId, u8)> = Vec::new();
         for peer in room.peers.iter().filter_map(|key| self.peers.get(*key)) {
             let tracks = peer.published.iter().filter_map(|key| self.tracks.get(*key));
-            let speaking = tracks.filter(|t| t.kind == Kind::Audio && !t.muted && t.voice.is_speaking(now.mono));
+            let speaking = tracks.filter(|t| t.kind == Kind::Audio && !t.is_muted() && t.voice.is_speaking(now.mono));
             if let Some(shown) = speaking.map(|t| t.voice.shown()).max() {
                 speakers.push((peer.id, shown));
             }

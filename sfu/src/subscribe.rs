@@ -43,7 +43,7 @@ impl Sfu {
         };
         let Some(track) = self.tracks.get_mut(track_key) else { return };
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if track.publisher == key || peer.subscription_of(track.id).is_some() {
+        if track.publisher == key || peer.subscription_of(track.id).is_some() || !peer.rights.subscribe {
             return;
         }
         if track.kind == Kind::Video && peer.video_subscriptions() >= VIDEO_SUBSCRIPTIONS_MAX {

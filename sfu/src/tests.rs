@@ -32,6 +32,7 @@ fn call(peers: u64) -> (Sfu, Now) {
             auto_subscribe: true,
             offer_first: false,
             rights: Default::default(),
+            codecs: Default::default(),
             view: Default::default(),
         };
         sfu.handle(Input::Request(join), now);

@@ -403,7 +403,10 @@ pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) kind: Kind,
     pub(crate) source: Source,
+    /// By its publisher.
     pub(crate) muted: bool,
+    /// By a moderator: what comes of it is kept nowhere, until its publisher unmutes it.
+    pub(crate) held: bool,
     pub(crate) publisher: usize,
     pub(crate) participant: Arc<str>,
     pub(crate) mid: Mid,
@@ -443,6 +446,7 @@ impl Track {
             kind,
             source,
             muted: false,
+            held: false,
             publisher,
             participant,
             mid,
@@ -493,6 +497,11 @@ impl Track {
         self.told = (1 << count) - 1;
         self.survey_due = (count > 1).then_some(now + SURVEY_INTERVAL);
         true
+    }
+
+    /// Nobody is to hear or see it now.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted || self.held
     }
 
     /// No packet has come yet.

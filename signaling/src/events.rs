@@ -9,7 +9,7 @@ use sfu::Now;
 use crate::Lobby;
 use crate::api::{AckId, Output, SocketId};
 use crate::code::{ErrorCode, Refused};
-use crate::fact::Reason;
+use crate::fact::{FactId, Reason};
 use crate::limits::{Bucket, EVENTS, EXCESS, Rate};
 use crate::seat::Place;
 use crate::socket::{Socket, not_joined};
@@ -142,6 +142,11 @@ impl Lobby {
 
     /// Gives the one answer to an event: an ack if one was asked for, else `session-error` if there is something to say.
     pub(crate) fn answer(&mut self, reply: Reply, answer: Answer) {
+        self.answer_after(reply, answer, None);
+    }
+
+    /// The same, but not before a fact is committed to the journal.
+    pub(crate) fn answer_after(&mut self, reply: Reply, answer: Answer, after: Option<FactId>) {
         let Reply { socket, ack, event } = reply;
         let Some(ack) = ack else {
             if let Err(why) = answer {
@@ -153,7 +158,7 @@ impl Lobby {
             encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
         let body = answer.unwrap_or_else(refusal);
-        self.out.push_back(Output::Ack { socket, ack, body, after: None });
+        self.out.push_back(Output::Ack { socket, ack, body, after });
     }
 }
 

@@ -21,6 +21,7 @@ const EXCELLENT: u8 = 4;
 impl Lobby {
     /// Who speaks, and which shared m-line carries whom.
     pub(crate) fn speakers(&mut self, room: RoomId, speakers: &[(PeerId, u8)], audio: &[(u8, PeerId)]) {
+        self.note_speakers(room, speakers);
         let Some(r) = self.rooms.get(&room) else { return };
         let participant = |peer: &PeerId| {
             let place = self.peers.get(peer).filter(|place| place.room == room)?;

@@ -61,7 +61,8 @@ impl Lobby {
             Err(why) => return self.answer(reply, Err(why)),
         };
         let ack = self.join_ack(place, way, join.media, now);
-        self.answer(reply, ack);
+        let joined = self.seat(place).and_then(Seat::joined);
+        self.answer_after(reply, ack, joined);
         self.settle_media(place, way, join.media, now);
         // In the order in which they came, behind the ack, before anything newer.
         for early in self.take_early(socket) {
@@ -123,7 +124,7 @@ impl Lobby {
     /// The seat that the join continues, if any; refuses when there is none and none to be had.
     pub(crate) fn claim(&self, here: Option<Place>, join: &Join) -> Result<Option<(Place, Way)>, Refused> {
         let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
-            let full = self.rooms.len() >= ROOMS_MAX || self.seats >= SEATS_MAX;
+            let full = self.gauges().rooms >= ROOMS_MAX || self.seats >= SEATS_MAX || !self.is_recording;
             return if full { Err(overloaded()) } else { Ok(None) };
         };
         let seats = room.people.get(&join.user).map_or(&[][..], |person| &person.seats);
@@ -148,7 +149,7 @@ impl Lobby {
             let why = format!("The session is full: it has {} participants.", room.settings.capacity);
             return Err(ErrorCode::Full.because(why));
         }
-        if self.seats >= SEATS_MAX { Err(overloaded()) } else { Ok(None) }
+        if self.seats >= SEATS_MAX || !self.is_recording { Err(overloaded()) } else { Ok(None) }
     }
 
     pub(crate) fn new_seat(&mut self, socket: Option<SocketId>, join: &Join) -> Place {
@@ -172,6 +173,7 @@ impl Lobby {
             hand_raised: false,
             tracks: Default::default(),
             peer: None,
+            connection: None,
         };
         let place = Place { room, seat: id };
         if let Some(r) = self.rooms.get_mut(&room) {
@@ -182,11 +184,15 @@ impl Lobby {
         if let Some(s) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
             s.place = Some(place);
         }
+        if socket.is_some() {
+            self.begin_connection(place, None);
+        }
         self.roster_changed(room);
         place
     }
 
-    fn new_room(&mut self, session: &Arc<str>) -> RoomId {
+    pub(crate) fn new_room(&mut self, session: &Arc<str>) -> RoomId {
+        self.make_room();
         let id = RoomId(self.mint());
         let meeting = self.random_id("mtg_", 16).into();
         let least = self.workers.iter().enumerate().min_by_key(|(_, load)| **load);
@@ -200,6 +206,11 @@ impl Lobby {
     /// Puts a socket on a seat that exists, in place of the one that it had.
     fn take_seat(&mut self, place: Place, way: Way, socket: SocketId, join: &Join) {
         let token = (way == Way::Replaced).then(|| self.random_id("", 32));
+        let ended = match way {
+            Way::Again | Way::New => None,
+            Way::Resumed => self.end_connection(place, Reason::Disconnected),
+            Way::Replaced => self.end_connection(place, Reason::Replaced),
+        };
         let Some(seat) = self.seat_mut(place) else {
             return;
         };
@@ -222,11 +233,15 @@ impl Lobby {
             let why = "You joined this session on another connection, which took this one's place.";
             self.close(old, ErrorCode::Replaced.because(why), "join-session");
         }
+        if way != Way::Again {
+            self.begin_connection(place, ended);
+        }
         self.line_changed(place);
     }
 
-    /// Ends a seat: the others are told, its peer goes, and the room with its last seat.
+    /// Ends a seat: history and the others are told, its peer goes, and the last leaves an empty room behind.
     pub(crate) fn leave(&mut self, place: Place, reason: Reason) {
+        self.end_connection(place, reason);
         self.forget_peer(place, true);
         self.tell_left(place, reason);
         let Some(room) = self.rooms.get_mut(&place.room) else {
@@ -254,14 +269,15 @@ impl Lobby {
         }
         self.revoke(seat.participant);
         if empty {
-            self.end_room(place.room);
+            self.emptied(place.room);
         } else {
             self.roster_changed(place.room);
         }
     }
 
-    fn end_room(&mut self, id: RoomId) {
+    pub(crate) fn end_room(&mut self, id: RoomId) {
         self.end_viewers(id);
+        self.meeting_over(id);
         let Some(room) = self.rooms.remove(&id) else {
             return;
         };

@@ -74,10 +74,14 @@ pub struct Lobby {
     /// The last number minted, of whatever kind.
     minted: u64,
     timers: BTreeSet<(Instant, Timer)>,
+    /// Meetings with nobody there, and when they end.
+    empty: BTreeSet<(Instant, RoomId)>,
+    /// Facts can be written down.
+    is_recording: bool,
     /// Rooms whose roster changed by the present input.
     dirty: BTreeSet<RoomId>,
-    /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room and what
-    /// [`limits::EARLY_EVENTS_MAX`] events do.
+    /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room, what
+    /// [`limits::EARLY_EVENTS_MAX`] events do, and a heartbeat's fact for each room.
     out: VecDeque<Output>,
 }
 
@@ -119,6 +123,8 @@ enum Timer {
     Grace(Place),
     /// A room's roster may be told again.
     Roster(RoomId),
+    /// A meeting has waited long enough for somebody to come back.
+    Empty(RoomId),
 }
 
 impl Lobby {
@@ -141,6 +147,8 @@ impl Lobby {
             now: None,
             minted: 0,
             timers: BTreeSet::new(),
+            empty: BTreeSet::new(),
+            is_recording: true,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -158,8 +166,12 @@ impl Lobby {
         self.fire(now);
         match input {
             Input::Connected { socket, address, identity } => self.connected(socket, address, identity),
-            Input::Event { socket, name, payload, ack } => self.event(socket, &name, payload, ack, now),
+            Input::Event { socket, name, payload, ack } => {
+                self.heard(socket, now.mono);
+                self.event(socket, &name, payload, ack, now);
+            }
             Input::Refused { socket, name, ack } => {
+                self.heard(socket, now.mono);
                 let (reply, is_open) = self.reply(socket, &name, ack);
                 if is_open {
                     self.answer_limited(reply, now);
@@ -167,8 +179,14 @@ impl Lobby {
                     self.answer_closed(reply);
                 }
             }
-            Input::Disconnected { socket, clean, heard: _ } => self.disconnected(socket, clean, now),
-            Input::Heard { .. } | Input::Settings { .. } | Input::Restore { .. } | Input::Recording { .. } => {}
+            Input::Disconnected { socket, clean, heard } => {
+                self.heard(socket, heard);
+                self.disconnected(socket, clean, now);
+            }
+            Input::Heard { sockets } => self.heartbeat(&sockets),
+            Input::Restore { open } => self.restore(open, now),
+            Input::Recording { possible } => self.is_recording = possible,
+            Input::Settings { .. } => {}
             Input::Command { http, .. } => {
                 self.reply_http(http, Err(ErrorCode::Internal.because("This is not answered yet.")));
             }
@@ -195,7 +213,7 @@ impl Lobby {
 
     /// Counts for metrics and health.
     pub fn gauges(&self) -> Gauges {
-        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len(), participants: self.seats }
+        Gauges { sockets: self.sockets.len(), rooms: self.rooms.len() - self.empty.len(), participants: self.seats }
     }
 
     fn fire(&mut self, now: Now) {
@@ -206,6 +224,7 @@ impl Lobby {
             match timer {
                 Timer::Early(socket) => self.early_expired(socket, now),
                 Timer::Grace(place) => self.leave(place, Reason::Disconnected),
+                Timer::Empty(room) => self.end_meeting(room),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {
                         r.clock.armed = None;

@@ -1,10 +1,11 @@
 //! Between seats and their peers in the SFU: what outlives a socket, and what others are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use sfu::{Description, Event, Now, PeerId, Request, Rights, TrackId, TrackInfo, TrackLine, Unavailable, View};
+use sfu::{Description, Event, Now, PeerId, Request, Rights, Source, TrackId, TrackInfo, TrackLine, Unavailable, View};
 
 use crate::Lobby;
 use crate::api::{Recipients, WorkerId};
@@ -30,6 +31,7 @@ impl Lobby {
         let Some(room) = self.rooms.get_mut(&place.room) else {
             return;
         };
+        let codecs = room.settings.codecs();
         let Some(seat) = room.seats.get_mut(&place.seat) else {
             return;
         };
@@ -41,6 +43,7 @@ impl Lobby {
             auto_subscribe: seat.auto_subscribe,
             offer_first,
             rights: Rights { instructor: seat.instructor, ..Rights::default() },
+            codecs,
             view: View::Tracks,
         };
         let worker = room.worker;
@@ -156,12 +159,18 @@ impl Lobby {
             Event::Refused { peer, description, refusal, message } => {
                 self.sfu_refused(peer, description, refusal.into(), message);
             }
+            Event::NotPermitted { peer, source } => self.not_permitted(peer, source),
             Event::Connected { peer } => {
                 if let Some((_, peer)) = self.peers.get(&peer).copied().and_then(|place| self.peer_mut(place)) {
                     peer.consent_lost = false;
                 }
+                self.sampled(peer, Duration::ZERO);
             }
-            Event::PathSilent { peer } | Event::ConsentLost { peer } => self.consent_lost(peer, now),
+            Event::PathSilent { peer } => self.consent_lost(peer, now),
+            Event::ConsentLost { peer } => {
+                self.media_is(peer, false);
+                self.consent_lost(peer, now);
+            }
             Event::Closed { peer, reason: _ } => self.sfu_closed(peer),
             Event::TrackPublished { peer, info } => self.track_published(peer, info),
             Event::TrackUnpublished { peer, track } => self.track_unpublished(peer, track),
@@ -171,8 +180,7 @@ impl Lobby {
             Event::LayersWanted { peer, track, layers } => self.layers_wanted(peer, track, &layers),
             Event::Quality { peer, score, cause } => self.quality(peer, score, cause),
             Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
-            // For history, of which there is none yet.
-            Event::Sample { .. } => {}
+            Event::Sample { peer, sample } => self.sampled(peer, sample.silence),
         }
     }
 
@@ -249,6 +257,14 @@ impl Lobby {
             self.session_error(socket, &code.because(message), event);
         }
         self.show_offer(place);
+    }
+
+    fn not_permitted(&mut self, peer: PeerId, source: Source) {
+        let socket = self.peers.get(&peer).and_then(|place| self.seat(*place)?.socket);
+        if let Some(socket) = socket {
+            let why = format!("You may not publish {} here: others do not get it.", source.as_str());
+            self.session_error(socket, &ErrorCode::NotPermitted.because(why), "offer");
+        }
     }
 
     fn consent_lost(&mut self, peer: PeerId, now: Now) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sfu::TrackId;
+use sfu::{Codecs, TrackId};
 
 use crate::api::{Recipients, SocketId, WorkerId};
 use crate::limits::{CLIENT_IDS_MAX, ROOM_SEATS_DEFAULT};
@@ -67,6 +67,13 @@ impl Default for RoomSettings {
             codecs: Vec::new(),
             metadata: Value::Null,
         }
+    }
+}
+
+impl RoomSettings {
+    /// What video may be negotiated in.
+    pub(crate) fn codecs(&self) -> Codecs {
+        Codecs::named(self.codecs.iter().map(|word| &**word))
     }
 }
 

@@ -97,6 +97,7 @@ impl Lobby {
         if let Some(r) = self.rooms.get_mut(&place.room) {
             r.changed.insert(place.seat);
         }
+        self.note_changes(place);
         self.roster_changed(place.room);
     }
 

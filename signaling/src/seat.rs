@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sfu::{Cause, Pause, PeerId, TrackId, TrackInfo};
 
 use crate::api::SocketId;
+use crate::history::Connection;
 use crate::room::SeatId;
 use crate::roster::Entry;
 
@@ -32,6 +33,8 @@ pub(crate) struct Seat {
     pub(crate) tracks: BTreeMap<TrackId, TrackInfo>,
     /// `None` for a mesh client, and for one that has said nothing to the SFU yet.
     pub(crate) peer: Option<Peer>,
+    /// Its present connection; `None` for a WHIP client that is not answered yet.
+    pub(crate) connection: Option<Connection>,
 }
 
 impl Seat {
@@ -70,6 +73,8 @@ pub(crate) struct Peer {
     /// ICE consent is lost and no restart was asked for since.
     pub(crate) consent_lost: bool,
     pub(crate) restarted_at: Option<Instant>,
+    /// ICE and DTLS are up and consent is fresh.
+    pub(crate) is_up: bool,
     /// Tracks of others that are paused for it: as many as the room has at most.
     pub(crate) paused: BTreeMap<TrackId, Pause>,
     /// What was last said of the layers of its own tracks.
@@ -98,6 +103,7 @@ impl Peer {
             answer: None,
             consent_lost: false,
             restarted_at: None,
+            is_up: false,
             paused: BTreeMap::new(),
             layers_wanted: BTreeMap::new(),
             quality: None,

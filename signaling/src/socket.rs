@@ -12,7 +12,7 @@ use crate::access::Identity;
 use crate::api::{Output, Recipients, SocketId};
 use crate::code::{ErrorCode, Refused};
 use crate::events::Reply;
-use crate::fact::Reason;
+use crate::fact::{Fact, Reason};
 use crate::limits::*;
 use crate::seat::Place;
 use crate::wire::{Verb, encode};
@@ -26,6 +26,8 @@ pub(crate) struct Socket {
     pub(crate) identity: Option<Arc<Identity>>,
     /// The seat that it speaks for.
     pub(crate) place: Option<Place>,
+    /// It had a seat once.
+    pub(crate) has_joined: bool,
     /// We disconnected it; until the shell says that it is gone, all that it sends is refused.
     pub(crate) closing: bool,
     pub(crate) events: Bucket,
@@ -55,6 +57,7 @@ impl Lobby {
             address,
             identity,
             place: None,
+            has_joined: false,
             closing: false,
             events: Bucket::default(),
             excess: Bucket::default(),
@@ -90,6 +93,10 @@ impl Lobby {
             if *count == 0 {
                 self.addresses.remove(&socket.address);
             }
+        }
+        if let Some(identity) = socket.identity.filter(|_| !socket.has_joined) {
+            let (session, user) = (identity.session.clone(), identity.user.clone());
+            self.record(Fact::Aborted { session, user, at: now.unix_ms });
         }
         let Some(place) = socket.place else { return };
         if clean {

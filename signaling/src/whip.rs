@@ -12,7 +12,7 @@ use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 use crate::Lobby;
 use crate::api::{Ask, Granted, HttpId, Output};
 use crate::code::{ErrorCode, Refused};
-use crate::fact::Reason;
+use crate::fact::{FactId, Reason};
 use crate::join::overloaded;
 use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
 use crate::room::SeatId;
@@ -44,7 +44,9 @@ impl Lobby {
                 let join = json!({ "sessionId": session, "userId": user, "userName": name, "isInstructor": instructor, "autoSubscribe": false });
                 Join::parse(&join).and_then(|join| self.publish(http, address, &join, sdp))
             }
-            Ask::Play { identity: _, session, participant, sdp } => self.play(http, address, &session, participant, sdp),
+            Ask::Play { identity: _, session, participant, sdp } => {
+                self.play(http, address, &session, participant, sdp)
+            }
             Ask::Patch { resource, etag, credentials } => self.patch(http, &resource, etag, credentials),
             Ask::End { resource } => self.end_resource(http, &resource),
         };
@@ -53,8 +55,12 @@ impl Lobby {
         }
     }
 
-    fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
-        self.out.push_back(Output::Reply { http, reply, after: None });
+    pub(crate) fn reply_http(&mut self, http: HttpId, reply: Result<Granted, Refused>) {
+        self.reply_http_after(http, reply, None);
+    }
+
+    pub(crate) fn reply_http_after(&mut self, http: HttpId, reply: Result<Granted, Refused>, after: Option<FactId>) {
+        self.out.push_back(Output::Reply { http, reply, after });
     }
 
     fn check_room_for(&self, address: IpAddr) -> Result<(), Refused> {
@@ -115,7 +121,7 @@ impl Lobby {
     ) -> Result<(), Refused> {
         self.check_room_for(address)?;
         let room = self.sessions.get(session.trim()).copied();
-        let found = room.and_then(|id| Some((id, self.rooms.get(&id)?)));
+        let found = room.and_then(|id| Some((id, self.rooms.get(&id).filter(|room| !room.seats.is_empty())?)));
         let Some((room, live)) = found else {
             return Err(ErrorCode::NotLive.because("Nobody is in this session: try again when it has begun."));
         };
@@ -125,7 +131,7 @@ impl Lobby {
         {
             return Err(ErrorCode::UnknownTarget.because("participantId is nobody in this session."));
         }
-        let worker = live.worker;
+        let (worker, codecs) = (live.worker, live.settings.codecs());
         let peer = PeerId(self.mint());
         let id: Arc<str> = self.random_id("", 32).into();
         let viewer: Arc<str> = self.random_id("v_", 16).into();
@@ -137,6 +143,7 @@ impl Lobby {
             auto_subscribe: false,
             offer_first: false,
             rights: Rights { data: false, publish: Sources::NONE, ..Rights::default() },
+            codecs,
             view: View::Program { participant },
         };
         self.workers[worker.0].peers += 1;
@@ -281,6 +288,9 @@ impl Lobby {
         let Some(resource) = self.resources.get_mut(id) else { return };
         let Some(http) = resource.waiting.take() else { return };
         let (etag, holder) = (resource.etag, resource.participant.clone());
+        // A publisher is there from its answer on: one that is refused never was.
+        let place = resource.seat.filter(|_| etag == 1).map(|seat| Place { room: resource.room, seat });
+        let joined = place.and_then(|place| self.begin_connection(place, None));
         let granted = match etag {
             1 => Granted::Created {
                 resource: id.clone(),
@@ -290,7 +300,7 @@ impl Lobby {
             },
             _ => Granted::Restarted { etag, sdp },
         };
-        self.reply_http(http, Ok(granted));
+        self.reply_http_after(http, Ok(granted), joined);
     }
 }
 

@@ -55,6 +55,6 @@ pub(crate) fn token(settings: &AuthSettings, wanted: &Wanted, now_ms: u64) -> Re
         expires_ms: 0,
         is_expired: false,
     };
-    let auth = Auth::new(settings, &Outbound::new());
+    let auth = Auth::new(settings, &Outbound::new(&[]));
     Ok(auth.mint(&identity, wanted.ttl_s.map(Duration::from_secs), now_ms).token)
 }

@@ -25,7 +25,7 @@ fn with_pair() -> AuthSettings {
 }
 
 fn auth(settings: &AuthSettings) -> Auth {
-    Auth::new(settings, &Outbound::new())
+    Auth::new(settings, &Outbound::new(&[]))
 }
 
 /// The claims of a good join token.

@@ -8,7 +8,7 @@ use crate::stream::tests::{rtcp, rtp};
 use crate::stream::{QUEUE_BYTES_MAX, listen};
 use mio::{Events, Poll};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const ACCEPT: [Token; 2] = [Token(0), Token(1)];
 
 fn framed(datagram: &[u8]) -> Vec<u8> {

@@ -17,7 +17,7 @@ use super::*;
 use crate::crossing::{Crossed, WorkerEnd, crossing};
 use crate::tls::tests::{client as tls_client, issue};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &[u8] = b"a secret of tests";
 const CHANNEL: u16 = 0x4abc;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -6,11 +6,11 @@ import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 import { PEOPLE, expectCall } from './expect.mjs';
 
 let rig;
-before(async () => { rig = await openRig('data'); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('data'); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 const firefox = BROWSERS.at(-1);
-const scenario = (name, run) => test(name, { timeout: 120_000 }, run);
+const scenario = (name, run) => test(name, { timeout: 300_000 }, run);
 
 /** Opens both channels on the page's connection, and keeps what comes in `window.came`. */
 async function openChannels() {
@@ -48,12 +48,26 @@ function send(label, to, what) {
   return window.channels[label].send(new Uint8Array([...new TextEncoder().encode(first), ...body]));
 }
 
-const take = (page) => page.evaluate(() => window.came.splice(0));
+/** The messages of a channel that have come, of which the next call gives no more. */
+const take = (page, channel) => page.evaluate((label) => {
+  const [taken, left] = [true, false].map((is) => window.came.filter((one) => (one.label === label) === is));
+  window.came = left;
+  return taken;
+}, channel);
 const sum = (length) => Array.from({ length }, (_, at) => (at * 7) & 255).reduce((s, byte, at) => (s * 31 + byte + at) >>> 0, 0);
 
-async function expectMessage(page, expected) {
-  await until(() => page.evaluate(() => window.came.length), SOON_MS, `a message comes to ${page.browserName}`);
-  const { sum: _, ...came } = (await take(page))[0];
+/** Awaits the next message of the channel that is expected; `again` sends what may have been lost once more. */
+async function untilMessage(page, channel, again = () => {}) {
+  const [came] = await until(async () => {
+    const all = await take(page, channel);
+    if (!all.length) await again();
+    return all.length && all;
+  }, SOON_MS, `a message of ${channel} comes to ${page.browserName}`);
+  return came;
+}
+
+async function expectMessage(page, expected, again) {
+  const { sum: _, ...came } = await untilMessage(page, expected.label, again);
   assert.deepEqual(came, expected);
 }
 
@@ -65,13 +79,14 @@ async function expectBothWays(pages) {
     await expectMessage(to, { label: 'data', text: true, from: ids[at], length: 14, body: 'grüße\nto all' });
     await from.evaluate(send, 'data', [ids[1 - at]], 5);
     await expectMessage(to, { label: 'data', text: false, from: ids[at], length: 5, body: '\0\x07\x0e\x15\x1c' });
-    await from.evaluate(send, 'data-lossy', [], 'fast');
-    await expectMessage(to, { label: 'data-lossy', text: true, from: ids[at], length: 4, body: 'fast' });
+    // Not retransmitted, so a busy machine may lose one.
+    const fast = () => from.evaluate(send, 'data-lossy', [], 'fast');
+    await fast();
+    await expectMessage(to, { label: 'data-lossy', text: true, from: ids[at], length: 4, body: 'fast' }, fast);
 
     const long = 200 << 10;
     await from.evaluate(send, 'data', [], long);
-    await until(() => to.evaluate(() => window.came.length), SOON_MS, 'a long message comes');
-    const [came] = await take(to);
+    const came = await untilMessage(to, 'data');
     assert.deepEqual([came.length, came.sum, came.from], [long, sum(long), ids[at]]);
   }
   await pages[0].evaluate(send, 'data', [ids[0], 'nobody'], 'to nobody');

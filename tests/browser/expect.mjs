@@ -55,22 +55,27 @@ export async function expectCall(pages, { windows = 2, ms = SOON_MS } = {}) {
 const GAP_MS_MAX = 8_000;
 const WINDOW_MS = 2_000;
 
-/**
- * In each window of 2 s frames and sound grow for every ordered pair. Browsers that share two cores may miss windows, and a server
- * that hears of arrivals late may pause a picture: so a pair may stand still for `GAP_MS_MAX`, a picture for as long as its
- * viewer was told that it is paused; but in the end each pair flows again.
- */
+/** In each window of 2 s frames and sound grow for every ordered pair, as `expectGrowth` means it. */
 export async function expectFlow(pages, windows = 2) {
   const look = () => Promise.all(pages.map((page) => page.evaluate(() => window.probe.flow())));
-  const pairs = [];
+  const pairs = pages.flatMap((page, at) => others(pages, page).map(({ as: { user } }) => (
+    { user, at, name: `${user} → ${page.as.user} (${page.browserName})` })));
+  await expectGrowth(pairs, look, windows);
+}
+
+/**
+ * In each window of 2 s frames and sound grow for every pair of a `user` and the page `at` this place of what `look` gives.
+ * Browsers that share two cores may miss windows, and a server that hears of arrivals late may pause a picture: so a pair may
+ * stand still for `GAP_MS_MAX`, a picture for as long as its viewer was told that it is paused; but in the end each pair flows
+ * again.
+ */
+export async function expectGrowth(pairs, look, windows) {
   const first = await look();
   const began = Date.now();
-  pages.forEach((page, at) => {
-    for (const { as: { user } } of others(pages, page)) {
-      const { frames, energy } = first[at][user] ?? {};
-      pairs.push({ user, at, name: `${user} → ${page.as.user} (${page.browserName})`, frames: [frames, began], energy: [energy, began] });
-    }
-  });
+  for (const pair of pairs) {
+    const { frames, energy } = first[pair.at][pair.user] ?? {};
+    Object.assign(pair, { frames: [frames, began], energy: [energy, began] });
+  }
   let due = pairs;
   for (let window = 1; window <= windows || due.length; window++) {
     await pass(WINDOW_MS);

@@ -98,6 +98,9 @@ export function probe() {
   const users = () => (typeof names === 'undefined' ? {} : names);
   const tilesWithStream = () => [...document.querySelectorAll('video')].filter((video) => video.srcObject);
 
+  /** Whether the server said that it sends nothing of a user's video for now. */
+  const pauses = (user) => (window.roster ?? []).some((one) => one.userId === user && one.tracks.some((track) => window.paused?.has(track.trackId)));
+
   window.probe = {
     peers,
     counters,
@@ -107,7 +110,6 @@ export function probe() {
     /** For each user with a tile: frames decoded and audio energy so far, and whether the server said that a video is paused. */
     async flow() {
       const found = await counters();
-      const pauses = (user) => (window.roster ?? []).some((one) => one.userId === user && one.tracks.some((track) => window.paused?.has(track.trackId)));
       return Object.fromEntries(tilesWithStream().map((video) => {
         const user = users()[video.id] ?? video.id;
         return [user, { ...found[video.srcObject.id], paused: pauses(user) }];
@@ -125,7 +127,7 @@ export function probe() {
     async content() {
       const seen = await Promise.all(tilesWithStream().map(async (video) => [
         users()[video.id] ?? video.id,
-        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: stateOf(video) },
+        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: { ...stateOf(video), announced: pauses(users()[video.id] ?? video.id) } },
       ]));
       return Object.fromEntries(seen);
     },

@@ -1,9 +1,8 @@
 // Calls that go by the embedded TURN server alone.
 
-import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
-import { expectPageFlow, joinPage, press, untilWords } from './product.mjs';
+import { expectPageFlow, joinPage, press, untilWay, untilWords } from './product.mjs';
 import { openTrust } from './trust.mjs';
 
 /** In `hosts`: Firefox speaks TLS only to a TURN server that has a name. */
@@ -14,10 +13,10 @@ let rig;
 before(async () => {
   trust = openTrust(NAME);
   rig = await openRig('relay', trust.settings, { trust });
-}, { timeout: 120_000 });
-after(async () => { await rig?.close(); trust?.close(); }, { timeout: 60_000 });
+}, { timeout: 300_000 });
+after(async () => { await rig?.close(); trust?.close(); }, { timeout: 120_000 });
 
-const scenario = (name, body) => test(name, { timeout: 150_000 }, body);
+const scenario = (name, body) => test(name, { timeout: 300_000 }, body);
 
 /** A call of two, which may use no other path than TURN over this transport: one page in each browser. */
 const meet = async (t, transport) => {
@@ -28,7 +27,7 @@ const meet = async (t, transport) => {
 const expectRelayed = async (pages, transport) => {
   await expectPageFlow(pages, 2);
   for (const page of pages) {
-    assert.deepEqual(await page.evaluate(() => window.probe.way()), { type: 'relay', over: transport }, page.browserName);
+    await untilWay(page, ({ type, over }) => type === 'relay' && over === transport, `by TURN over ${transport}`);
     await untilWords(page, '.relayed', new RegExp(`Relayed \\(${transport.toUpperCase()}\\)`));
   }
 };
@@ -41,7 +40,7 @@ for (const transport of ['udp', 'tcp', 'tls']) {
   scenario(`a call over TURN/${transport.toUpperCase()}`, async (t) => {
     const pages = await meet(t, transport);
     await expectRelayed(pages, transport);
-    assert.ok(await allocations(transport) >= 2, 'an allocation for each');
+    await until(async () => await allocations(transport) >= 2, SOON_MS, 'an allocation for each');
     for (const page of pages) await press(page, 'leave');
     await until(async () => await allocations(transport) === 0, SOON_MS, 'allocations end with their seats');
   });

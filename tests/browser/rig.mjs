@@ -16,7 +16,11 @@ const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/l
 export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
 
 /** Deadline of whatever takes a second or so on an idle machine. */
-export const SOON_MS = 30_000;
+export const SOON_MS = 60_000;
+/** Deadline of what comes with the end of the grace time, which is 20 s. */
+export const GRACE_OVER_MS = 90_000;
+/** Deadlines of puppeteer itself. */
+const BROWSER_MS = 120_000;
 
 /** Polls `fn` until it gives something truthy, which is returned. At the deadline it fails, saying what was last seen. */
 export async function until(fn, ms, what) {
@@ -157,7 +161,8 @@ const launch = {
   chromium: (trust) => puppeteer.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
-    protocolTimeout: 120_000,
+    protocolTimeout: BROWSER_MS,
+    timeout: BROWSER_MS,
     env: trust ? { ...process.env, HOME: trust.home } : process.env,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -172,7 +177,8 @@ const launch = {
     userDataDir: trust?.profile,
     executablePath: process.env.FIREFOX ?? '/usr/bin/firefox',
     headless: true,
-    protocolTimeout: 120_000,
+    protocolTimeout: BROWSER_MS,
+    timeout: BROWSER_MS,
     env: { ...process.env, HOME: trust?.home ?? mkdtempSync(join(tmpdir(), 'lyceum-firefox-')) },
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
@@ -210,6 +216,7 @@ export async function openRig(logName, settings = {}, { place = HERE, trust } = 
     page.browserName = browserName;
     page.on('console', (message) => consoleLog.write(`${new Date().toISOString()} ${url} ${message.type()}: ${message.text()}\n`));
     page.on('pageerror', (error) => consoleLog.write(`${new Date().toISOString()} ${url} uncaught: ${error.stack ?? error}\n`));
+    page.setDefaultTimeout(BROWSER_MS);
     if (viewport) await page.setViewport(viewport);
     await page.evaluateOnNewDocument(probe);
     // Firefox opens pages as tabs of one window: those behind would tell the server that nobody sees them.

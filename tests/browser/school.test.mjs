@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
-import { expectPageFlow, joinPage, untilMoving, untilWords } from './product.mjs';
+import { BROWSERS, openRig } from './rig.mjs';
+import { expectPageFlow, joinPage, untilMoving, untilWay, untilWords } from './product.mjs';
 import { NAME, openSchool, whyNoSchool } from './school.mjs';
 import { openTrust } from './trust.mjs';
 
@@ -19,8 +19,8 @@ before(async () => {
   trust = openTrust(NAME);
   school = await openSchool();
   rig = await openRig('school', { ...trust.settings, ...school.settings }, { place: school.place, trust });
-}, { timeout: 120_000 });
-after(async () => { await rig?.close(); school?.close(); trust?.close(); }, { timeout: 60_000 });
+}, { timeout: 300_000 });
+after(async () => { await rig?.close(); school?.close(); trust?.close(); }, { timeout: 120_000 });
 
 const HTTPS = '-p tcp --dport 443'; // TURN over TLS, too
 const TURN_TCP = '-p tcp --dport 3478';
@@ -40,18 +40,17 @@ test('the NAT is symmetric', { skip }, async () => {
 
 for (const browser of BROWSERS) {
   for (const { what, out, ways } of scenes) {
-    test(`${browser}, let out: ${what}`, { timeout: 150_000, skip }, async (t) => {
+    test(`${browser}, let out: ${what}`, { timeout: 300_000, skip }, async (t) => {
       school.letOut(t, ...out);
       const session = `school-${browser}-${what.replaceAll(' ', '-')}`;
       const host = await joinPage(rig, t, 'chromium', session, 'host');
-      await until(() => host.evaluate(() => window.probe.way().then((way) => way.type)), SOON_MS, 'the first is connected');
+      await untilWay(host, () => true, 'some way: the first is connected');
       const guest = await joinPage(rig, t, browser, session, 'guest');
       await untilMoving(guest, 'host', IN_MS_MAX);
       t.diagnostic(`the picture is seen ${Date.now() - guest.joinedAt} ms after joining`);
       await expectPageFlow([host, guest], 1);
-      const way = await guest.evaluate(() => window.probe.way());
+      const way = await untilWay(guest, ({ type, over }) => ways.includes(`${type}/${over}`), `by one of ${ways}`);
       t.diagnostic(`by ${way.type}/${way.over}`);
-      assert.ok(ways.includes(`${way.type}/${way.over}`), `by ${way.type}/${way.over}`);
       if (way.type === 'relay') await untilWords(guest, '.relayed', new RegExp(`Relayed \\(${way.over.toUpperCase()}\\)`));
     });
   }

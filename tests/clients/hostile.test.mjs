@@ -11,7 +11,10 @@ import { startServer } from './lib/server.mjs';
 const GROWTH_KB_MAX = 120_000;
 const HEADERS_MS_MAX = 10_000;
 const BODY_MS_MAX = 30_000;
-const SLACK_MS = 8_000;
+/** What a busy machine may take longer. */
+const SLACK_MS = 20_000;
+/** A held-up room would be so until the reader is given up. */
+const HELD_UP_MS = 10_000;
 const PLAIN = { 'content-type': 'text/plain;charset=UTF-8' };
 
 let server;
@@ -83,14 +86,14 @@ describe('E: hostile transports', { concurrency: true }, () => {
   test('E2 a message over the limit closes the WebSocket', async (t) => {
     const raw = await RawSocket.open(server);
     raw.send(`42["chat-message","${'x'.repeat(3_000_000)}"]`);
-    const code = await raw.closing(8_000);
+    const code = await raw.closing(SLACK_MS);
     assert.notEqual(code, undefined, 'closed');
     t.diagnostic(`close code ${code}`);
     const pieces = await RawSocket.open(server);
     const part = Buffer.alloc(60_000, 'x');
     pieces.write(pieces.frame(1, '42["chat-message","', { fin: false }));
     for (let i = 0; i < 60 && pieces.closed === undefined; i += 1) pieces.write(pieces.frame(0, part, { fin: false }));
-    assert.notEqual(await pieces.closing(8_000), undefined, 'a message never ended is closed at the limit');
+    assert.notEqual(await pieces.closing(SLACK_MS), undefined, 'a message never ended is closed at the limit');
   });
 
   test('E2 fragments: of one byte, empty, and never in order', async () => {
@@ -108,7 +111,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
       const [what, opcode, options] = frames;
       const raw = await RawSocket.open(server);
       raw.write(raw.frame(opcode, what === 'reserved bit' ? zlib.deflateRawSync(Buffer.alloc(1_000_000)).subarray(0, 1_000) : 'x', options));
-      assert.notEqual(await raw.closing(8_000), undefined, `${what} is closed`);
+      assert.notEqual(await raw.closing(SLACK_MS), undefined, `${what} is closed`);
     }
   });
 
@@ -121,7 +124,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
       return;
     }
     raw.ws.send(Buffer.alloc(50_000_000, 'x').toString(), { compress: true });
-    assert.notEqual(await raw.closing(8_000), undefined);
+    assert.notEqual(await raw.closing(SLACK_MS), undefined);
   });
 
   test('E3 attachments announced and not sent, or sent and not announced', async () => {
@@ -159,11 +162,11 @@ describe('E: hostile transports', { concurrency: true }, () => {
     for (const message of ['451000000-["x"]', Buffer.from('x')]) {
       const raw = await RawSocket.open(server, { from: '127.0.0.31' });
       raw.send(message);
-      assert.notEqual(await raw.closing(8_000), undefined, `after ${String(message).slice(0, 30)}`);
+      assert.notEqual(await raw.closing(SLACK_MS), undefined, `after ${String(message).slice(0, 30)}`);
     }
   });
 
-  test('E4 nested JSON, reserved names and strange ack ids are closed or ignored', { timeout: 60_000 }, async () => {
+  test('E4 nested JSON, reserved names and strange ack ids are closed or ignored', { timeout: 150_000 }, async () => {
     const cases = [
       `42["chat-message",${'['.repeat(100_000)}${']'.repeat(100_000)}]`,
       `42["chat-message",${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)}]`,
@@ -186,7 +189,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     }));
     const bytes = await RawSocket.open(server);
     bytes.write(bytes.frame(1, Buffer.from([0x34, 0x32, 0xff, 0xfe, 0xc0])));
-    assert.notEqual(await bytes.closing(8_000), undefined, 'text that is no UTF-8 closes (RFC 6455 §8.1)');
+    assert.notEqual(await bytes.closing(SLACK_MS), undefined, 'text that is no UTF-8 closes (RFC 6455 §8.1)');
   });
 
   test('E5 a sid is not guessed', async () => {
@@ -207,7 +210,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     }
   });
 
-  test('E6 handshakes never followed by CONNECT are gone in time', { timeout: 80_000 }, async () => {
+  test('E6 handshakes never followed by CONNECT are gone in time', { timeout: 150_000 }, async () => {
     const open = await Promise.allSettled(Array.from({ length: 300 }, (_, i) =>
       RawSocket.open(server, { connect: false, pong: i % 2 === 0, from: `127.0.0.${100 + (i % 30)}` })));
     const sockets = open.filter((o) => o.status === 'fulfilled').map((o) => o.value);
@@ -234,10 +237,10 @@ describe('E: hostile transports', { concurrency: true }, () => {
     raw.end();
   });
 
-  test('E7 duplicate polls and posts', { timeout: 60_000 }, async () => {
+  test('E7 duplicate polls and posts', { timeout: 150_000 }, async () => {
     const poll = await handshake(server, { connect: true });
     const first = request(server, { path: poll.path });
-    await sleep(200);
+    await sleep(1_000); // until it is held; a ping ends it after ten seconds
     const second = await request(server, { path: poll.path });
     assert.equal(second.status, 400, 'the second poll is refused');
     await first;
@@ -248,14 +251,14 @@ describe('E: hostile transports', { concurrency: true }, () => {
     const held = request(server, {
       method: 'POST', path: post.path, headers: { ...PLAIN, 'content-length': 4 }, body: (req) => { slow = req; req.write('42'); },
     });
-    await sleep(200);
+    await sleep(1_000);
     const other = await request(server, { method: 'POST', path: post.path, headers: PLAIN, body: '42["x",{}]' });
     assert.ok([200, 400].includes(other.status), `second POST ${other.status}`);
     slow.end('[]');
     await held;
   });
 
-  test('E7 odd methods and content types always end', { timeout: 60_000 }, async () => {
+  test('E7 odd methods and content types always end', { timeout: 150_000 }, async () => {
     for (const method of ['PUT', 'TRACE', 'OPTIONS', 'DELETE', 'PATCH', 'PROPFIND', 'HEAD']) {
       const bare = await request(server, { method });
       assert.ok(bare.status >= 200 && bare.status < 500 && (bare.status >= 400 || method === 'OPTIONS' || method === 'HEAD'), `${method}: ${bare.status}`);
@@ -275,7 +278,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     }
   });
 
-  test('E7 polls aborted half-way', { timeout: 60_000 }, async () => {
+  test('E7 polls aborted half-way', { timeout: 150_000 }, async () => {
     const before = server.rssKb();
     const sessions = await Promise.all(Array.from({ length: 20 }, () => handshake(server, { connect: true, from: '127.0.0.61' })));
     for (let round = 0; round < 50; round += 1) {
@@ -292,7 +295,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     assert.ok(server.rssKb() - before < GROWTH_KB_MAX);
   });
 
-  test('E8 slow headers, no headers and half a WebSocket handshake', { timeout: 60_000 }, async () => {
+  test('E8 slow headers, no headers and half a WebSocket handshake', { timeout: 150_000 }, async () => {
     const starts = [
       'GET / HTTP/1.1\r\nX-Slow: ', 'POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: 127.0.0.1\r\n', 'G',
       'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Ver',
@@ -310,7 +313,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     assert.ok(Math.max(...held) < HEADERS_MS_MAX + SLACK_MS, `one held for ${Math.max(...held)} ms`);
   });
 
-  test('E8 a slow body', { timeout: 60_000 }, async () => {
+  test('E8 a slow body', { timeout: 150_000 }, async () => {
     const { path } = await handshake(server, { connect: true, from: '127.0.0.63' });
     const { socket, closed } = tcp(server, '127.0.0.63');
     socket.write(`POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n42["x","`);
@@ -326,7 +329,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
     assert.ok(took < BODY_MS_MAX + SLACK_MS, `held for ${took} ms`);
   });
 
-  test('E8 a reader that never reads is given up, and its room goes on', { timeout: 80_000 }, async (t) => {
+  test('E8 a reader that never reads is given up, and its room goes on', { timeout: 150_000 }, async (t) => {
     const [a, b] = await people(t, server, 2, { from: '127.0.0.64' });
     const raw = await RawSocket.open(server, { from: '127.0.0.65' });
     const before = server.rssKb();
@@ -342,7 +345,7 @@ describe('E: hostile transports', { concurrency: true }, () => {
       const start = Date.now();
       await Promise.all(Array.from({ length: 20 }, () => a.signal('ice-candidate', 'deaf', { candidate: padding })));
       await a.signal('ice-candidate', b.userId, { candidate: `n${n}` });
-      assert.ok(Date.now() - start < 2_000, 'the room is not held up');
+      assert.ok(Date.now() - start < HELD_UP_MS, 'the room is not held up');
       await sleep(500);
     }
     await noticed;

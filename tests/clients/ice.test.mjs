@@ -39,7 +39,7 @@ async function joined(t, server, more) {
   return client;
 }
 
-describe('iceServers', { concurrency: true, timeout: 60_000 }, () => {
+describe('iceServers', { concurrency: true, timeout: 150_000 }, () => {
   test('fixed credentials are the same for everybody', async (t) => {
     const server = await withServer(t, { TURN_URIS: URLS.join(), TURN_USERNAME: 'u', TURN_CREDENTIAL: 'c' });
     for (const media of ['sfu', 'mesh']) {

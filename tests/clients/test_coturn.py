@@ -15,8 +15,8 @@ from person import Person, unique
 # Of the server, as run.sh and the fixture below make them; and of a peer that echoes.
 SERVER4, SERVER6 = "10.77.0.1", "fd77::1"
 PEER4, PEER6 = "10.77.0.9", "fd77::9"
-RUN_S_MAX = 40
-SOON_S = 10
+RUN_S_MAX = 90
+SOON_S = 30
 GRACE_S = 2
 # Each client sends so many messages by each of its allocations.
 MESSAGES = 20

@@ -20,6 +20,7 @@ mod table;
 mod throttle;
 
 pub use api::*;
+pub use policy::is_special;
 pub use server::Server;
 
 use std::time::Instant;

@@ -93,7 +93,7 @@ impl Prefix {
 
 /// Whether an address leads elsewhere than to one host of the Internet: into this machine, its network, to many, to a
 /// cloud's metadata, or in disguise to any of these.
-fn is_special(ip: IpAddr) -> bool {
+pub fn is_special(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => SPECIAL_IPV4.iter().any(|(first, bits)| {
             Prefix { address: IpAddr::V4(Ipv4Addr::from(*first)), bits: *bits }.contains(IpAddr::V4(ip))

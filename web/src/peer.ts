@@ -32,6 +32,8 @@ interface Published {
   muted: boolean;
   /** Which layers anybody watches, as the server said last. */
   layers: LayersWanted['layers'];
+  /** When all that was asked of the encodings is done. */
+  applied: Promise<void>;
 }
 
 /**
@@ -83,7 +85,8 @@ export class Peer {
       old.muted = muted;
       void old.transceiver.sender.replaceTrack(track);
     } else {
-      this.published.set(source, { source, muted, layers: [], transceiver: source === 'camera' ? this.cameraLine(track) : this.lineFor(track) });
+      const transceiver = source === 'camera' ? this.cameraLine(track) : this.lineFor(track);
+      this.published.set(source, { source, muted, layers: [], transceiver, applied: Promise.resolve() });
     }
   }
 
@@ -154,7 +157,15 @@ export class Peer {
     });
   }
 
-  private applyLayers({ transceiver: { sender }, layers }: Published): void {
+  /** One change after another: Chromium refuses one that comes while another is under way, and it would be lost. */
+  private applyLayers(one: Published): void {
+    one.applied = one.applied
+      .then(() => this.changeEncodings(one))
+      // The encodings are just being changed by a description, which applies it again.
+      .catch((error) => console.warn('layers', error));
+  }
+
+  private async changeEncodings({ transceiver: { sender }, layers }: Published): Promise<void> {
     if (!layers.length) return;
     const parameters = sender.getParameters();
     let changed = false;
@@ -164,8 +175,7 @@ export class Peer {
       encoding.active = active;
       changed = true;
     }
-    // A rejection means that the encodings are just being changed: the next description applies it again.
-    if (changed) sender.setParameters(parameters).catch((error) => console.warn('layers', error));
+    if (changed) await sender.setParameters(parameters);
   }
 
   private cameraLine(track: MediaStreamTrack): RTCRtpTransceiver {

@@ -141,6 +141,7 @@ impl Stage {
             auto_subscribe,
             offer_first,
             rights: Default::default(),
+            codecs: Default::default(),
             view: Default::default(),
         };
         self.sfu.handle(Input::Request(join), self.now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use turn_server::stun::{Message, Method, TransactionId, Writer};
 
 /// How long an answer may take before the next port has its turn.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What strangers sent.
 #[derive(Clone, Copy, Debug, Default)]

@@ -126,6 +126,7 @@ impl World {
             auto_subscribe: true,
             offer_first: true,
             rights: Default::default(),
+            codecs: Default::default(),
             view: Default::default(),
         };
         self.sfu.handle(Input::Request(request), self.now);

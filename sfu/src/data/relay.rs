@@ -86,7 +86,7 @@ impl Sfu {
             if !everyone && !to.split_ascii_whitespace().any(|id| *id == *target.participant) {
                 continue;
             }
-            let Some(channels) = &mut target.data else { continue };
+            let Some(channels) = target.data.as_mut().filter(|_| target.rights.subscribe) else { continue };
             match channels.send(message, &bytes, target.message_bytes_max, now.mono) {
                 Delivery::NoChannel => continue,
                 Delivery::Queued => self.counters.data_messages_out += 1,

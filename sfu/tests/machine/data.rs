@@ -194,6 +194,18 @@ fn who_may_not_send_is_not_heard_and_the_channel_is_closed() {
 }
 
 #[test]
+fn who_may_not_subscribe_is_sent_no_messages() {
+    let mut world = call(2);
+    let index = enter(&mut world, &[Kind::Audio], Rights { subscribe: false, ..Rights::default() });
+    open(&mut world, index);
+    say(&mut world, 0, DATA, "\nfor all");
+    say(&mut world, 0, DATA, &format!("pa_{index}\nfor you"));
+    assert_eq!((came(&mut world, 1).len(), came(&mut world, index)), (1, vec![]));
+    say(&mut world, index, DATA, "\nhello");
+    assert_eq!(came(&mut world, 1), [Came::text(DATA, &format!("pa_{index}\nhello"))]);
+}
+
+#[test]
 fn a_closed_channel_gets_nothing_and_its_stream_can_be_used_again() {
     let mut world = call(2);
     for round in 0..3 {

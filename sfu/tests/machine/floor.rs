@@ -162,6 +162,7 @@ fn instructors_are_always_heard() {
                 auto_subscribe: true,
                 offer_first: false,
                 rights: Rights { instructor: index == 15, data: false, ..Rights::default() },
+                codecs: Default::default(),
                 view: Default::default(),
             }),
             world.now,

@@ -15,6 +15,7 @@ mod program;
 mod quality;
 mod relayed;
 mod reports;
+mod rights;
 mod sctp;
 mod tab;
 mod transport;

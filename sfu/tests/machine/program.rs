@@ -18,6 +18,7 @@ fn enter(world: &mut World, view: View, rights: Rights) -> usize {
         auto_subscribe: false,
         offer_first: false,
         rights,
+        codecs: Default::default(),
         view,
     });
     index

@@ -172,6 +172,7 @@ fn publishers_and_players_without_a_socket_come_by_it_too() {
             auto_subscribe: false,
             offer_first: false,
             rights: Rights { instructor: !plays, data: false, ..Rights::default() },
+            codecs: Default::default(),
             view,
         });
         world.tabs[index].path = relay(index as u64);

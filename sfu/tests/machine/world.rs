@@ -134,6 +134,7 @@ impl World {
             auto_subscribe: true,
             offer_first,
             rights,
+            codecs: Default::default(),
             view: Default::default(),
         });
         index

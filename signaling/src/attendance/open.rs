@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
-use crate::fact::Fact;
+use crate::fact::{Alive, Fact, Reason};
+
+/// Removals of one meeting that are remembered, newest kept: whoever else was removed is kept out by the store's word alone.
+pub const REMOVED_MAX: usize = 1_000;
 
 /// What the facts of a node leave open. The journal keeps it beside them, so that a restart needs no database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,11 +25,14 @@ pub struct OpenMeeting {
     pub session: Arc<str>,
     /// The time of its last fact, Unix ms: later ones must not be before it.
     pub last_at: u64,
-    /// When its last connection ended; `None` while one is open.
+    /// When the last of its connections ended (it began, if there was none yet), Unix ms; `None` while one is open.
     pub empty_since: Option<u64>,
+    /// The latest end of a connection so far, Unix ms: one that ended last may have been written down first.
+    #[serde(default)]
+    pub last_end: u64,
     /// Connections that have not ended, by id.
     pub connections: BTreeMap<Arc<str>, OpenConnection>,
-    /// Who was removed, with the id and expiry of the token if it has one.
+    /// Who was removed, with the id and expiry of the token if it has one; at most [`REMOVED_MAX`].
     pub removed: Vec<(Arc<str>, Option<Arc<str>>, u64)>,
 }
 
@@ -45,10 +51,194 @@ pub struct OpenConnection {
 
 impl Open {
     /// Takes the next fact. One that fits nothing open changes nothing.
-    pub fn apply(&mut self, _fact: &Fact) {}
+    pub fn apply(&mut self, fact: &Fact) {
+        let meeting = match fact {
+            Fact::MeetingStarted { meeting, session, at, .. } => {
+                let began = || OpenMeeting {
+                    session: session.clone(),
+                    last_at: *at,
+                    empty_since: Some(*at),
+                    last_end: 0,
+                    connections: BTreeMap::new(),
+                    removed: Vec::new(),
+                };
+                self.meetings.entry(meeting.clone()).or_insert_with(began);
+                return;
+            }
+            Fact::MeetingEnded { meeting, .. } => {
+                self.meetings.remove(meeting);
+                return;
+            }
+            Fact::Chat { meeting, .. } | Fact::Removed { meeting, .. } => Some(meeting),
+            other => other.meeting(),
+        };
+        if let Some(meeting) = meeting.and_then(|id| self.meetings.get_mut(id)) {
+            meeting.apply(fact);
+        }
+    }
 
-    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with `uncertainty_ms`.
-    pub fn crashed(&self, _uncertainty_ms: u64) -> Vec<Fact> {
-        Vec::new()
+    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with
+    /// `uncertainty_ms`. In the order of the ids of meetings, and of connections in them.
+    pub fn crashed(&self, uncertainty_ms: u64) -> Vec<Fact> {
+        let all = self.meetings.iter().flat_map(|(id, m)| m.connections.iter().map(move |(c, open)| (id, c, open)));
+        let left = |(meeting, connection, open): (&Arc<str>, &Arc<str>, &OpenConnection)| Fact::Left {
+            meeting: meeting.clone(),
+            connection: connection.clone(),
+            at: open.alive_at,
+            reason: Reason::Crashed,
+            uncertainty_ms,
+        };
+        all.map(left).collect()
+    }
+}
+
+impl OpenMeeting {
+    fn apply(&mut self, fact: &Fact) {
+        self.last_at = self.last_at.max(fact.at());
+        match fact {
+            Fact::Joined { connection, participant, user, role, at, .. } => {
+                let began = || OpenConnection {
+                    participant: participant.clone(),
+                    user: user.clone(),
+                    role: *role,
+                    alive_at: *at,
+                };
+                self.connections.entry(connection.clone()).or_insert_with(began);
+                self.empty_since = None;
+            }
+            Fact::Left { connection, at, .. } => {
+                if self.connections.remove(connection).is_some() {
+                    self.last_end = self.last_end.max(*at);
+                    self.empty_since = self.connections.is_empty().then_some(self.last_end);
+                }
+            }
+            Fact::Changed { connection, role, .. } => {
+                if let Some(open) = self.connections.get_mut(connection) {
+                    open.role = *role;
+                }
+            }
+            Fact::Activity { alive, .. } => {
+                for Alive { connection, at, .. } in alive {
+                    if let Some(open) = self.connections.get_mut(connection) {
+                        open.alive_at = open.alive_at.max(*at);
+                    }
+                }
+            }
+            Fact::Removed { user, token, expires_ms, .. } => self.remove(user, token.as_ref(), *expires_ms),
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, user: &Arc<str>, token: Option<&Arc<str>>, expires_ms: u64) {
+        let again = self.removed.iter_mut().find(|(u, t, _)| u == user && t.as_ref() == token);
+        if let Some((_, _, until)) = again {
+            *until = (*until).max(expires_ms);
+            return;
+        }
+        if self.removed.len() >= REMOVED_MAX {
+            self.removed.remove(0);
+        }
+        self.removed.push((user.clone(), token.cloned(), expires_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(at: u64) -> Fact {
+        Fact::MeetingStarted { meeting: "m".into(), session: "s".into(), at, grace_ms: 20_000 }
+    }
+
+    fn joined(connection: &str, at: u64) -> Fact {
+        Fact::Joined {
+            meeting: "m".into(),
+            connection: connection.into(),
+            participant: "p".into(),
+            user: "u".into(),
+            name: "U".into(),
+            role: Role::Participant,
+            at,
+            resumes: None,
+        }
+    }
+
+    fn left(connection: &str, at: u64) -> Fact {
+        let (meeting, connection) = ("m".into(), connection.into());
+        Fact::Left { meeting, connection, at, reason: Reason::Left, uncertainty_ms: 0 }
+    }
+
+    fn beat(connection: &str, at: u64) -> Fact {
+        let alive = vec![Alive { connection: connection.into(), at: at - 1, speaking_ms: 0 }];
+        Fact::Activity { meeting: "m".into(), alive, at }
+    }
+
+    fn removed(user: &str, token: Option<&str>, expires_ms: u64) -> Fact {
+        let (session, meeting, user) = ("s".into(), "m".into(), user.into());
+        Fact::Removed { session, meeting, user, token: token.map(Arc::from), expires_ms, at: 9 }
+    }
+
+    fn open(facts: &[Fact]) -> Open {
+        let mut open = Open::default();
+        facts.iter().for_each(|fact| open.apply(fact));
+        open
+    }
+
+    #[test]
+    fn a_crash_ends_connections_at_their_last_proof_of_life() {
+        let open = open(&[started(100), joined("b", 100), joined("a", 200), beat("a", 1_000), left("b", 1_500)]);
+        assert_eq!(open.meetings["m"].last_at, 1_500);
+        assert_eq!(open.meetings["m"].empty_since, None);
+        let (meeting, connection) = ("m".into(), "a".into());
+        let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 10_000 };
+        assert_eq!(open.crashed(10_000), [crash.clone()]);
+        let mut closed = open;
+        closed.apply(&crash);
+        assert_eq!(closed.crashed(10_000), []);
+        assert_eq!(closed.meetings["m"].empty_since, Some(1_500), "the latest end, not the one written last");
+        closed.apply(&joined("c", 1_600));
+        assert_eq!(closed.meetings["m"].empty_since, None);
+    }
+
+    #[test]
+    fn a_meeting_is_open_from_its_start_to_its_end() {
+        let mut open = open(&[started(5)]);
+        assert_eq!(open.meetings["m"].empty_since, Some(5));
+        open.apply(&Fact::MeetingEnded { meeting: "m".into(), at: 5 });
+        assert_eq!(open, Open::default());
+    }
+
+    #[test]
+    fn what_fits_nothing_changes_nothing() {
+        let mut open = open(&[joined("a", 1), left("a", 1), beat("a", 3), removed("u", None, 1)]);
+        assert_eq!(open, Open::default());
+        open.apply(&started(10));
+        open.apply(&joined("a", 20));
+        let before = open.meetings["m"].connections.clone();
+        for fact in [started(30), joined("a", 40), left("b", 50), beat("b", 60)] {
+            open.apply(&fact);
+        }
+        assert_eq!(open.meetings["m"].connections, before);
+        assert_eq!(open.meetings["m"].empty_since, None);
+    }
+
+    #[test]
+    fn the_removed_are_remembered_once_for_each_token() {
+        let mut open =
+            open(&[started(1), removed("u", None, 5), removed("u", Some("t"), 5), removed("u", Some("t"), 9)]);
+        let expected = [("u".into(), None, 5), ("u".into(), Some("t".into()), 9)];
+        assert_eq!(open.meetings["m"].removed, expected);
+        for n in 0..REMOVED_MAX {
+            open.apply(&removed(&format!("v{n}"), None, 1));
+        }
+        assert_eq!(open.meetings["m"].removed.len(), REMOVED_MAX);
+        assert_eq!(&*open.meetings["m"].removed[0].0, "v0");
+    }
+
+    #[test]
+    fn it_is_the_same_after_being_written_down() {
+        let open = open(&[started(1), joined("a", 2), removed("u", Some("t"), 5)]);
+        let text = serde_json::to_string(&open).unwrap();
+        assert_eq!(serde_json::from_str::<Open>(&text).unwrap(), open);
     }
 }

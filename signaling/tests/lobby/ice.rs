@@ -156,7 +156,14 @@ fn who_is_refused_holds_nothing() {
 }
 
 fn publish(session: &str, user: &str) -> Ask {
-    Ask::Publish { identity: None, session: session.into(), user: user.into(), name: None, instructor: false, sdp: "o".into() }
+    Ask::Publish {
+        identity: None,
+        session: session.into(),
+        user: user.into(),
+        name: None,
+        instructor: false,
+        sdp: "o".into(),
+    }
 }
 
 fn play(session: &str) -> Ask {

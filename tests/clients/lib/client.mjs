@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { io } from 'socket.io-client';
 
 export const TRANSPORTS = ['websocket', 'polling'];
-/** Longest wait for an event or ack that should come at once; generous because the machine is shared. */
-export const SOON_MS = 6_000;
+/** Longest wait for an event or ack that should come at once; several times what a busy machine needs. */
+export const SOON_MS = 20_000;
 /** Socket.IO packet types that answer an event. */
 const ACK_PACKETS = new Set([3, 6]);
 

@@ -81,7 +81,7 @@ export class RawSocket {
   }
 
   /** The first text that satisfies `accept`, past or to come; `undefined` when it closed or time is over. */
-  async text(accept, within = 6_000) {
+  async text(accept, within = 20_000) {
     const end = Date.now() + within;
     for (let i = 0; ;) {
       for (; i < this.texts.length; i += 1) if (accept(this.texts[i])) return this.texts[i];

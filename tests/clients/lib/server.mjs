@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const BINARY = resolve(process.env.LYCEUM_BIN ?? join(REPOSITORY, 'target/ci/lyceum'));
-const READY_MS_MAX = 15_000;
+const READY_MS_MAX = 60_000;
 const STOP_MS_MAX = 10_000;
 /** HTTP, admin, one media port for each of up to four workers, and HTTPS. */
 const PORTS_PER_SERVER = 7;

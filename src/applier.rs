@@ -1,0 +1,301 @@
+//! Carries committed facts from the journal to the store, in order, and does what the store needs now and then.
+//!
+//! It remembers nothing: how far it came stands in the store, moved by the same transaction that applies records, so each is
+//! applied exactly once whenever anything dies. While the store is away facts stay in the journal.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::config::StoreSettings;
+use crate::control::Input;
+use crate::error::Failure;
+use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
+use crate::seldom::Seldom;
+use crate::store::{Retained, Retention, Store, StoreError, Sweeper};
+
+/// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
+const BATCH_MAX: usize = 500;
+/// Waits before the store is tried again: from the first, twice as long each time, to the last.
+const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
+/// How often the store is told that we live (others close our connections after a minute of silence) and asked who else does.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often what is too old is deleted.
+const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Where history is: what the parts of the shell need of it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct History {
+    /// Where facts go first.
+    pub(crate) journal: Journal,
+    /// Where they come to, and where they are asked for.
+    pub(crate) store: Store,
+    /// How they get there.
+    pub(crate) applying: Arc<Applying>,
+}
+
+/// Opens the journal, tells control what a former boot left open, and starts to apply. Whether the store can be reached is not waited for.
+///
+/// # Errors
+/// If the journal cannot be used, or the store's URL cannot be understood.
+pub(crate) fn start(
+    settings: &StoreSettings,
+    inbox: &mpsc::Sender<Input>,
+    ended: &mpsc::UnboundedSender<Failure>,
+) -> Result<History, Failure> {
+    let bytes_max = settings.journal_mb << 20;
+    let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
+    let restored = inbox.try_send(Input::Restore { open });
+    debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
+    let url = match &settings.url {
+        Some(url) => url.0.clone(),
+        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}")))?,
+    };
+    let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
+    let applying = Arc::new(Applying::default());
+    let (store_, node, status, retention) = (store.clone(), journal.node.clone(), applying.clone(), settings.retention);
+    let chores = tokio::spawn(async move { sweep(&store_, &node, &status, &retention).await });
+    let apply = tokio::spawn(run(store.clone(), journal.clone(), applying.clone()));
+    let ended = ended.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = apply => {}
+            _ = chores => {}
+        }
+        let _ = ended.send(Failure::Broken("a task that keeps the database has ended".to_owned()));
+    });
+    Ok(History { journal, store, applying })
+}
+
+/// The URL of the file in `dir`.
+fn sqlite(dir: &Path) -> std::io::Result<String> {
+    let path = std::path::absolute(dir.join("lyceum.db"))?;
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    Ok(format!("sqlite://{path}"))
+}
+
+/// How the applier and its store are, for metrics and health.
+#[derive(Debug, Default)]
+pub(crate) struct Applying {
+    /// The last thing asked of the store worked.
+    is_up: AtomicBool,
+    /// How long that took, µs.
+    response_us: AtomicU64,
+    /// The last record that is in the store.
+    applied: AtomicU64,
+    /// What the wall clock said at the first that is not, Unix ms; 0 if all are.
+    oldest_ms: AtomicU64,
+    /// Times that the store or the journal failed us.
+    failures: AtomicU64,
+    /// Why the last did; without what could be a secret.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Applying {
+    /// Whether the store answers.
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// How long its last answer took.
+    pub(crate) fn response(&self) -> Duration {
+        Duration::from_micros(self.response_us.load(Ordering::Relaxed))
+    }
+
+    /// The last record that is in the store.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Relaxed)
+    }
+
+    /// How long the first fact waits that is not in the store.
+    pub(crate) fn age(&self, unix_ms: u64) -> Duration {
+        match self.oldest_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            oldest => Duration::from_millis(unix_ms.saturating_sub(oldest)),
+        }
+    }
+
+    /// Times that the store or the journal failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, start: Instant) {
+        self.is_up.store(true, Ordering::Relaxed);
+        self.response_us.store(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if trouble.is_some() {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    fn fail(&self, trouble: &Trouble) {
+        static LINE: Seldom = Seldom::new();
+        self.is_up.store(false, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let said = trouble.to_string();
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(more) = LINE.due() {
+            tracing::warn!(more, "{said}; facts wait in the journal, calls go on");
+        }
+        *last = Some(said);
+    }
+}
+
+/// Why records do not reach the store.
+enum Trouble {
+    Store(StoreError),
+    Journal(Unreadable),
+    /// The store has more of our records than we ever wrote.
+    Ahead { applied: u64, committed: u64 },
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::Store(error) => write!(f, "{error}"),
+            Trouble::Journal(unreadable) => f.write_str(&unreadable.to_string()),
+            Trouble::Ahead { applied, committed } => write!(
+                f,
+                "the database has {applied} facts of this server, whose journal has {committed}: the journal is an old copy; move the directory of [store] dir aside, so that a new one begins"
+            ),
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Trouble::Store(error)
+    }
+}
+
+impl From<Unreadable> for Trouble {
+    fn from(error: Unreadable) -> Self {
+        Trouble::Journal(error)
+    }
+}
+
+/// Runs for as long as the process does.
+pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
+    let mut applier = Applier { store, journal, status, reader: None, batch: BATCH_MAX };
+    let mut backoff = *BACKOFF.start();
+    loop {
+        match applier.step().await {
+            Ok(true) => backoff = *BACKOFF.start(),
+            Ok(false) => {
+                backoff = *BACKOFF.start();
+                applier.journal.status.fresh.notified().await;
+            }
+            Err(trouble) => {
+                applier.status.fail(&trouble);
+                // Whether the last transaction came to pass only the store knows.
+                applier.reader = None;
+                applier.batch = 1;
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(*BACKOFF.end());
+            }
+        }
+    }
+}
+
+/// Tells the store that we live, closes what other servers left open when they died, and deletes what is too old.
+async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Retention) {
+    let mut sweeper = Sweeper::default();
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut retained: Option<Instant> = None;
+    loop {
+        every.tick().await;
+        let start = Instant::now();
+        match sweeper.round(store, node, clock::now().unix_ms).await {
+            Ok((0, 0)) => status.note(start),
+            Ok((connections, meetings)) => {
+                status.note(start);
+                tracing::warn!(connections, meetings, "closed what a server left open that is silent");
+            }
+            Err(error) => status.fail(&error.into()),
+        }
+        if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
+            continue;
+        }
+        match store.retain(retention, clock::now().unix_ms).await {
+            Ok(gone) if gone == Retained::default() => {}
+            Ok(gone) => tracing::info!(?gone, "deleted what is older than [store] keeps"),
+            Err(error) => tracing::warn!(%error, "what is too old is not deleted yet"),
+        }
+        retained = Some(Instant::now());
+    }
+}
+
+struct Applier {
+    store: Store,
+    journal: Journal,
+    status: Arc<Applying>,
+    /// `None` until the store has said how far it is.
+    reader: Option<Reader>,
+    /// Records of the next transaction: one after a failure, so that those before one that is refused get through; then twice as many
+    /// each time.
+    batch: usize,
+}
+
+impl Applier {
+    /// Does the next thing; `false` if there was nothing.
+    async fn step(&mut self) -> Result<bool, Trouble> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => self.find().await?,
+        };
+        let batch = self.batch;
+        // A disk may make its readers wait.
+        let (reader, records) = tokio::task::spawn_blocking(move || {
+            let records = reader.read(batch);
+            (reader, records)
+        })
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let records: Vec<Record> = records?;
+        let Some((first, last)) = records.first().zip(records.last()) else {
+            self.reader = Some(reader);
+            return Ok(false);
+        };
+        self.status.oldest_ms.store(first.wall_ms.max(1), Ordering::Relaxed);
+        let start = Instant::now();
+        let applied = self.store.apply(&self.journal.node, &records).await?;
+        self.status.note(start);
+        self.status.applied.store(applied, Ordering::Relaxed);
+        if applied == self.journal.committed() {
+            self.status.oldest_ms.store(0, Ordering::Relaxed);
+        }
+        self.batch = (self.batch * 2).min(BATCH_MAX);
+        // A slow database may not have got to the end of the batch.
+        self.reader = Some(if applied == last.index { reader } else { self.journal.reader(applied + 1) });
+        if let Err(error) = self.journal.applied(applied) {
+            tracing::warn!(%error, "a part of the journal that the database has cannot be deleted");
+        }
+        Ok(true)
+    }
+
+    /// A reader of what the store does not have.
+    async fn find(&self) -> Result<Reader, Trouble> {
+        let applied = self.store.applied(&self.journal.node).await?;
+        let committed = self.journal.committed();
+        if applied > committed {
+            return Err(Trouble::Ahead { applied, committed });
+        }
+        self.status.applied.store(applied, Ordering::Relaxed);
+        let mut reader = self.journal.reader(applied + 1);
+        let missing = reader.skip_missing();
+        if missing > 0 {
+            tracing::error!(
+                missing,
+                "the database lacks facts that were applied to one before it and are not in the journal any more: restore it from a newer backup if there is one"
+            );
+        }
+        Ok(reader)
+    }
+}

@@ -1,0 +1,143 @@
+//! What the application says of rooms: their settings and who is expected.
+
+use serde::{Deserialize, Serialize};
+use signaling::Role;
+use sqlx::{AnyPool, Row as _};
+
+use super::{Store, StoreError, in_time, int, nat, text};
+
+/// Most people on a roster; more are [`StoreError::Broken`], and the API says so before.
+pub(crate) const ROSTER_MAX: usize = 5_000;
+
+/// Somebody who is expected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Expected {
+    /// Who.
+    pub(crate) user_id: String,
+    /// By what name, if the application says so.
+    #[serde(default)]
+    pub(crate) user_name: Option<String>,
+    /// As what.
+    #[serde(default)]
+    pub(crate) role: Role,
+}
+
+/// What the application said of a room.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Room {
+    /// Which.
+    pub(crate) session: String,
+    /// As PUT, JSON; `None`: the server's defaults.
+    pub(crate) settings: Option<String>,
+    /// When its settings or roster changed last, Unix ms.
+    pub(crate) updated_at: u64,
+}
+
+impl Store {
+    /// Keeps a room's settings (JSON) in place of the former.
+    pub(crate) async fn put_settings(&self, session: &str, settings: &str, now_ms: u64) -> Result<(), StoreError> {
+        in_time(async {
+            let mut tx = self.write().await?;
+            sqlx::query(
+                "INSERT INTO rooms (session_id, settings, updated_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (session_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at",
+            )
+            .bind(text::clean(session))
+            .bind(text::clean(settings))
+            .bind(int(now_ms))
+            .execute(&mut *tx)
+            .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// What was said of a room; `None` if nothing ever was and nobody ever came.
+    pub(crate) async fn room(&self, session: &str) -> Result<Option<Room>, StoreError> {
+        in_time(async {
+            let row = sqlx::query("SELECT session_id, settings, updated_at FROM rooms WHERE session_id = $1")
+                .bind(session)
+                .fetch_optional(self.read().await?)
+                .await?;
+            row.as_ref().map(room).transpose()
+        })
+        .await
+    }
+
+    /// Rooms of which something was said at or after `since_ms`, by time: what another node changed. Clocks of nodes differ, so ask from
+    /// a while before the newest that is known. At most [`super::PAGE_MAX`]; ask again from the last.
+    pub(crate) async fn rooms_changed(&self, since_ms: u64) -> Result<Vec<Room>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT session_id, settings, updated_at FROM rooms WHERE updated_at >= $1 AND updated_at > 0
+                 ORDER BY updated_at, session_id LIMIT $2",
+            )
+            .bind(int(since_ms))
+            .bind(int(super::PAGE_MAX as u64))
+            .fetch_all(self.read().await?)
+            .await?;
+            rows.iter().map(room).collect()
+        })
+        .await
+    }
+
+    /// Keeps a room's roster in place of the former; empty: nobody is expected.
+    pub(crate) async fn put_roster(&self, session: &str, roster: &[Expected], now_ms: u64) -> Result<(), StoreError> {
+        if roster.len() > ROSTER_MAX {
+            return Err(StoreError::Broken(format!("a roster has at most {ROSTER_MAX} people")));
+        }
+        in_time(async {
+            let session = text::clean(session);
+            let mut tx = self.write().await?;
+            sqlx::query(
+                "INSERT INTO rooms (session_id, updated_at) VALUES ($1, $2)
+                 ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at",
+            )
+            .bind(&*session)
+            .bind(int(now_ms))
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("DELETE FROM rosters WHERE session_id = $1").bind(&*session).execute(&mut *tx).await?;
+            for expected in roster {
+                sqlx::query(
+                    "INSERT INTO rosters (session_id, user_id, user_name, role) VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (session_id, user_id) DO UPDATE SET user_name = excluded.user_name, role = excluded.role",
+                )
+                .bind(&*session)
+                .bind(text::clean(&expected.user_id))
+                .bind(expected.user_name.as_deref().map(text::clean))
+                .bind(expected.role.as_str())
+                .execute(&mut *tx)
+                .await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Who is expected in a room, by user.
+    pub(crate) async fn roster(&self, session: &str) -> Result<Vec<Expected>, StoreError> {
+        in_time(async { roster(self.read().await?, session).await }).await
+    }
+}
+
+async fn roster(pool: &AnyPool, session: &str) -> Result<Vec<Expected>, StoreError> {
+    let rows = sqlx::query("SELECT user_id, user_name, role FROM rosters WHERE session_id = $1 ORDER BY user_id")
+        .bind(session)
+        .fetch_all(pool)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Expected {
+                user_id: row.try_get(0)?,
+                user_name: row.try_get(1)?,
+                role: Role::parse(row.try_get::<&str, _>(2)?).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn room(row: &sqlx::any::AnyRow) -> Result<Room, StoreError> {
+    Ok(Room { session: row.try_get(0)?, settings: row.try_get(1)?, updated_at: nat(row.try_get(2)?) })
+}
