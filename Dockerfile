@@ -25,14 +25,20 @@ COPY turn turn
 COPY sfu sfu
 COPY signaling signaling
 COPY bench bench
+COPY migrations migrations
 COPY src src
 COPY --from=page /lyceum/web/dist web/dist
 # Files keep the time at which they were written, which is before that of the empty crates.
 RUN find src sfu signaling turn bench -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --bin lyceum
+    && cargo build --release --locked --bin lyceum \
+    && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=server /lyceum/target/release/lyceum /usr/local/bin/lyceum
+# Journal and database: mount a volume here, or what people were promised is lost with the container.
+COPY --from=server --chown=nonroot:nonroot /data /data
+ENV LYCEUM__STORE__DIR=/data
+VOLUME /data
 # Pages and Socket.IO; media of the first worker, the others follow; TURN, and TURN over TLS.
 EXPOSE 3001/tcp 7882/udp 7882/tcp 3478/udp 3478/tcp 5349/tcp
 # There is no HEALTHCHECK: the image has no client to ask with. Probe /livez and /readyz at 127.0.0.1:9464.

@@ -17,7 +17,7 @@ use crate::control::Input;
 use crate::error::Failure;
 use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
-use crate::store::{Retained, Retention, Store, StoreError, Sweeper};
+use crate::store::{Swept, Retained, Retention, Store, StoreError, Sweeper};
 
 /// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
 const BATCH_MAX: usize = 500;
@@ -58,8 +58,7 @@ pub(crate) fn start(
     };
     let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
     let applying = Arc::new(Applying::default());
-    let (store_, node, status, retention) = (store.clone(), journal.node.clone(), applying.clone(), settings.retention);
-    let chores = tokio::spawn(async move { sweep(&store_, &node, &status, &retention).await });
+    let chores = tokio::spawn(sweep(store.clone(), journal.node.clone(), applying.clone(), settings.retention));
     let apply = tokio::spawn(run(store.clone(), journal.clone(), applying.clone()));
     let ended = ended.clone();
     tokio::spawn(async move {
@@ -204,7 +203,7 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
 }
 
 /// Tells the store that we live, closes what other servers left open when they died, and deletes what is too old.
-async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Retention) {
+async fn sweep(store: Store, node: NodeId, status: Arc<Applying>, retention: Retention) {
     let mut sweeper = Sweeper::default();
     let mut every = tokio::time::interval(SWEEP_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -212,9 +211,9 @@ async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Rete
     loop {
         every.tick().await;
         let start = Instant::now();
-        match sweeper.round(store, node, clock::now().unix_ms).await {
-            Ok((0, 0)) => status.note(start),
-            Ok((connections, meetings)) => {
+        match sweeper.round(&store, &node, clock::now()).await {
+            Ok(Swept { connections: 0, meetings: 0 }) => status.note(start),
+            Ok(Swept { connections, meetings }) => {
                 status.note(start);
                 tracing::warn!(connections, meetings, "closed what a server left open that is silent");
             }
@@ -223,7 +222,7 @@ async fn sweep(store: &Store, node: &NodeId, status: &Applying, retention: &Rete
         if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
             continue;
         }
-        match store.retain(retention, clock::now().unix_ms).await {
+        match store.retain(&retention, clock::now().unix_ms).await {
             Ok(gone) if gone == Retained::default() => {}
             Ok(gone) => tracing::info!(?gone, "deleted what is older than [store] keeps"),
             Err(error) => tracing::warn!(%error, "what is too old is not deleted yet"),

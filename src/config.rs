@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
+    /// How long a meeting stays open with nobody there, ms.
+    pub(crate) empty_timeout_ms: u64,
     /// The rules of rooms unless the application says otherwise.
     pub(crate) rooms: RoomDefaults,
     /// Who may enter.
@@ -106,6 +108,7 @@ impl Default for Settings {
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             grace_ms: 20_000,
+            empty_timeout_ms: 120_000,
             rooms: RoomDefaults::default(),
             auth: AuthSettings::default(),
             store: StoreSettings::default(),
@@ -161,6 +164,7 @@ impl Settings {
 ///   listen = "127.0.0.1:9464"
 ///   [room]
 ///   grace_ms = 20000              # how long a dropped connection keeps its seat
+///   empty_timeout_ms = 120000     # how long a meeting stays open with nobody there
 ///   [tls]                         # no certificate, no TLS
 ///   # certificate = "fullchain.pem" # read again when it changes, as its key is
 ///   # key = "privkey.pem"
@@ -170,14 +174,14 @@ impl Settings {
 ///   port = 3478                   # UDP and TCP
 ///   peers = []                    # "192.0.2.0/24": what TURN clients may reach besides our own media
 ///   uris = []                     # a TURN server outside; with secret, or with username and credential
+///   [store]
+///   dir = "data"                  # journal and database; must outlive the process
+///   journal_mb = 1024             # what may wait for a database that is away
 ///   [auth]                        # no key: open mode, for trying it out
 ///   # secret = ""                 # or JWT_SECRET, better as JWT_SECRET_FILE
 ///   # keys = ["app:…"]            # API key pairs, id:secret
 ///   any_user_may_join = false     # else a hook or a roster says which sessions a user may enter
 ///   token_ttl_s = 900             # of the join tokens that the server mints
-///   [store]
-///   dir = "data"                  # journal and database; must outlive the process
-///   journal_mb = 1024             # what may wait for a database that is away
 ///   [log]
 ///   format = "text"               # or "json"
 ///   level = "info"
@@ -249,6 +253,12 @@ const KEYS: &[Key] = &[
     Key { section: "media", name: "addresses", list: true, set: |s, v| put(&mut s.addresses, addresses(v)) },
     Key { section: "admin", name: "listen", list: false, set: |s, v| put(&mut s.admin_listen, socket_address(&v[0])) },
     Key { section: "room", name: "grace_ms", list: false, set: |s, v| put(&mut s.grace_ms, number(&v[0], 0, 600_000)) },
+    Key {
+        section: "room",
+        name: "empty_timeout_ms",
+        list: false,
+        set: |s, v| put(&mut s.empty_timeout_ms, number(&v[0], 0, 86_400_000)),
+    },
     Key { section: "turn", name: "enabled", list: false, set: |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)) },
     Key { section: "turn", name: "port", list: false, set: |s, v| put(&mut s.turn.port, port(&v[0])) },
     Key { section: "turn", name: "tls_port", list: false, set: |s, v| put(&mut s.turn.tls_port, port(&v[0])) },

@@ -103,7 +103,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         let auth = auth.clone();
         async move { auth.warm().await }
     });
-    let lobby_config = signaling::Config { workers: workers.len(), ice, grace_ms: settings.grace_ms };
+    let lobby_config = signaling::Config {
+        workers: workers.len(),
+        ice,
+        grace_ms: settings.grace_ms,
+        empty_timeout_ms: settings.empty_timeout_ms,
+    };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
     let facts = history.journal.facts.clone();

@@ -29,6 +29,9 @@ const KERNEL_UNSENT_BYTES: u32 = 16 * 1024;
 /// A connection that has taken nothing for so long is closed; it is as long as the consent of ICE.
 pub(crate) const STALLED_MAX: Duration = Duration::from_secs(30);
 
+/// Frames that leave by one write when nothing waits: as many as a run has datagrams.
+const GATHERED_MAX: usize = 64;
+
 /// IPv4, IPv6.
 pub(crate) type Listeners = [Option<TcpListener>; 2];
 
@@ -200,6 +203,61 @@ impl Outbox {
         Ok(dropped)
     }
 
+    /// Sends frames. While nothing waits they go straight to `stream` and are copied nowhere; what it does not take is queued.
+    /// How many frames were dropped.
+    pub(crate) fn send<'a>(
+        &mut self,
+        frames: impl Iterator<Item = [&'a [u8]; 3]>,
+        load: impl Fn(&[u8]) -> Load,
+        stream: &mut impl Write,
+        writable: &mut bool,
+        now: Instant,
+    ) -> io::Result<u64> {
+        let mut frames = frames.fuse();
+        let mut dropped = self.flush(stream, writable, now)?;
+        while *writable && self.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 3 * GATHERED_MAX];
+            let mut gathered = [[&[][..]; 3]; GATHERED_MAX];
+            let mut count = 0;
+            for ((kept, slices), parts) in gathered.iter_mut().zip(slices.chunks_exact_mut(3)).zip(&mut frames) {
+                *kept = parts;
+                slices.copy_from_slice(&parts.map(IoSlice::new));
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(dropped);
+            }
+            let mut written = write_some(stream, &slices[..3 * count], writable)?;
+            for parts in &gathered[..count] {
+                let bytes: usize = parts.iter().map(|part| part.len()).sum();
+                let gone = written.min(bytes);
+                written -= gone;
+                match gone {
+                    0 => dropped += self.offer(load(parts[1]), parts, stream, writable, now)?,
+                    _ if gone < bytes => self.push_rest(load(parts[1]), parts, gone, now),
+                    _ => {}
+                }
+            }
+        }
+        for parts in frames {
+            dropped += self.offer(load(parts[1]), &parts, stream, writable, now)?;
+        }
+        Ok(dropped + self.flush(stream, writable, now)?)
+    }
+
+    /// Queues what is left of a frame of which the kernel has `gone` bytes; nothing else waits.
+    fn push_rest(&mut self, load: Load, parts: &[&[u8]], gone: usize, now: Instant) {
+        debug_assert!(self.frames.is_empty(), "what waits goes first");
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let mut skip = gone;
+        for part in parts {
+            self.bytes.extend(part.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(part.len());
+        }
+        self.frames.push_back(Frame { bytes, at: now, load });
+        self.begun = gone;
+    }
+
     /// Writes what `stream` takes, having dropped what is too old; how many frames that were. `writable` is cleared when
     /// it takes no more.
     pub(crate) fn flush(&mut self, stream: &mut impl Write, writable: &mut bool, now: Instant) -> io::Result<u64> {
@@ -209,13 +267,8 @@ impl Outbox {
             if first.is_empty() {
                 break;
             }
-            match stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.written(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let written = write_some(stream, &[IoSlice::new(first), IoSlice::new(second)], writable)?;
+            self.written(written);
         }
         Ok(dropped)
     }
@@ -223,12 +276,17 @@ impl Outbox {
     /// Drops RTP that has waited for too long, except a frame whose beginning is on its way; how many frames.
     fn drop_late(&mut self, now: Instant) -> u64 {
         let mut dropped = 0;
-        let kept = usize::from(self.begun > 0);
-        let start = self.frames.front().filter(|_| kept > 0).map_or(0, |first| first.bytes - self.begun);
-        while let Some(late) = self.frames.get(kept).filter(|frame| frame.load != Load::Control)
-            && now.saturating_duration_since(late.at) > QUEUE_AGE_MAX
-        {
-            self.bytes.drain(start..start + late.bytes);
+        let mut kept = usize::from(self.begun > 0);
+        let mut start = self.frames.front().filter(|_| kept > 0).map_or(0, |first| first.bytes - self.begun);
+        let is_late = |frame: &&Frame| now.saturating_duration_since(frame.at) > QUEUE_AGE_MAX;
+        while let Some(late) = self.frames.get(kept).filter(is_late) {
+            let bytes = late.bytes;
+            if late.load == Load::Control {
+                start += bytes;
+                kept += 1;
+                continue;
+            }
+            self.bytes.drain(start..start + bytes);
             self.frames.remove(kept);
             dropped += 1;
         }
@@ -253,6 +311,21 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+/// Writes what `stream` takes at once; `writable` is cleared when it takes no more.
+fn write_some(stream: &mut impl Write, slices: &[IoSlice<'_>], writable: &mut bool) -> io::Result<usize> {
+    loop {
+        match stream.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                *writable = false;
+                return Ok(0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -268,15 +268,18 @@ impl Connection {
         Ok(true)
     }
 
-    /// Queues a run and writes what the kernel takes; how many datagrams were dropped.
+    /// Sends a run; how many datagrams were dropped.
     fn send(&mut self, run: &Run<'_>, now: Instant) -> io::Result<u64> {
         let Connection { stream, outbox, writable, .. } = self;
-        let mut dropped = 0;
-        for datagram in run.datagrams() {
-            let prefix = u16::try_from(datagram.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes();
-            dropped += outbox.offer(Load::of(datagram), &[&prefix, datagram], stream, writable, now)?;
-        }
-        Ok(dropped + outbox.flush(stream, writable, now)?)
+        let prefix = |bytes| u16::try_from(bytes).map(u16::to_be_bytes).map_err(|_| io::ErrorKind::InvalidInput);
+        let segment = run.segment.max(1);
+        // All are of one size but the last, which may be shorter.
+        let (whole, shorter) = (prefix(segment.min(run.bytes.len()))?, prefix(run.bytes.len() % segment)?);
+        let frames = run.datagrams().map(|datagram| {
+            let prefix = if datagram.len() == segment { &whole } else { &shorter };
+            [prefix, datagram, &[]]
+        });
+        outbox.send(frames, Load::of, stream, writable, now)
     }
 }
 

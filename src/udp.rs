@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use sfu::{Path, Run};
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -198,25 +198,17 @@ impl One {
         segment: usize,
         now: Instant,
     ) -> Sent {
-        self.retry_gso(now);
+        let destination = SockAddr::from(remote);
+        let mut singly = self.goes_singly(now);
         while !bytes.is_empty() {
-            let segments = self.state.max_gso_segments().min(SEND_BYTES_MAX / segment).max(1);
+            let most = if singly { 1 } else { self.state.max_gso_segments() };
+            let segments = most.min(SEND_BYTES_MAX / segment).max(1);
             let (chunk, rest) = bytes.split_at(bytes.len().min(segments * segment));
-            let transmit = Transmit {
-                destination: remote,
-                ecn: None,
-                contents: chunk,
-                segment_size: (chunk.len() > segment).then_some(segment),
-                src_ip: (!local.ip().is_unspecified()).then_some(local.ip()),
-            };
-            match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
-                Ok(()) => bytes = rest,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
-                // quinn-udp turns GSO off at EIO and EINVAL: the same bytes go again, one datagram a send.
-                Err(_) if transmit.segment_size.is_some() && self.state.max_gso_segments() == 1 => {
-                    self.refused_gso = Some(now);
-                }
-                Err(_) => return Sent::Refused,
+            let gso = (chunk.len() > segment).then_some(segment);
+            match self.transmit(local, &destination, &[IoSlice::new(chunk)], gso, now) {
+                Transmitted::All => bytes = rest,
+                Transmitted::Singly => singly = true,
+                Transmitted::Not(sent) => return sent,
             }
         }
         Sent::All
@@ -230,12 +222,11 @@ impl One {
         framed: &Framed<'_>,
         now: Instant,
     ) -> Sent {
-        self.retry_gso(now);
         let Framed { head, padding, bytes: mut rest, stride, room } = *framed;
         let Some(zeros) = ZEROS.get(..padding) else { return Sent::Refused };
         let segment = head.len() + stride.saturating_sub(room) + padding;
         let destination = SockAddr::from(remote);
-        let mut singly = self.refused_gso.is_some();
+        let mut singly = self.goes_singly(now);
         while !rest.is_empty() {
             let most = if singly { 1 } else { self.state.max_gso_segments() };
             let datagrams = most.min(SEND_BYTES_MAX / segment).clamp(1, FRAMED_MAX);
@@ -247,38 +238,73 @@ impl One {
                 slices.copy_from_slice(&[head, payload, zeros].map(IoSlice::new));
                 filled += slices.len();
             }
-            let control = control::Message::new(local.ip(), (filled > 3).then_some(segment));
-            let message =
-                MsgHdr::new().with_addr(&destination).with_buffers(&slices[..filled]).with_control(control.as_slice());
-            match SockRef::from(&self.socket).sendmsg(&message, 0) {
-                Ok(_) => rest = behind,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
-                // The same go again, one a send; others too where the device is to blame and not this destination.
-                Err(error) if filled > 3 => {
-                    singly = true;
-                    let of_device = matches!(error.raw_os_error(), Some(EIO | EINVAL)) && segment <= GSO_SEGMENT_SAFE;
-                    self.refused_gso = of_device.then_some(now).or(self.refused_gso);
-                }
-                Err(_) => return Sent::Refused,
+            let gso = (filled > 3).then_some(segment);
+            match self.transmit(local, &destination, &slices[..filled], gso, now) {
+                Transmitted::All => rest = behind,
+                Transmitted::Singly => singly = true,
+                Transmitted::Not(sent) => return sent,
             }
         }
         Sent::All
     }
 
-    fn retry_gso(&mut self, now: Instant) {
-        if self.refused_gso.is_some_and(|at| now.duration_since(at) >= GSO_RETRY) {
-            self.refused_gso = None;
-            if let Ok(fresh) = UdpSocketState::new(UdpSockRef::from(&self.socket)) {
-                self.state = fresh;
+    /// Sends datagrams that are put together from `slices`: one, or as many as `gso` cuts them into.
+    fn transmit(
+        &mut self,
+        local: SocketAddr,
+        destination: &SockAddr,
+        slices: &[IoSlice<'_>],
+        gso: Option<usize>,
+        now: Instant,
+    ) -> Transmitted {
+        let control = control::Message::new(local.ip(), gso);
+        let message = MsgHdr::new().with_addr(destination).with_buffers(slices).with_control(control.as_slice());
+        loop {
+            let error = match SockRef::from(&self.socket).sendmsg(&message, 0) {
+                Ok(_) => return Transmitted::All,
+                Err(error) => error,
+            };
+            match (error.kind(), gso) {
+                (io::ErrorKind::Interrupted, _) => {}
+                (io::ErrorKind::WouldBlock, _) => return Transmitted::Not(Sent::Blocked),
+                (_, Some(segment)) => {
+                    // The same go again, one a send; others too where the device is to blame and not this destination.
+                    if is_of_device(&error, segment) {
+                        self.refused_gso = Some(now);
+                    }
+                    return Transmitted::Singly;
+                }
+                (_, None) => return Transmitted::Not(Sent::Refused),
             }
         }
+    }
+
+    /// Whether GSO was refused lately.
+    fn goes_singly(&mut self, now: Instant) -> bool {
+        self.refused_gso = self.refused_gso.filter(|at| now.saturating_duration_since(*at) < GSO_RETRY);
+        self.refused_gso.is_some()
     }
 
     /// Where it is bound.
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }
+}
+
+/// What became of one send.
+enum Transmitted {
+    /// The kernel took it.
+    All,
+    /// The kernel does not cut this into datagrams: they are to be sent one by one.
+    Singly,
+    /// It is lost.
+    Not(Sent),
+}
+
+/// Whether GSO was refused because the device cannot do it at all, and not because these datagrams are too long for the way to
+/// one destination: a client behind a small MTU is no reason to send to all others one by one.
+fn is_of_device(error: &io::Error, segment: usize) -> bool {
+    matches!(error.raw_os_error(), Some(EIO | EINVAL)) && segment <= GSO_SEGMENT_SAFE
 }
 
 /// Datagrams of one size, each made of a head, a payload and zeros.
@@ -392,6 +418,14 @@ mod tests {
             assert_eq!(got, expected);
             assert_eq!(batch.meta[0].len, 5 * 1_008, "one buffer of the batch carried all");
         }
+    }
+
+    #[test]
+    fn a_destination_that_takes_no_long_datagrams_costs_nobody_else_gso() {
+        let error = io::Error::from_raw_os_error;
+        assert!(is_of_device(&error(EIO), 1_200) && is_of_device(&error(EINVAL), GSO_SEGMENT_SAFE));
+        assert!(!is_of_device(&error(EIO), 1_400) && !is_of_device(&error(EINVAL), GSO_SEGMENT_SAFE + 1));
+        assert!(!is_of_device(&error(90), 1_200), "EMSGSIZE is about a length whatever it is");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,13 @@ const PACE: Duration = Duration::from_millis(20);
 /// Of relayed clients.
 const CHANNEL: u16 = 0x4001;
 
+/// A directory for one server: two cannot share one.
+fn store_dir() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("paths-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 struct Server {
     child: Child,
     http: SocketAddr,
@@ -45,8 +54,9 @@ impl Server {
         }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--address", address, "--log-format", "json"]);
-        command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
+        command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", store_dir());
         command.env("LYCEUM__MEDIA__TCP", tcp.to_string()).env_remove("SIGNALING_PORT").env_remove("RUST_LOG");
+        command.env_remove("DATABASE_URL");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A directory for one server: two cannot share one.
+fn store_dir() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("start-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 /// The binary, without the settings of whoever runs the tests.
 fn lyceum() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
@@ -26,12 +34,12 @@ fn lyceum() -> Command {
         }
     }
     for name in
-        ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET"]
+        ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET", "DATABASE_URL"]
     {
         command.env_remove(name);
     }
     // Two servers of one machine, as tests are, cannot have the same.
-    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
+    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", store_dir());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -198,7 +198,8 @@ impl Sfu {
     /// A peer does not teach any more: what is heard of it needs a slot like all others.
     pub(crate) fn demote(&mut self, key: usize) {
         let Some(room_key) = self.peers.get(key).map(|peer| peer.room) else { return };
-        let is_its = |track: &usize| self.tracks.get(*track).is_some_and(|t| t.publisher == key && !self.is_privileged(t));
+        let is_its =
+            |track: &usize| self.tracks.get(*track).is_some_and(|t| t.publisher == key && !self.is_privileged(t));
         let Some(room) = self.rooms.get(room_key) else { return };
         let demoted: Vec<usize> = room.floor.always.iter().copied().filter(is_its).collect();
         self.rooms[room_key].floor.always.retain(|track| !demoted.contains(track));

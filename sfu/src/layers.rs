@@ -73,7 +73,8 @@ impl Sfu {
                 watched |= 1u8 << target.layer;
             }
             if let Some(wanted) = subscription.wanted().filter(|_| subscription.awaits_keyframe())
-                && let Some(layer) = track.layers.get_mut(usize::from(wanted.layer)).filter(|layer| layer.alive && !track.held)
+                && let Some(layer) =
+                    track.layers.get_mut(usize::from(wanted.layer)).filter(|layer| layer.alive && !track.held)
             {
                 layer.keyframes.remind(now);
             }
@@ -112,7 +113,10 @@ impl Sfu {
 
     /// Asks the publisher for a keyframe of a layer as soon as its window allows.
     pub(crate) fn want_keyframe(&mut self, track_key: usize, layer: usize, now: Instant) {
-        let Some(track) = self.tracks.get_mut(track_key).filter(|track| track.kind == Kind::Video && !track.held) else { return };
+        let Some(track) = self.tracks.get_mut(track_key).filter(|track| track.kind == Kind::Video && !track.held)
+        else {
+            return;
+        };
         let publisher = track.publisher;
         let Some(layer) = track.layers.get_mut(layer) else { return };
         layer.keyframes.want(now);

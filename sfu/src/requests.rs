@@ -17,8 +17,8 @@ use crate::shared::NOBODY;
 use crate::subscription::{ExtensionIds, Stamps};
 use crate::track::Track;
 use crate::{
-    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId, TrackInfo,
-    Unavailable, View, twcc,
+    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId,
+    TrackInfo, Unavailable, View, twcc,
 };
 
 /// The parts of a [`Request::Join`] that its peer keeps.
@@ -399,7 +399,7 @@ impl Sfu {
                 subscription.source = inbound.source;
             }
         }
-        let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.muted };
+        let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.is_muted() };
         let Some((peer, room)) = self.peers.get(track.publisher).map(|peer| (peer.id, peer.room)) else { return };
         self.event(Event::TrackPublished { peer, info });
         self.reaim(track_key, now.mono);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sfu::Sources;
+use sfu::{Rights, Source, Sources};
+
+use crate::limits::TOKEN_SKEW;
+use crate::room::RoomSettings;
 
 /// What somebody is in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,4 +92,51 @@ pub struct Identity {
     pub expires_ms: u64,
     /// The token's time was over when it was shown: it is good only beside the resume token of a seat that lives.
     pub is_expired: bool,
+}
+
+impl Identity {
+    /// Whether the token's time is over: it was when it was shown, or is by now. [`TOKEN_SKEW`] is allowed for, as at the edge.
+    pub(crate) fn is_over(&self, unix_ms: u64) -> bool {
+        self.is_expired || unix_ms >= self.expires_ms.saturating_add(TOKEN_SKEW.as_millis() as u64)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { role: self.role, permissions: self.permissions }
+    }
+}
+
+/// What somebody is and may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    pub(crate) permissions: Permissions,
+}
+
+impl Standing {
+    /// What a role brings with it.
+    pub(crate) fn of(role: Role) -> Self {
+        Standing { role, permissions: Permissions::of(role) }
+    }
+
+    /// What is left of it where what is off is off for everybody but those who may moderate.
+    pub(crate) fn under(mut self, settings: &RoomSettings) -> Self {
+        let may = &mut self.permissions;
+        if may.moderate {
+            return self;
+        }
+        if !settings.video {
+            may.publish = may.publish.without(Source::Camera);
+        }
+        if !settings.screen_share {
+            may.publish = may.publish.without(Source::Screen).without(Source::ScreenAudio);
+        }
+        may.chat &= settings.chat;
+        self
+    }
+
+    /// The same for the media plane.
+    pub(crate) fn rights(self) -> Rights {
+        let Permissions { publish, subscribe, data, .. } = self.permissions;
+        Rights { instructor: self.role == Role::Instructor, data, publish, subscribe }
+    }
 }

@@ -265,6 +265,15 @@ pub enum Input {
         /// All connections in it are closed.
         open: Open,
     },
+    /// A socket was given a new token, by [`Output::Renew`]: what is known of it now stands for the old one's.
+    Renewed {
+        /// Which.
+        socket: SocketId,
+        /// The new `jti`.
+        token: Option<Arc<str>>,
+        /// The new `exp`, Unix time in ms.
+        expires_ms: u64,
+    },
     /// Whether facts can be written down. While they cannot, nobody new gets in: `server/overloaded`.
     Recording {
         /// They can.

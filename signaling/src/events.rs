@@ -28,6 +28,19 @@ pub(crate) struct Reply {
 /// The body of a positive ack, or why there is none.
 pub(crate) type Answer = Result<Arc<RawValue>, Refused>;
 
+/// What was granted: the ack's body, and the fact that must be written down before it leaves.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) body: Arc<RawValue>,
+    pub(crate) after: Option<FactId>,
+}
+
+impl From<Arc<RawValue>> for Outcome {
+    fn from(body: Arc<RawValue>) -> Self {
+        Outcome { body, after: None }
+    }
+}
+
 /// `{ ok: true }`.
 pub(crate) fn accepted() -> Answer {
     Ok(encode(&json!({ "ok": true })))
@@ -75,27 +88,32 @@ impl Lobby {
         let answer = self.act(reply.socket, verb, payload, now);
         match answer {
             Err(why) if why.code == ErrorCode::RateLimited => self.answer_limited(reply, now),
-            answer => self.answer(reply, answer),
+            outcome => self.finish(reply, outcome),
         }
     }
 
-    fn act(&mut self, socket: SocketId, verb: Verb, payload: &Value, now: Now) -> Answer {
+    fn act(&mut self, socket: SocketId, verb: Verb, payload: &Value, now: Now) -> Result<Outcome, Refused> {
         let fields = Fields::of(payload)?;
+        if verb == Verb::Leave && self.sockets.get(&socket).is_some_and(|s| s.waits.is_some()) {
+            self.stop_waiting(socket, &|| not_joined("You left before you were admitted."));
+            return accepted().map(Outcome::from);
+        }
         let place = self.place(socket, fields)?;
-        match verb {
+        let answer = match verb {
             Verb::Join => Err(ErrorCode::Internal.because("A join is not an event of a session.")),
             Verb::Leave => {
                 self.leave(place, Reason::Left);
                 accepted()
             }
             Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
-            Verb::Chat => self.chat(socket, place, fields, now),
+            Verb::Chat => return self.chat(socket, place, fields, now),
             Verb::Subscription => self.subscription(place, fields),
             Verb::TrackUpdate => self.track_update(place, fields),
             Verb::RaiseHand => self.raise_hand(socket, place, fields, now),
             Verb::Reaction => self.reaction(socket, place, fields, now),
-            Verb::Moderate => Err(ErrorCode::Forbidden.because("Moderation is not open to anybody in this session.")),
-        }
+            Verb::Moderate => return self.moderate_event(place, fields, now),
+        };
+        answer.map(Outcome::from)
     }
 
     /// The seat that a socket speaks for; if the event names a session, it must be that one.
@@ -142,14 +160,14 @@ impl Lobby {
 
     /// Gives the one answer to an event: an ack if one was asked for, else `session-error` if there is something to say.
     pub(crate) fn answer(&mut self, reply: Reply, answer: Answer) {
-        self.answer_after(reply, answer, None);
+        self.finish(reply, answer.map(Outcome::from));
     }
 
-    /// The same, but not before a fact is committed to the journal.
-    pub(crate) fn answer_after(&mut self, reply: Reply, answer: Answer, after: Option<FactId>) {
+    /// The same, where a fact may have to be written down first.
+    pub(crate) fn finish(&mut self, reply: Reply, outcome: Result<Outcome, Refused>) {
         let Reply { socket, ack, event } = reply;
         let Some(ack) = ack else {
-            if let Err(why) = answer {
+            if let Err(why) = outcome {
                 self.session_error(socket, &why, &event);
             }
             return;
@@ -157,7 +175,7 @@ impl Lobby {
         let refusal = |why: Refused| {
             encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
-        let body = answer.unwrap_or_else(refusal);
+        let Outcome { body, after } = outcome.unwrap_or_else(|why| refusal(why).into());
         self.out.push_back(Output::Ack { socket, ack, body, after });
     }
 }

@@ -84,7 +84,7 @@ impl Lobby {
         let to = if room.seats.len() <= QUALITY_TO_ALL_MAX {
             room.sockets(None)
         } else {
-            let told = room.seats.iter().filter(|(id, other)| **id == place.seat || other.instructor);
+            let told = room.seats.iter().filter(|(id, other)| **id == place.seat || other.is_instructor());
             Recipients::Many(told.filter_map(|(_, other)| other.socket).collect())
         };
         let payload = quality_payload(seat, score, cause);
@@ -119,7 +119,7 @@ fn qualities<'a>(
     room: &'a Room,
     seat: &'a Seat,
 ) -> impl Iterator<Item = (&'static str, Arc<serde_json::value::RawValue>)> + 'a {
-    let all = room.seats.len() <= QUALITY_TO_ALL_MAX || seat.instructor;
+    let all = room.seats.len() <= QUALITY_TO_ALL_MAX || seat.is_instructor();
     let told = room.seats.values().filter(move |other| all || other.participant == seat.participant);
     told.filter_map(|other| {
         let (score, cause) = other.peer.as_ref()?.quality.filter(|(score, _)| *score < EXCELLENT)?;

@@ -71,10 +71,6 @@ impl Seat {
         self.connection.as_ref().map(|connection| connection.joined)
     }
 
-    fn present_role(&self) -> Role {
-        if self.instructor { Role::Instructor } else { Role::Participant }
-    }
-
     /// Whether it has a microphone that is not muted.
     fn is_heard(&self) -> bool {
         self.tracks.values().any(|t| t.kind == Kind::Audio && t.source == Source::Microphone && !t.muted)
@@ -82,7 +78,7 @@ impl Seat {
 
     /// What history does not know yet of its name, role, media and tracks.
     fn news(&mut self, meeting: &Arc<str>, at: u64, now: Instant) -> Vec<Fact> {
-        let (is_heard, role) = (self.is_heard(), self.present_role());
+        let (is_heard, role) = (self.is_heard(), self.standing.role);
         let media = self.peer.as_ref().is_some_and(|peer| peer.is_up);
         let Some(connection) = &mut self.connection else { return Vec::new() };
         if !is_heard {
@@ -138,7 +134,7 @@ impl Lobby {
         let id: Arc<str> = self.random_id("c_", 16).into();
         let room = self.rooms.get(&place.room)?;
         let seat = room.seats.get(&place.seat)?;
-        let (name, role, socket) = (seat.name.clone(), seat.present_role(), seat.socket);
+        let (name, role, socket) = (seat.name.clone(), seat.standing.role, seat.socket);
         let fact = Fact::Joined {
             meeting: room.meeting.clone(),
             connection: id.clone(),

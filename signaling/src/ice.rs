@@ -1,10 +1,11 @@
 //! Which ICE servers clients are told of, and who may use the TURN server.
 //!
-//! A seat is a holder from its beginning to its end, and so is a viewer, which has none. The TURN server hears of both
-//! ends, so that a credential is worth nothing without its seat, however long it would still be valid.
+//! A seat is a holder from its beginning to its end, and so is a viewer, which has none, and for a while who was given a
+//! token ([`crate::tokens`]). The TURN server hears of both ends, so that a credential is worth nothing without its seat, however long it would still be valid.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sfu::Now;
@@ -54,8 +55,19 @@ impl Lobby {
 
     /// What a holder is told: each time with a new credential.
     pub(crate) fn ice_servers(&self, holder: &str, media: Option<Media>, now: Now) -> Vec<Value> {
+        self.ice_servers_for(holder, media, TURN_CREDENTIAL_LIFETIME, now)
+    }
+
+    /// The same, with a credential that opens nothing after that time.
+    pub(crate) fn ice_servers_for(
+        &self,
+        holder: &str,
+        media: Option<Media>,
+        at_most: Duration,
+        now: Now,
+    ) -> Vec<Value> {
         let IceServers { fixed, minted } = &self.config.ice;
-        let expires = now.unix_ms / 1_000 + TURN_CREDENTIAL_LIFETIME.as_secs();
+        let expires = now.unix_ms / 1_000 + at_most.min(TURN_CREDENTIAL_LIFETIME).as_secs();
         let useful = minted.iter().filter(|server| server.for_mesh || media != Some(Media::Mesh));
         let minted = useful.map(|server| {
             let Credential { username, password } = credential::mint(&server.secret, holder, expires);

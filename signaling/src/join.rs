@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use sfu::{Now, RoomId};
 
 use crate::api::{Recipients, SocketId, WorkerId};
+use crate::chat::Said;
 use crate::code::{ErrorCode, Refused};
-use crate::events::{Answer, Reply};
+use crate::events::{Answer, Outcome, Reply};
 use crate::fact::Reason;
 use crate::limits::{JOINS, ROOMS_MAX, SEATS_MAX};
 use crate::room::{Room, SameUser, SeatId};
@@ -41,6 +42,10 @@ struct Joined<'a> {
     role: &'static str,
     permissions: Value,
     participants: Roster<'a>,
+    metadata: &'a Value,
+    locked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<&'a Said>,
     ice_servers: Vec<Value>,
     resume_token: &'a str,
     resumed: bool,
@@ -52,18 +57,29 @@ impl Lobby {
         if self.spend(socket, |s| &mut s.joins, JOINS, now).is_err() {
             return self.answer_limited(reply, now);
         }
-        let joined = Join::parse(payload).and_then(|join| {
-            let (place, way) = self.enter(socket, &join)?;
-            Ok((join, place, way))
+        let here = self.sockets.get(&socket).and_then(|s| s.place);
+        let identity = self.sockets.get(&socket).and_then(|s| s.identity.clone());
+        let claimed = Join::parse(payload, identity).and_then(|join| {
+            let claimed = self.claim(here, &join, now)?;
+            Ok((join, claimed))
         });
-        let (join, place, way) = match joined {
-            Ok(joined) => joined,
-            Err(why) => return self.answer(reply, Err(why)),
-        };
+        match claimed {
+            Err(why) => self.answer(reply, Err(why)),
+            Ok((join, None)) if self.must_wait(&join) => self.wait_at_the_door(reply, here, join, now),
+            Ok((join, claimed)) => self.join(reply, &join, claimed, now),
+        }
+    }
+
+    /// Gives a socket the seat that it may have: the ack, and what follows it.
+    pub(crate) fn join(&mut self, reply: Reply, join: &Join, claimed: Option<(Place, Way)>, now: Now) {
+        let socket = reply.socket;
+        self.stop_waiting(socket, &|| ErrorCode::Replaced.because("A newer join of this connection took its place."));
+        let (place, way) = self.enter(socket, join, claimed, now);
         let ack = self.join_ack(place, way, join.media, now);
-        let joined = self.seat(place).and_then(Seat::joined);
-        self.answer_after(reply, ack, joined);
+        let after = self.seat(place).and_then(Seat::joined);
+        self.finish(reply, ack.map(|body| Outcome { body, after }));
         self.settle_media(place, way, join.media, now);
+        self.tell_who_waits(place);
         // In the order in which they came, behind the ack, before anything newer.
         for early in self.take_early(socket) {
             self.dispatch(early.reply, early.verb, &early.payload, now);
@@ -80,9 +96,12 @@ impl Lobby {
             meeting_id: &room.meeting,
             user_id: &seat.user,
             participant_id: &seat.participant,
-            role: seat.role(),
-            permissions: permissions(seat),
+            role: seat.standing.role.as_str(),
+            permissions: seat.may().to_json(),
             participants: Roster(room),
+            metadata: &room.settings.metadata,
+            locked: room.locked,
+            chat: room.settings.chat_history.then_some(&room.said),
             ice_servers: self.ice_servers(&seat.participant, media, now),
             resume_token: &seat.resume_token,
             resumed: matches!(way, Way::Again | Way::Resumed),
@@ -90,9 +109,8 @@ impl Lobby {
     }
 
     /// Finds or makes the seat and puts the socket on it; the others are told.
-    fn enter(&mut self, socket: SocketId, join: &Join) -> Result<(Place, Way), Refused> {
+    fn enter(&mut self, socket: SocketId, join: &Join, mut claimed: Option<(Place, Way)>, now: Now) -> (Place, Way) {
         let here = self.sockets.get(&socket).and_then(|s| s.place);
-        let mut claimed = self.claim(here, join)?;
         if let Some(left) = here.filter(|place| claimed.is_none_or(|(seat, _)| seat != *place)) {
             self.leave(left, Reason::Left);
         }
@@ -104,9 +122,9 @@ impl Lobby {
             claimed = None;
         }
         let Some((place, way)) = claimed else {
-            let place = self.new_seat(Some(socket), join);
+            let place = self.new_seat(Some(socket), join, now);
             self.tell_joined(place);
-            return Ok((place, Way::New));
+            return (place, Way::New);
         };
         let fresh_mesh = way == Way::Replaced
             && self.seat(place).is_some_and(|s| s.peer.is_none() || join.media == Some(Media::Mesh));
@@ -114,19 +132,24 @@ impl Lobby {
             // The others' RTCPeerConnections lead to a client that is gone: they negotiate anew.
             self.tell_left(place, Reason::Replaced);
         }
-        self.take_seat(place, way, socket, join);
+        self.take_seat(place, way, socket, join, now);
         if fresh_mesh {
             self.tell_joined(place);
         }
-        Ok((place, way))
+        (place, way)
     }
 
     /// The seat that the join continues, if any; refuses when there is none and none to be had.
-    pub(crate) fn claim(&self, here: Option<Place>, join: &Join) -> Result<Option<(Place, Way)>, Refused> {
+    pub(crate) fn claim(&self, here: Option<Place>, join: &Join, now: Now) -> Result<Option<(Place, Way)>, Refused> {
+        self.check_token(join.identity.as_deref())?;
         let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
+            if join.is_over(now) {
+                return Err(expired());
+            }
             let full = self.gauges().rooms >= ROOMS_MAX || self.seats >= SEATS_MAX || !self.is_recording;
             return if full { Err(overloaded()) } else { Ok(None) };
         };
+        room.check_user(&join.user)?;
         let seats = room.people.get(&join.user).map_or(&[][..], |person| &person.seats);
         let place = |seat: SeatId| Place { room: id, seat };
         if let Some(again) = here.filter(|h| h.room == id && seats.contains(&h.seat)) {
@@ -137,6 +160,12 @@ impl Lobby {
         if let Some(seat) = seats.iter().find(resumes) {
             return Ok(Some((place(*seat), Way::Resumed)));
         }
+        if join.is_over(now) {
+            return Err(expired());
+        }
+        if join.identity.is_some() && room.seats.iter().any(|(id, _)| resumes(&id)) {
+            return Err(ErrorCode::Forbidden.because("That resumeToken is another user's: join without it."));
+        }
         if let Some(seat) = seats.last().filter(|_| room.settings.same_user != SameUser::Allow) {
             let lives = room.seats.get(seat).is_some_and(Seat::is_held);
             if lives && room.settings.same_user == SameUser::Reject {
@@ -145,6 +174,10 @@ impl Lobby {
             }
             return Ok(Some((place(*seat), Way::Replaced)));
         }
+        let standing = room.standing(&join.user, join.given);
+        if room.locked && !standing.permissions.moderate && !room.known.contains_key(&join.user) {
+            return Err(ErrorCode::Locked.because("The session is locked: ask somebody in it to unlock it."));
+        }
         if room.seats.len() >= room.settings.capacity {
             let why = format!("The session is full: it has {} participants.", room.settings.capacity);
             return Err(ErrorCode::Full.because(why));
@@ -152,7 +185,7 @@ impl Lobby {
         if self.seats >= SEATS_MAX || !self.is_recording { Err(overloaded()) } else { Ok(None) }
     }
 
-    pub(crate) fn new_seat(&mut self, socket: Option<SocketId>, join: &Join) -> Place {
+    pub(crate) fn new_seat(&mut self, socket: Option<SocketId>, join: &Join, now: Now) -> Place {
         let room = match self.sessions.get(&join.session) {
             Some(room) => *room,
             None => self.new_room(&join.session),
@@ -160,16 +193,20 @@ impl Lobby {
         let id = SeatId(self.mint());
         let participant: Arc<str> = self.random_id("p_", 16).into();
         self.grant(participant.clone());
-        let seat = Seat {
+        let mut seat = Seat {
             participant,
             user: join.user.clone(),
             name: join.name.clone(),
-            instructor: join.instructor,
+            identity: join.identity.clone(),
+            given: join.given,
+            standing: join.given,
+            metadata: join.metadata.clone(),
             auto_subscribe: join.auto_subscribe,
             resume_token: self.random_id("", 32).into(),
             socket,
             resource: None,
             grace_until: None,
+            renew_at: None,
             hand_raised: false,
             tracks: Default::default(),
             peer: None,
@@ -177,6 +214,8 @@ impl Lobby {
         };
         let place = Place { room, seat: id };
         if let Some(r) = self.rooms.get_mut(&room) {
+            seat.standing = r.standing(&join.user, join.given);
+            r.know(&join.user);
             r.people.entry(join.user.clone()).or_default().seats.push(id);
             r.seats.insert(id, seat);
             self.seats += 1;
@@ -184,6 +223,7 @@ impl Lobby {
         if let Some(s) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
             s.place = Some(place);
         }
+        self.arm_renewal(place, now);
         if socket.is_some() {
             self.begin_connection(place, None);
         }
@@ -199,12 +239,12 @@ impl Lobby {
         let worker = WorkerId(least.map_or(0, |(index, _)| index));
         self.workers[worker.0].rooms += 1;
         self.sessions.insert(session.clone(), id);
-        self.rooms.insert(id, Room::new(session.clone(), meeting, worker, self.room_settings.clone()));
+        self.rooms.insert(id, Room::new(session.clone(), meeting, worker, self.rules(session).clone()));
         id
     }
 
     /// Puts a socket on a seat that exists, in place of the one that it had.
-    fn take_seat(&mut self, place: Place, way: Way, socket: SocketId, join: &Join) {
+    fn take_seat(&mut self, place: Place, way: Way, socket: SocketId, join: &Join, now: Now) {
         let token = (way == Way::Replaced).then(|| self.random_id("", 32));
         let ended = match way {
             Way::Again | Way::New => None,
@@ -215,7 +255,12 @@ impl Lobby {
             return;
         };
         seat.name = join.name.clone();
-        seat.instructor = join.instructor;
+        seat.metadata = join.metadata.clone();
+        if !join.is_over(now) {
+            // What a token said whose time is over may have changed since.
+            seat.identity = join.identity.clone();
+            seat.given = join.given;
+        }
         seat.auto_subscribe = join.auto_subscribe;
         if let Some(token) = token {
             seat.resume_token = token.into();
@@ -233,6 +278,8 @@ impl Lobby {
             let why = "You joined this session on another connection, which took this one's place.";
             self.close(old, ErrorCode::Replaced.because(why), "join-session");
         }
+        self.reconsider(place, false);
+        self.arm_renewal(place, now);
         if way != Way::Again {
             self.begin_connection(place, ended);
         }
@@ -264,6 +311,7 @@ impl Lobby {
             socket.place = None;
         }
         self.rearm(Timer::Grace(place), seat.grace_until, None);
+        self.rearm(Timer::Renew(place), seat.renew_at, None);
         if let Some(resource) = &seat.resource {
             self.drop_resource(resource);
         }
@@ -282,6 +330,7 @@ impl Lobby {
             return;
         };
         self.sessions.remove(&room.session);
+        self.end_waiting(&room.session);
         self.workers[room.worker.0].rooms -= 1;
         self.rearm(Timer::Roster(id), room.clock.armed, None);
     }
@@ -296,7 +345,7 @@ impl Lobby {
         let payload = json!({
             "userId": &*seat.user,
             "userName": &*seat.name,
-            "isInstructor": seat.instructor,
+            "isInstructor": seat.is_instructor(),
             "participantId": &*seat.participant,
         });
         let to: Recipients = room.sockets(Some(place.seat));
@@ -321,15 +370,8 @@ impl Lobby {
     }
 }
 
-/// What a seat may do; all but moderation is open to everybody until tokens say otherwise.
-fn permissions(seat: &Seat) -> Value {
-    json!({
-        "publish": ["camera", "microphone", "screen", "screen-audio"],
-        "subscribe": true,
-        "chat": true,
-        "data": true,
-        "moderate": seat.instructor,
-    })
+fn expired() -> Refused {
+    ErrorCode::AuthExpired.because("Your token has expired: ask for a new one and connect again.")
 }
 
 pub(crate) fn overloaded() -> Refused {

@@ -6,6 +6,7 @@ mod api;
 pub mod attendance;
 mod chat;
 mod code;
+mod command;
 mod events;
 mod fact;
 mod flow;
@@ -15,11 +16,15 @@ mod join;
 pub mod limits;
 mod media;
 mod meeting;
+mod mesh;
+mod moderation;
 mod relay;
 mod room;
 mod roster;
 mod seat;
 mod socket;
+mod tokens;
+mod waiting;
 mod whip;
 mod wire;
 
@@ -45,6 +50,8 @@ use sfu::{PeerId, RoomId};
 use room::Room;
 use seat::{Place, Seat};
 use socket::Socket;
+use tokens::{HolderId, TokenHolder};
+use waiting::{Queue, QueueId};
 use whip::Resource;
 use wire::encode;
 
@@ -53,6 +60,8 @@ use wire::encode;
 pub struct Lobby {
     config: Config,
     room_settings: RoomSettings,
+    /// Rules of sessions of their own: at most [`limits::SETTINGS_MAX`].
+    settings: BTreeMap<Arc<str>, RoomSettings>,
     rng: StdRng,
     sockets: BTreeMap<SocketId, Socket>,
     /// Sockets per source address.
@@ -65,6 +74,14 @@ pub struct Lobby {
     resources: BTreeMap<Arc<str>, Resource>,
     /// The same, by peer.
     resource_peers: BTreeMap<PeerId, Arc<str>>,
+    /// Who waits to be admitted.
+    waiting: BTreeMap<QueueId, Queue>,
+    /// The same, by session.
+    queues: BTreeMap<Arc<str>, QueueId>,
+    /// Tokens that are refused, and until when, Unix ms: at most [`limits::REVOKED_MAX`].
+    revoked: BTreeMap<Arc<str>, u64>,
+    /// Who holds TURN credentials by a token: at most [`limits::TOKEN_HOLDERS_MAX`].
+    token_holders: BTreeMap<HolderId, TokenHolder>,
     workers: Vec<Load>,
     seats: usize,
     /// How many facts there were.
@@ -94,6 +111,8 @@ pub struct Config {
     pub ice: IceServers,
     /// How long a dropped socket keeps its seat, ms.
     pub grace_ms: u64,
+    /// How long a meeting stays open with nobody there, ms; see [`limits::EMPTY_TIMEOUT`].
+    pub empty_timeout_ms: u64,
 }
 
 /// Counts for metrics and health.
@@ -123,6 +142,12 @@ enum Timer {
     Grace(Place),
     /// A room's roster may be told again.
     Roster(RoomId),
+    /// Who waits may be told again.
+    Waiting(QueueId),
+    /// A seat's token ends soon.
+    Renew(Place),
+    /// A token with TURN credentials has ended.
+    Holder(HolderId),
     /// A meeting has waited long enough for somebody to come back.
     Empty(RoomId),
 }
@@ -134,6 +159,7 @@ impl Lobby {
             workers: vec![Load::default(); config.workers.max(1)],
             config,
             room_settings: RoomSettings::default(),
+            settings: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
@@ -142,6 +168,10 @@ impl Lobby {
             peers: BTreeMap::new(),
             resources: BTreeMap::new(),
             resource_peers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            token_holders: BTreeMap::new(),
             seats: 0,
             facts: 0,
             now: None,
@@ -186,11 +216,10 @@ impl Lobby {
             Input::Heard { sockets } => self.heartbeat(&sockets),
             Input::Restore { open } => self.restore(open, now),
             Input::Recording { possible } => self.is_recording = possible,
-            Input::Settings { .. } => {}
-            Input::Command { http, .. } => {
-                self.reply_http(http, Err(ErrorCode::Internal.because("This is not answered yet.")));
-            }
-            Input::Ask { http, address, ask } => self.ask(http, address, ask),
+            Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
+            Input::Settings { session, settings } => self.set_rules(&session, settings, now),
+            Input::Command { http, actor, command } => self.command(http, &actor, command, now),
+            Input::Ask { http, address, ask } => self.ask(http, address, ask, now),
             Input::Media { worker: _, event } => {
                 if let Some(event) = self.resource_event(event, now) {
                     self.media_event(event, now);
@@ -198,6 +227,8 @@ impl Lobby {
             }
             Input::Tick => {}
         }
+        // What the input made due at once: who waits, a token that ends soon.
+        self.fire(now);
         self.tell_rosters(now);
     }
 
@@ -224,6 +255,9 @@ impl Lobby {
             match timer {
                 Timer::Early(socket) => self.early_expired(socket, now),
                 Timer::Grace(place) => self.leave(place, Reason::Disconnected),
+                Timer::Waiting(queue) => self.tell_queue(queue, now),
+                Timer::Renew(place) => self.renew(place),
+                Timer::Holder(holder) => self.end_token_holder(holder),
                 Timer::Empty(room) => self.end_meeting(room),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {

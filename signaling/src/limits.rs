@@ -34,6 +34,23 @@ pub const SEATS_MAX: usize = 20_000;
 pub const ROOM_SEATS_DEFAULT: usize = 500;
 /// Chat messages of a meeting that late joiners get, newest kept.
 pub const CHAT_HISTORY_MAX: usize = 200;
+/// Bytes of the same, encoded, newest kept: they come with each join's ack.
+pub const CHAT_HISTORY_BYTES_MAX: usize = 128 * 1024;
+/// Largest `metadata` of a participant, encoded, in bytes: it is in every roster. A larger one is `request/invalid`.
+pub const METADATA_BYTES_MAX: usize = 2048;
+/// People of whom a meeting remembers that they were there, and to what they were promoted. Beyond it who left and has no such
+/// role is forgotten: a newcomer again, where newcomers wait or are refused.
+pub const KNOWN_MAX: usize = 10_000;
+/// People removed from a meeting; removing one more is `server/overloaded`: lock the session.
+pub const REMOVED_MAX: usize = 10_000;
+/// Tokens that are refused until their time is over; beyond it that which ends first is let go.
+pub const REVOKED_MAX: usize = 20_000;
+/// People who wait to be admitted to a session; one more is `session/full`.
+pub const WAITING_MAX: usize = 200;
+/// Holders of TURN credentials that came with join tokens; with one more the oldest is revoked.
+pub const TOKEN_HOLDERS_MAX: usize = 20_000;
+/// The same of one user in one session, so that nobody revokes others' by asking often.
+pub const TOKEN_HOLDERS_PER_USER_MAX: usize = 4;
 /// Sessions whose rules differ from the server's own; the rules of one more are refused by [`crate::Lobby`], which keeps its defaults.
 pub const SETTINGS_MAX: usize = 100_000;
 
@@ -54,6 +71,11 @@ pub const EARLY_WAIT: Duration = Duration::from_secs(2);
 pub const EARLY_EVENTS_MAX: usize = 64;
 /// Bytes that wait for a socket's join, encoded; more are `session/not_joined` at once.
 pub const EARLY_BYTES_MAX: usize = 512 * 1024;
+
+/// By how much clocks of those who mint tokens may be wrong.
+pub const TOKEN_SKEW: Duration = Duration::from_secs(30);
+/// How long before its end a token is minted anew for who is still there. Later might be too late for a slow network.
+pub const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
 /// How often a meeting's proofs of life are written down: what a crash may cost each connection at most. Rarer would be less to write
 /// and a worse guess of when the server died.

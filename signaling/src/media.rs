@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use sfu::{Description, Event, Now, PeerId, Request, Rights, Source, TrackId, TrackInfo, TrackLine, Unavailable, View};
+use sfu::{Description, Event, Now, PeerId, Request, Source, TrackId, TrackInfo, TrackLine, Unavailable, View};
 
 use crate::Lobby;
 use crate::api::{Recipients, WorkerId};
@@ -42,7 +42,7 @@ impl Lobby {
             participant: seat.participant.clone(),
             auto_subscribe: seat.auto_subscribe,
             offer_first,
-            rights: Rights { instructor: seat.instructor, ..Rights::default() },
+            rights: seat.standing.rights(),
             codecs,
             view: View::Tracks,
         };

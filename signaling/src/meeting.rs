@@ -8,7 +8,7 @@ use sfu::{Now, RoomId};
 
 use crate::attendance::Open;
 use crate::fact::{Fact, Reason};
-use crate::limits::{EMPTY_TIMEOUT, ROOMS_MAX};
+use crate::limits::ROOMS_MAX;
 use crate::room::SeatId;
 use crate::seat::Place;
 use crate::{Lobby, Timer};
@@ -34,6 +34,11 @@ impl Life {
     /// clock is set meanwhile.
     pub(crate) fn stamp(&self, at: Instant) -> u64 {
         self.anchor.map_or(0, |(mono, wall)| wall + at.saturating_duration_since(mono).as_millis() as u64)
+    }
+
+    /// When it began or was taken over, Unix ms; `None` before its first fact.
+    pub(crate) fn began(&self) -> Option<u64> {
+        self.anchor.map(|(_, wall)| wall)
     }
 
     /// A connection ended.
@@ -71,9 +76,13 @@ impl Lobby {
             (None, _) => self.end_room(id),
             // Who had a seat since was never there.
             (Some(_), Some(_)) => {}
-            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + EMPTY_TIMEOUT)),
+            (Some(_), None) => self.ends_when_empty(id, Some(now.mono + self.empty_timeout())),
         }
         self.rearm(Timer::Roster(id), armed, None);
+    }
+
+    fn empty_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.empty_timeout_ms)
     }
 
     fn ends_when_empty(&mut self, id: RoomId, until: Option<Instant>) {
@@ -125,9 +134,14 @@ impl Lobby {
             room.meeting = meeting;
             room.life.anchor = Some((now.mono, now.unix_ms.max(left.last_at)));
             room.life.last_left = at;
-            room.life.removed = left.removed;
-            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at)).min(EMPTY_TIMEOUT);
-            self.ends_when_empty(id, Some(now.mono + (EMPTY_TIMEOUT - waited)));
+            room.life.removed = left.removed.clone();
+            for (_, token, expires_ms) in left.removed {
+                if let Some(token) = token {
+                    self.revoke_token(token, expires_ms);
+                }
+            }
+            let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
+            self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }
     }
 }

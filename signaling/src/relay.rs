@@ -8,6 +8,7 @@ use crate::api::{Recipients, SocketId};
 use crate::code::ErrorCode;
 use crate::events::{Answer, accepted};
 use crate::limits::{OFFERS, RELAY_BYTES_MAX};
+use crate::mesh;
 use crate::seat::{Peer, Place};
 use crate::wire::{self, Fields, SFU, Verb, encode};
 
@@ -26,7 +27,7 @@ impl Lobby {
         }
         let target = fields.required("targetUserId")?;
         match verb {
-            _ if &*target != SFU => self.relay(place, verb, &target, payload),
+            _ if &*target != SFU => self.relay(place, verb, &target, fields, payload),
             Verb::Offer => self.offer(place, fields),
             Verb::Answer => self.take_answer(place, fields, now),
             _ => {
@@ -39,11 +40,12 @@ impl Lobby {
     }
 
     /// Mesh: the payload goes to the user as it is, but for who sent it.
-    fn relay(&mut self, place: Place, verb: Verb, target: &str, payload: &Value) -> Answer {
+    fn relay(&mut self, place: Place, verb: Verb, target: &str, fields: Fields<'_>, payload: &Value) -> Answer {
         let found = self.rooms.get(&place.room).and_then(|room| Some((room, room.seats.get(&place.seat)?)));
         let Some((room, sender)) = found else {
             return Err(ErrorCode::NotJoined.because("Join a session first."));
         };
+        mesh::check(sender.may(), verb, fields)?;
         let sockets = room.sockets_of(target, place.seat).ok_or_else(|| {
             ErrorCode::UnknownTarget.because("targetUserId is nobody else in this session: see participants-update.")
         })?;
@@ -117,6 +119,9 @@ impl Lobby {
                 return Err(ErrorCode::InvalidRequest.because("That track is your own."));
             }
             Some(_) => {}
+        }
+        if !self.seat(place).is_some_and(|seat| seat.may().subscribe) {
+            return Err(ErrorCode::NotPermitted.because("You may not receive what others publish here."));
         }
         let Some((worker, Peer { id, .. })) = self.peer_mut(place) else {
             return Err(no_peer());

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sfu::{Codecs, TrackId};
 
+use crate::access::{Role, Standing};
 use crate::api::{Recipients, SocketId, WorkerId};
-use crate::limits::{CLIENT_IDS_MAX, ROOM_SEATS_DEFAULT};
+use crate::chat::Said;
+use crate::code::{ErrorCode, Refused};
+use crate::fact::FactId;
+use crate::limits::{CLIENT_IDS_MAX, KNOWN_MAX, ROOM_SEATS_DEFAULT};
 use crate::meeting::Life;
 use crate::roster::Clock;
 use crate::seat::Seat;
@@ -70,6 +74,43 @@ impl Default for RoomSettings {
     }
 }
 
+impl SameUser {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SameUser::Replace => "replace",
+            SameUser::Reject => "reject",
+            SameUser::Allow => "allow",
+        }
+    }
+}
+
+impl RoomSettings {
+    /// As `session-updated` and the API say it.
+    pub fn to_json(&self) -> Value {
+        let codecs: Vec<&str> = self.codecs.iter().map(|codec| &**codec).collect();
+        json!({
+            "capacity": self.capacity,
+            "sameUser": self.same_user.as_str(),
+            "graceMs": self.grace_ms,
+            "waitingRoom": self.waiting_room,
+            "chat": self.chat,
+            "chatHistory": self.chat_history,
+            "video": self.video,
+            "screenShare": self.screen_share,
+            "codecs": codecs,
+            "metadata": self.metadata,
+        })
+    }
+}
+
+/// Somebody who is or was in the meeting.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// What a moderator made of it, whatever its token says.
+    pub(crate) promoted: Option<Role>,
+}
+
 impl RoomSettings {
     /// What video may be negotiated in.
     pub(crate) fn codecs(&self) -> Codecs {
@@ -89,8 +130,10 @@ pub(crate) struct Person {
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) client_id: Arc<str>,
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     pub(crate) timestamp: u64,
+    /// By which it is written down.
+    pub(crate) fact: Option<FactId>,
 }
 
 impl Person {
@@ -120,6 +163,12 @@ pub(crate) struct Room {
     pub(crate) tracks: BTreeMap<TrackId, SeatId>,
     /// Raised hands, first first.
     pub(crate) hands: Vec<SeatId>,
+    /// Nobody new gets in.
+    pub(crate) locked: bool,
+    /// Who is or was in the meeting: at most [`KNOWN_MAX`].
+    pub(crate) known: BTreeMap<Arc<str>, Known>,
+    /// What was said last.
+    pub(crate) said: Said,
     pub(crate) clock: Clock,
     pub(crate) life: Life,
     /// Seats whose roster line changed since the last roster.
@@ -137,10 +186,54 @@ impl Room {
             people: BTreeMap::new(),
             tracks: BTreeMap::new(),
             hands: Vec::new(),
+            locked: false,
+            known: BTreeMap::new(),
+            said: Said::default(),
             clock: Clock::default(),
             life: Life::default(),
             changed: BTreeSet::new(),
         }
+    }
+
+    /// What somebody is and may do here.
+    pub(crate) fn standing(&self, user: &str, given: Standing) -> Standing {
+        self.promoted(user, given).under(&self.settings)
+    }
+
+    /// The same but for the room's rules.
+    pub(crate) fn promoted(&self, user: &str, given: Standing) -> Standing {
+        self.known.get(user).and_then(|known| known.promoted).map_or(given, Standing::of)
+    }
+
+    /// Remembers somebody; `None` if there is no place for it.
+    pub(crate) fn know(&mut self, user: &Arc<str>) -> Option<&mut Known> {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(user) {
+            let mut others = self.known.iter();
+            let least = others.find(|(other, known)| known.promoted.is_none() && !self.people.contains_key(*other));
+            let least = least?.0.clone();
+            self.known.remove(&least);
+        }
+        Some(self.known.entry(user.clone()).or_default())
+    }
+
+    /// Whether a moderator removed somebody.
+    pub(crate) fn is_removed(&self, user: &str) -> bool {
+        self.life.removed.iter().any(|(removed, _, _)| **removed == *user)
+    }
+
+    /// Refuses who was removed.
+    pub(crate) fn check_user(&self, user: &str) -> Result<(), Refused> {
+        if self.is_removed(user) {
+            return Err(
+                ErrorCode::AuthRevoked.because("A moderator removed you: you cannot come back to this meeting.")
+            );
+        }
+        Ok(())
+    }
+
+    /// The sockets of those who may moderate.
+    pub(crate) fn moderators(&self) -> Vec<SocketId> {
+        self.seats.values().filter(|seat| seat.may().moderate).filter_map(|seat| seat.socket).collect()
     }
 
     /// Everybody who can be reached, but for one.

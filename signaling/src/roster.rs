@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
+use serde_json::value::RawValue;
 use sfu::{Now, RoomId};
 
 use crate::limits::{ROSTER_EVERY, ROSTER_LARGE_EVERY, ROSTER_SMALL_MAX};
@@ -23,6 +24,8 @@ pub(crate) struct Entry<'a> {
     state: &'static str,
     hand_raised: bool,
     tracks: Vec<Track>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -45,12 +48,13 @@ impl<'a> Entry<'a> {
         Entry {
             user_id: &seat.user,
             user_name: &seat.name,
-            is_instructor: seat.instructor,
-            role: seat.role(),
+            is_instructor: seat.is_instructor(),
+            role: seat.standing.role.as_str(),
             participant_id: &seat.participant,
             state: if seat.is_held() { "connected" } else { "reconnecting" },
             hand_raised: seat.hand_raised,
             tracks: seat.tracks.values().map(track).collect(),
+            metadata: seat.metadata.as_deref(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use sfu::{Cause, Pause, PeerId, TrackId, TrackInfo};
 
+use crate::access::{Identity, Permissions, Role, Standing};
 use crate::api::SocketId;
 use crate::history::Connection;
 use crate::room::SeatId;
@@ -19,7 +20,13 @@ pub(crate) struct Seat {
     pub(crate) participant: Arc<str>,
     pub(crate) user: Arc<str>,
     pub(crate) name: Arc<str>,
-    pub(crate) instructor: bool,
+    /// The token that it last joined with, or what it was renewed to; `None` in open mode.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// What its token or, in open mode, its client says that it may be and do.
+    pub(crate) given: Standing,
+    /// What it is and may do: after promotions, under the room's rules.
+    pub(crate) standing: Standing,
+    pub(crate) metadata: Option<Arc<RawValue>>,
     pub(crate) auto_subscribe: bool,
     pub(crate) resume_token: Arc<str>,
     /// `None` within the grace time after the socket dropped.
@@ -28,6 +35,8 @@ pub(crate) struct Seat {
     pub(crate) resource: Option<Arc<str>>,
     /// When the grace time ends.
     pub(crate) grace_until: Option<Instant>,
+    /// When its token is renewed.
+    pub(crate) renew_at: Option<Instant>,
     pub(crate) hand_raised: bool,
     /// What it publishes: as many as its SFU peer allows.
     pub(crate) tracks: BTreeMap<TrackId, TrackInfo>,
@@ -48,8 +57,12 @@ impl Seat {
         self.socket.is_some() || self.resource.is_some()
     }
 
-    pub(crate) fn role(&self) -> &'static str {
-        if self.instructor { "instructor" } else { "participant" }
+    pub(crate) fn is_instructor(&self) -> bool {
+        self.standing.role == Role::Instructor
+    }
+
+    pub(crate) fn may(&self) -> Permissions {
+        self.standing.permissions
     }
 }
 

@@ -15,6 +15,7 @@ use crate::events::Reply;
 use crate::fact::{Fact, Reason};
 use crate::limits::*;
 use crate::seat::Place;
+use crate::waiting::QueueId;
 use crate::wire::{Verb, encode};
 use crate::{Lobby, Timer};
 
@@ -26,6 +27,8 @@ pub(crate) struct Socket {
     pub(crate) identity: Option<Arc<Identity>>,
     /// The seat that it speaks for.
     pub(crate) place: Option<Place>,
+    /// Its join waits to be admitted.
+    pub(crate) waits: Option<QueueId>,
     /// It had a seat once.
     pub(crate) has_joined: bool,
     /// We disconnected it; until the shell says that it is gone, all that it sends is refused.
@@ -57,6 +60,7 @@ impl Lobby {
             address,
             identity,
             place: None,
+            waits: None,
             has_joined: false,
             closing: false,
             events: Bucket::default(),
@@ -78,12 +82,17 @@ impl Lobby {
         if *count > SOCKETS_PER_ADDRESS_MAX {
             let why =
                 ErrorCode::RateLimited.because("Too many connections from your address: close some and try again.");
+            return self.close(socket, why, "connect");
+        }
+        let identity = self.sockets.get(&socket).and_then(|s| s.identity.clone());
+        if let Err(why) = self.check_token(identity.as_deref()) {
             self.close(socket, why, "connect");
         }
     }
 
     pub(crate) fn disconnected(&mut self, id: SocketId, clean: bool, now: Now) {
         let why = || not_joined("The connection ended before the session was joined.");
+        self.stop_waiting(id, &why);
         self.refuse_early(id, why);
         let Some(socket) = self.sockets.remove(&id) else {
             return;
@@ -102,7 +111,8 @@ impl Lobby {
         if clean {
             return self.leave(place, Reason::Left);
         }
-        let until = now.mono + Duration::from_millis(self.config.grace_ms);
+        let own = self.rooms.get(&place.room).and_then(|room| room.settings.grace_ms);
+        let until = now.mono + Duration::from_millis(own.unwrap_or(self.config.grace_ms));
         let Some(seat) = self.seat_mut(place) else {
             return;
         };
@@ -118,6 +128,7 @@ impl Lobby {
     /// Says why and disconnects a socket. Its seat is the caller's business.
     pub(crate) fn close(&mut self, id: SocketId, why: Refused, event: &str) {
         self.session_error(id, &why, event);
+        self.stop_waiting(id, &|| why.clone());
         self.refuse_early(id, || why.clone());
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.place = None;

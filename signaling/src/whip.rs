@@ -10,14 +10,22 @@ use serde_json::json;
 use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 
 use crate::Lobby;
+use crate::access::Identity;
 use crate::api::{Ask, Granted, HttpId, Output};
 use crate::code::{ErrorCode, Refused};
 use crate::fact::{FactId, Reason};
 use crate::join::overloaded;
 use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
-use crate::room::SeatId;
+use crate::moderation::not_live;
+use crate::room::{Room, SeatId};
 use crate::seat::Place;
 use crate::wire::{Join, Media};
+
+/// Who wants to play.
+struct Viewer {
+    identity: Option<Arc<Identity>>,
+    address: IpAddr,
+}
 
 /// What a WHIP or WHEP client holds.
 #[derive(Debug)]
@@ -26,6 +34,8 @@ pub(crate) struct Resource {
     room: RoomId,
     /// `None` for a viewer.
     seat: Option<SeatId>,
+    /// The user whom a viewer's token names.
+    user: Option<Arc<str>>,
     /// The seat's `participantId`, or what stands for a viewer: no secret, unlike the resource's id.
     participant: Arc<str>,
     address: IpAddr,
@@ -38,14 +48,15 @@ pub(crate) struct Resource {
 }
 
 impl Lobby {
-    pub(crate) fn ask(&mut self, http: HttpId, address: IpAddr, ask: Ask) {
+    pub(crate) fn ask(&mut self, http: HttpId, address: IpAddr, ask: Ask, now: Now) {
         let asked = match ask {
-            Ask::Publish { identity: _, session, user, name, instructor, sdp } => {
+            Ask::Publish { identity, session, user, name, instructor, sdp } => {
                 let join = json!({ "sessionId": session, "userId": user, "userName": name, "isInstructor": instructor, "autoSubscribe": false });
-                Join::parse(&join).and_then(|join| self.publish(http, address, &join, sdp))
+                Join::parse(&join, identity).and_then(|join| self.publish(http, address, &join, sdp, now))
             }
-            Ask::Play { identity: _, session, participant, sdp } => {
-                self.play(http, address, &session, participant, sdp)
+            Ask::Play { identity, session, participant, sdp } => {
+                let viewer = Viewer { identity, address };
+                self.play(http, viewer, session.trim(), participant, sdp, now)
             }
             Ask::Patch { resource, etag, credentials } => self.patch(http, &resource, etag, credentials),
             Ask::End { resource } => self.end_resource(http, &resource),
@@ -74,9 +85,11 @@ impl Lobby {
         Ok(())
     }
 
-    fn publish(&mut self, http: HttpId, address: IpAddr, join: &Join, sdp: String) -> Result<(), Refused> {
+    fn publish(&mut self, http: HttpId, address: IpAddr, join: &Join, sdp: String, now: Now) -> Result<(), Refused> {
         self.check_room_for(address)?;
-        if let Some((held, _)) = self.claim(None, join)? {
+        let claimed = self.claim(None, join, now)?;
+        self.check_publisher(join, claimed.is_none())?;
+        if let Some((held, _)) = claimed {
             // Whoever held the seat has another transport: nothing of it can go on.
             if let Some(socket) = self.seat(held).and_then(|s| s.socket) {
                 let why = "You joined this session over WHIP, which took this connection's place.";
@@ -84,7 +97,7 @@ impl Lobby {
             }
             self.leave(held, Reason::Replaced);
         }
-        let place = self.new_seat(None, join);
+        let place = self.new_seat(None, join, now);
         let id: Arc<str> = self.random_id("", 32).into();
         let lost = || ErrorCode::Internal.because("The seat was lost: try again.");
         let seat = self.seat_mut(place).ok_or_else(lost)?;
@@ -101,6 +114,7 @@ impl Lobby {
                 peer,
                 room: place.room,
                 seat: Some(place.seat),
+                user: None,
                 participant,
                 address,
                 offer: sdp,
@@ -114,17 +128,23 @@ impl Lobby {
     fn play(
         &mut self,
         http: HttpId,
-        address: IpAddr,
+        viewer: Viewer,
         session: &str,
         participant: Option<String>,
         sdp: String,
+        now: Now,
     ) -> Result<(), Refused> {
+        let Viewer { identity, address } = viewer;
         self.check_room_for(address)?;
-        let room = self.sessions.get(session.trim()).copied();
+        if let Some(identity) = &identity {
+            self.check_member(identity, session, now)?;
+        }
+        let room = self.sessions.get(session).copied();
         let found = room.and_then(|id| Some((id, self.rooms.get(&id).filter(|room| !room.seats.is_empty())?)));
         let Some((room, live)) = found else {
-            return Err(ErrorCode::NotLive.because("Nobody is in this session: try again when it has begun."));
+            return Err(not_live());
         };
+        check_viewer(live, identity.as_deref())?;
         let participant: Option<Arc<str>> = participant.map(Into::into);
         if let Some(wanted) = &participant
             && !live.seats.values().any(|seat| seat.participant == *wanted)
@@ -150,7 +170,17 @@ impl Lobby {
         self.request(worker, join);
         self.hold_resource(
             id,
-            Resource { peer, room, seat: None, participant: viewer, address, offer: sdp, etag: 1, waiting: Some(http) },
+            Resource {
+                peer,
+                room,
+                seat: None,
+                user: identity.map(|identity| identity.user.clone()),
+                participant: viewer,
+                address,
+                offer: sdp,
+                etag: 1,
+                waiting: Some(http),
+            },
         );
         Ok(())
     }
@@ -247,6 +277,31 @@ impl Lobby {
         }
     }
 
+    /// Ends what a removed user watches.
+    pub(crate) fn end_viewers_of(&mut self, room: RoomId, user: &str) {
+        let theirs = |r: &Resource| r.room == room && r.seat.is_none() && r.user.as_deref() == Some(user);
+        let ids: Vec<Arc<str>> = self.resources.iter().filter(|(_, r)| theirs(r)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.lose_resource(&id, Reason::Removed);
+        }
+    }
+
+    /// Whether a WHIP client may publish anything, and need not be admitted first: it has nobody who would wait.
+    fn check_publisher(&self, join: &Join, is_new: bool) -> Result<(), Refused> {
+        let room = self.sessions.get(&join.session).and_then(|room| self.rooms.get(room));
+        let standing = room
+            .map_or_else(|| join.given.under(self.rules(&join.session)), |room| room.standing(&join.user, join.given));
+        if standing.permissions.publish == Sources::NONE {
+            return Err(ErrorCode::NotPermitted.because("You may not publish anything in this session."));
+        }
+        if is_new && self.must_wait(join) {
+            return Err(
+                ErrorCode::Forbidden.because("People must be admitted to this session: join it in a browser first.")
+            );
+        }
+        Ok(())
+    }
+
     /// Takes what the SFU says of a resource's peer; gives back what is treated as any seat's.
     pub(crate) fn resource_event(&mut self, event: Event, now: Now) -> Option<Event> {
         let peer = match &event {
@@ -302,6 +357,27 @@ impl Lobby {
         };
         self.reply_http_after(http, Ok(granted), joined);
     }
+}
+
+/// Whether somebody may watch without a seat: whoever would have to be admitted, or finds the session locked, may not.
+fn check_viewer(room: &Room, identity: Option<&Identity>) -> Result<(), Refused> {
+    let may = identity.map(|identity| room.standing(&identity.user, identity.standing()).permissions);
+    if may.is_some_and(|may| !may.subscribe) {
+        return Err(ErrorCode::NotPermitted.because("You may not receive what others publish here."));
+    }
+    let known = identity.is_some_and(|identity| room.known.contains_key(&identity.user));
+    if known || may.is_some_and(|may| may.moderate) {
+        return Ok(());
+    }
+    if room.locked {
+        return Err(ErrorCode::Locked.because("The session is locked: ask somebody in it to unlock it."));
+    }
+    if room.settings.waiting_room {
+        return Err(
+            ErrorCode::Forbidden.because("People must be admitted to this session: join it in a browser first.")
+        );
+    }
+    Ok(())
 }
 
 fn unknown() -> Refused {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use sfu::{Source, TrackHint, TrackId, TrackLine, Wish};
+use sfu::{Now, Source, TrackHint, TrackId, TrackLine, Wish};
 
+use crate::access::{Identity, Role, Standing};
 use crate::code::{ErrorCode, Refused};
 use crate::limits::*;
 
@@ -134,6 +135,15 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
+    /// Any JSON of at most `bytes_max` bytes, encoded.
+    fn small_json(self, name: &str, bytes_max: usize) -> Result<Option<Arc<RawValue>>, Refused> {
+        let Some(value) = self.get(name).map(encode) else { return Ok(None) };
+        if value.get().len() > bytes_max {
+            return Err(invalid(format!("{name} must have at most {bytes_max} bytes, encoded.")));
+        }
+        Ok(Some(value))
+    }
+
     pub(crate) fn track(self) -> Result<TrackId, Refused> {
         let text = self.get("trackId").and_then(Value::as_str);
         text.and_then(|t| t.parse().ok()).ok_or_else(|| invalid("trackId must be one of the roster's.".into()))
@@ -167,16 +177,39 @@ pub(crate) struct Join {
     pub(crate) session: Arc<str>,
     pub(crate) user: Arc<str>,
     pub(crate) name: Arc<str>,
-    pub(crate) instructor: bool,
+    /// Who its token says it is; `None` in open mode.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// What it may be and do before the meeting and the room's rules have their say.
+    pub(crate) given: Standing,
     pub(crate) media: Option<Media>,
     pub(crate) auto_subscribe: bool,
     pub(crate) resume_token: Option<Arc<str>>,
+    /// What the application wants the others to know of it.
+    pub(crate) metadata: Option<Arc<RawValue>>,
 }
 
 impl Join {
-    pub(crate) fn parse(payload: &Value) -> Result<Self, Refused> {
+    /// Reads a join. What an identity says goes before what the payload says; a session that it is not for is refused.
+    pub(crate) fn parse(payload: &Value, identity: Option<Arc<Identity>>) -> Result<Self, Refused> {
         let fields = Fields::of(payload)?;
-        let user = fields.required("userId")?;
+        let (session, user, name, given) = match &identity {
+            Some(identity) => {
+                let session = fields.name("sessionId", NAME_CHARS_MAX)?;
+                if session.is_some_and(|session| session != identity.session) {
+                    return Err(
+                        ErrorCode::Forbidden.because("Your token is for another session: ask for one for this.")
+                    );
+                }
+                (identity.session.clone(), identity.user.clone(), identity.name.clone(), identity.standing())
+            }
+            None => {
+                let role = match fields.flag("isInstructor")? {
+                    Some(true) => Role::Instructor,
+                    _ => Role::Participant,
+                };
+                (fields.required("sessionId")?, fields.required("userId")?, None, Standing::of(role))
+            }
+        };
         if &*user == SFU {
             return Err(invalid("userId \"sfu\" is the server's own: choose another.".into()));
         }
@@ -187,14 +220,24 @@ impl Join {
             Some(_) => return Err(invalid("media must be \"sfu\" or \"mesh\".".into())),
         };
         Ok(Join {
-            session: fields.required("sessionId")?,
-            name: fields.name("userName", NAME_CHARS_MAX)?.unwrap_or_else(|| user.clone()),
+            session,
+            name: match name {
+                Some(name) => name,
+                None => fields.name("userName", NAME_CHARS_MAX)?.unwrap_or_else(|| user.clone()),
+            },
             user,
-            instructor: fields.flag("isInstructor")?.unwrap_or(false),
+            identity,
+            given,
             media,
             auto_subscribe: fields.flag("autoSubscribe")?.unwrap_or(true),
             resume_token: fields.name("resumeToken", ID_CHARS_MAX)?,
+            metadata: fields.small_json("metadata", METADATA_BYTES_MAX)?,
         })
+    }
+
+    /// Whether its token's time is over, so that only a seat that lives lets it in.
+    pub(crate) fn is_over(&self, now: Now) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.is_over(now.unix_ms))
     }
 }
 

@@ -50,7 +50,8 @@ impl Target {
         }
         let port = match authority.port() {
             Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => return Err(bad("has no port behind the colon.")),
+            // What stands there cannot be read as one; other readers might take it modulo 65536.
+            None if authority.as_str() != host => return Err(bad("has no port between 1 and 65535 behind the colon.")),
             None => {
                 if is_tls {
                     443

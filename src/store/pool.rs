@@ -20,6 +20,7 @@ const PING_MAX: Duration = Duration::from_secs(2);
 /// Times that the tables are tried to be made while others try the same (SQLite has no lock for it).
 const MIGRATE_TRIES: u32 = 20;
 
+// They run by `run_direct`: futures of the usual `run` cannot be spawned ("implementation of `Acquire` is not general enough").
 static SQLITE_TABLES: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_TABLES: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -106,13 +107,13 @@ impl Store {
         if self.inner.engine == Engine::Postgres {
             // sqlx takes an advisory lock; a lock timeout would end the wait of those that come second.
             let mut connection = self.inner.writer.acquire().await?;
-            return Ok(POSTGRES_TABLES.run(&mut *connection).await?);
+            return Ok(POSTGRES_TABLES.run_direct(None, &mut *connection, false).await?);
         }
         // Each migration is a transaction with its own row: who loses the race finds it done at the next try.
         let mut last = StoreError::Away("no connection".to_owned());
         for _ in 0..MIGRATE_TRIES {
             let mut connection = self.inner.writer.acquire().await?;
-            match SQLITE_TABLES.run(&mut *connection).await {
+            match SQLITE_TABLES.run_direct(None, &mut *connection, false).await {
                 Ok(()) => return Ok(()),
                 Err(error @ (sqlx::migrate::MigrateError::VersionMismatch(_) | sqlx::migrate::MigrateError::VersionMissing(_))) => return Err(error.into()),
                 Err(error) => last = error.into(),

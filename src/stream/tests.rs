@@ -83,6 +83,79 @@ fn a_full_queue_takes_video_no_more_then_audio_then_nothing() {
     );
 }
 
+#[test]
+fn late_media_goes_wherever_it_stands() {
+    let (mut outbox, now) = (Outbox::default(), Instant::now());
+    let (control, video, young) = (rtcp(100), rtp(1_000, 1), rtp(500, 2));
+    for datagram in [&control, &video, &control, &video, &video] {
+        outbox.push_datagram(datagram, now);
+    }
+    let later = now + QUEUE_AGE_MAX + Duration::from_millis(1);
+    outbox.push_datagram(&young, later);
+    // The first is on its way.
+    outbox.written(50);
+    assert_eq!(outbox.drop_late(later), 3, "what stands behind control grows old, too");
+    let left: Vec<u8> = outbox.bytes.iter().copied().collect();
+    let framed = |datagram: &Vec<u8>| [&(datagram.len() as u16).to_be_bytes()[..], datagram].concat();
+    assert_eq!(left, [&framed(&control)[50..], &framed(&control), &framed(&young)].concat());
+    assert_eq!((outbox.begun, outbox.frames.len()), (50, 3));
+}
+
+/// Takes so many bytes, a write at most, and then none.
+struct Slow {
+    room: usize,
+    most: usize,
+    wire: Vec<u8>,
+    writes: usize,
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let taken = all.len().min(self.most).min(self.room);
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        (self.room, self.writes) = (self.room - taken, self.writes + 1);
+        self.wire.extend(&all[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A run to a stream that takes it leaves by one write and waits nowhere; what is not taken waits, whole and in order.
+#[test]
+fn a_run_goes_straight_to_a_stream_that_takes_it() {
+    let packets: Vec<Vec<u8>> = (0..100u8).map(|n| rtp(200, n)).collect();
+    let frames = || packets.iter().map(|packet| [&b"head"[..], packet, &b"000"[..]]);
+    let whole: Vec<u8> = frames().flatten().flatten().copied().collect();
+    for (room, most) in [(usize::MAX, usize::MAX), (usize::MAX, 333), (20_000, usize::MAX), (20_000, 7), (1, 1), (0, 1)] {
+        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        let mut stream = Slow { room, most, wire: Vec::new(), writes: 0 };
+        let mut writable = true;
+        assert_eq!(outbox.send(frames(), Load::of, &mut stream, &mut writable, now).expect("it does not end"), 0);
+        assert_eq!(stream.wire, whole[..whole.len().min(room)]);
+        assert_eq!(outbox.bytes.len(), whole.len() - stream.wire.len());
+        assert_eq!(writable, room > whole.len());
+        if room > whole.len() && most > whole.len() {
+            assert_eq!(stream.writes, 100usize.div_ceil(GATHERED_MAX));
+            assert_eq!(outbox.bytes.capacity(), 0, "nothing was copied");
+        }
+        // What comes while something waits goes behind it.
+        (stream.room, stream.most, writable) = (usize::MAX, usize::MAX, true);
+        assert_eq!(outbox.send(frames(), Load::of, &mut stream, &mut writable, now).expect("it does not end"), 0);
+        assert_eq!(stream.wire, [&whole[..], &whole].concat(), "room {room}, {most} a write");
+        assert!(outbox.frames.is_empty() && outbox.begun == 0);
+    }
+}
+
 /// Whatever is taken, dropped and written in pieces: what leaves is whole datagrams in order.
 #[test]
 fn what_leaves_is_whole() {

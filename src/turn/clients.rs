@@ -42,7 +42,8 @@ impl Clients {
         }
     }
 
-    /// Sends payloads of a peer: over UDP all at once, whatever the framing, and without copying them.
+    /// Sends payloads of a peer all at once, whatever the framing, and without copying them; a stream that takes no more keeps
+    /// a copy of the rest.
     pub(crate) fn deliver(&mut self, framing: &Framing, payloads: Payloads<'_>, now: Instant) {
         let head = framing.head.as_slice();
         let Payloads { bytes, stride, room } = payloads;
@@ -66,10 +67,8 @@ impl Clients {
             Client::Stream { stream, .. } => {
                 let zeros = [0; 3];
                 let padding = zeros.get(..framing.padding).unwrap_or_default();
-                for payload in bytes.chunks(stride).filter_map(|datagram| datagram.get(room..)) {
-                    self.streams.push(stream, Load::of(payload), &[head, payload, padding], now);
-                }
-                self.streams.flush(stream, now);
+                let payloads = bytes.chunks(stride).filter_map(|datagram| datagram.get(room..));
+                self.streams.send(stream, payloads.map(|payload| [head, payload, padding]), now);
             }
         }
     }

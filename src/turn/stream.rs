@@ -348,6 +348,15 @@ impl Streams {
         }
     }
 
+    /// Sends frames, each of a head, a packet and zeros.
+    pub(crate) fn send<'a>(&mut self, id: StreamId, frames: impl Iterator<Item = [&'a [u8]; 3]>, now: Instant) {
+        let Some(Stream { wire, outbox, writable, .. }) = self.streams.get_mut(&id) else { return };
+        match outbox.send(frames, Load::of, wire, writable, now) {
+            Ok(dropped) => self.counts.dropped += dropped,
+            Err(_) => self.end(id),
+        }
+    }
+
     /// Writes what the stream takes.
     pub(crate) fn flush(&mut self, id: StreamId, now: Instant) {
         let Some(Stream { wire, outbox, writable, .. }) = self.streams.get_mut(&id) else { return };

@@ -51,6 +51,22 @@ impl<S: Read + Write> TlsStream<S> {
         let _ = self.flush();
     }
 
+    /// Seals a record, if what was sealed before leaves room for it or can be written; whether it did.
+    fn seal(&mut self, record: &[IoSlice<'_>], sealed: &mut usize, taken: &mut usize) -> io::Result<bool> {
+        let bytes: usize = record.iter().map(|slice| slice.len()).sum();
+        if *sealed + bytes > SEALED_BYTES_MAX {
+            match self.flush() {
+                Ok(()) => *sealed = 0,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        let written = self.tls.writer().write_vectored(record)?;
+        *taken += written;
+        *sealed += written;
+        Ok(written == bytes)
+    }
+
     /// Takes what the stream has into TLS.
     fn receive(&mut self) -> io::Result<()> {
         self.tls.read_tls(&mut self.stream)?;
@@ -89,18 +105,22 @@ impl<S: Read + Write> Write for TlsStream<S> {
         if self.tls.is_handshaking() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let mut taken = 0;
-        let mut sealed = 0;
-        for record in slices.iter().flat_map(|slice| slice.chunks(RECORD_BYTES_MAX)) {
-            if sealed + record.len() > SEALED_BYTES_MAX {
-                match self.flush() {
-                    Ok(()) => sealed = 0,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
-                    Err(error) => return Err(error),
+        let (mut taken, mut sealed, mut rest) = (0, 0, slices);
+        while let [first, ..] = rest {
+            let mut goes_on = true;
+            if first.len() > RECORD_BYTES_MAX {
+                rest = rest.get(1..).unwrap_or_default();
+                for part in first.chunks(RECORD_BYTES_MAX) {
+                    goes_on = goes_on && self.seal(&[IoSlice::new(part)], &mut sealed, &mut taken)?;
                 }
+            } else {
+                let (record, behind) = rest.split_at(fitting(rest));
+                rest = behind;
+                goes_on = self.seal(record, &mut sealed, &mut taken)?;
             }
-            taken += self.tls.writer().write(record)?;
-            sealed += record.len();
+            if !goes_on {
+                return Ok(taken);
+            }
         }
         match self.flush() {
             Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
@@ -119,6 +139,16 @@ impl<S: Read + Write> Write for TlsStream<S> {
         }
         Ok(())
     }
+}
+
+/// How many of these slices, one at least, go into one record: a packet with its framing is not torn apart.
+fn fitting(slices: &[IoSlice<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = |slice: &&IoSlice<'_>| {
+        bytes += slice.len();
+        bytes <= RECORD_BYTES_MAX
+    };
+    slices.iter().take_while(fits).count().max(1)
 }
 
 #[cfg(test)]

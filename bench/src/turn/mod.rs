@@ -142,6 +142,8 @@ pub struct Lyceum {
     pub metrics: String,
     /// Its TURN server.
     pub turn: SocketAddr,
+    /// What it keeps; after the process, which writes there.
+    _store: Scratch,
 }
 
 impl Lyceum {
@@ -151,6 +153,7 @@ impl Lyceum {
     /// If it does not listen in time.
     pub fn start(binary: &Path, peers: bool) -> io::Result<Lyceum> {
         let (http, admin, turn) = (free_port()?, free_port()?, free_port()?);
+        let store = Scratch(std::env::temp_dir().join(format!("lyceum-bench-{}-{http}", std::process::id())));
         let mut command = Command::new(binary);
         command
             .env("LYCEUM__HTTP__LISTEN", format!("127.0.0.1:{http}"))
@@ -160,7 +163,9 @@ impl Lyceum {
             .env("LYCEUM__TURN__ENABLED", "true")
             .env("LYCEUM__TURN__PORT", turn.to_string())
             .env("LYCEUM__TURN__ALLOCATIONS_PER_PARTICIPANT", "1000")
-            .env("LYCEUM__TURN__BANDWIDTH_KBPS", "1000000");
+            .env("LYCEUM__TURN__BANDWIDTH_KBPS", "1000000")
+            .env("LYCEUM__STORE__DIR", &store.0)
+            .env_remove("DATABASE_URL");
         if peers {
             command.env("LYCEUM__TURN__PEERS", format!("{}/32", relay::PEER));
         }
@@ -170,7 +175,18 @@ impl Lyceum {
             url: format!("http://127.0.0.1:{http}"),
             metrics: format!("http://127.0.0.1:{admin}/metrics"),
             turn: (Ipv4Addr::LOCALHOST, turn).into(),
+            _store: store,
         })
+    }
+}
+
+/// A directory that is deleted with this.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It need not have been made.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

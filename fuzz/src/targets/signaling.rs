@@ -53,7 +53,7 @@ pub fn signaling(data: &[u8]) {
 
 impl Stage {
     fn new() -> Stage {
-        let config = Config { workers: 1, ice: Default::default(), grace_ms: 20_000 };
+        let config = Config { workers: 1, ice: Default::default(), grace_ms: 20_000, empty_timeout_ms: 120_000 };
         let client = ClientPeer::new(Identity::new(), 1, &[Kind::Audio, Kind::Video], 1);
         let offer = Value::from(client.offer()).to_string();
         let mut stage = Stage {

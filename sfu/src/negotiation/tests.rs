@@ -366,7 +366,7 @@ fn a_client_may_send_on_a_line_of_ours() {
     side.negotiation.retire(TrackId(5));
     side.offer(&[(6, VIDEO)]);
     let offered = side.negotiation.offered.as_ref().unwrap();
-    assert_eq!((offered[0].rejected, offered[0].offered()), (false, Direction::RecvOnly));
+    assert_eq!((offered[0].rejected, offered[0].offered(Sources::ALL)), (false, Direction::RecvOnly));
     assert_eq!((offered.len(), offered[1].sends()), (2, Some(TrackId(6))), "a mid never changes its track");
 }
 
@@ -381,7 +381,7 @@ fn an_answer_that_names_a_track_our_offer_left_no_way_for_gets_one() {
     assert!(side.negotiation.wants_offer, "the next offer makes a way");
 
     side.offer(&[]);
-    assert_eq!(side.negotiation.offered.as_ref().unwrap()[0].offered(), Direction::SendRecv);
+    assert_eq!(side.negotiation.offered.as_ref().unwrap()[0].offered(Sources::ALL), Direction::SendRecv);
     // Who still does not send is not asked for ever.
     side.answered(answer.clone()).unwrap();
     assert!(!side.line(0).asks_to_send);

@@ -9,7 +9,7 @@ use crate::access::Role;
 use crate::fact::{Alive, Fact, Reason};
 
 /// Removals of one meeting that are remembered, newest kept: whoever else was removed is kept out by the store's word alone.
-pub const REMOVED_MAX: usize = 1_000;
+pub const REMOVED_MAX: usize = 10_000;
 
 /// What the facts of a node leave open. The journal keeps it beside them, so that a restart needs no database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sfu::{CloseReason, PeerId, TrackId};
-use signaling::{Ask, HttpId, Input, SocketId};
+use sfu::{CloseReason, Kind, PeerId, Source, TrackId, TrackInfo};
+use signaling::attendance::check;
+use signaling::limits::EMPTY_TIMEOUT;
+use signaling::{Ask, Fact, HttpId, Input, SocketId};
 
 use crate::world::*;
 
@@ -13,11 +15,33 @@ use crate::world::*;
 enum Step {
     Connect,
     Drop(usize, bool),
-    Join { socket: usize, session: u8, user: u8, media: u8, resume: bool },
-    Send { socket: usize, name: &'static str, payload: Value, ack: bool },
-    Sfu { peer: u64, what: u8 },
-    Ask { session: u8, user: u8, plays: bool },
+    Join {
+        socket: usize,
+        session: u8,
+        user: u8,
+        media: u8,
+        resume: bool,
+    },
+    Send {
+        socket: usize,
+        name: &'static str,
+        payload: Value,
+        ack: bool,
+    },
+    Sfu {
+        peer: u64,
+        what: u8,
+    },
+    Ask {
+        session: u8,
+        user: u8,
+        plays: bool,
+    },
     Wait(u64),
+    /// The heartbeat.
+    Beat,
+    /// Somebody sets the wall clock, by so many ms.
+    Clock(i64),
 }
 
 fn garbage() -> impl Strategy<Value = Value> {
@@ -101,9 +125,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (socket, any::<bool>()).prop_map(|(s, clean)| Step::Drop(s, clean)),
         4 => join,
         6 => send,
-        3 => (0u64..40, 0u8..12).prop_map(|(peer, what)| Step::Sfu { peer, what }),
+        3 => (0u64..40, 0u8..16).prop_map(|(peer, what)| Step::Sfu { peer, what }),
         1 => (0u8..2, 0u8..4, any::<bool>()).prop_map(|(session, user, plays)| Step::Ask { session, user, plays }),
-        1 => prop::sample::select(vec![1, 50, 100, 2_000, 20_000]).prop_map(Step::Wait),
+        1 => prop::sample::select(vec![1, 50, 100, 2_000, 20_000, 120_000]).prop_map(Step::Wait),
+        1 => Just(Step::Beat),
+        1 => prop::sample::select(vec![-3_600_000, 3_600_000]).prop_map(Step::Clock),
     ]
 }
 
@@ -160,6 +186,11 @@ impl Chaos {
             Step::Sfu { peer, what } => self.sfu(PeerId(peer), what),
             Step::Ask { session, user, plays } => self.ask(session, user, plays),
             Step::Wait(ms) => self.w.wait(ms),
+            Step::Beat => {
+                let sockets = self.sockets.iter().map(|socket| (*socket, self.w.now.mono)).collect();
+                self.w.handle(Input::Heard { sockets });
+            }
+            Step::Clock(ms) => self.w.now.unix_ms = self.w.now.unix_ms.saturating_add_signed(ms),
         }
     }
 
@@ -206,10 +237,16 @@ impl Chaos {
             3 => sfu::Event::TrackUnpublished { peer, track },
             4 => sfu::Event::Closed { peer, reason: CloseReason::Internal },
             5 => sfu::Event::ConsentLost { peer },
-            6 => sfu::Event::Speakers { room: sfu::RoomId(peer.0), speakers: vec![(peer, 1)], audio: vec![] },
+            6 => sfu::Event::Speakers { room: self.w.room_of(peer), speakers: vec![(peer, 1)], audio: vec![] },
             7 => sfu::Event::TrackPaused { peer, track, reason: sfu::Pause::Bandwidth },
             8 => sfu::Event::TrackResumed { peer, track, reason: sfu::Pause::Bandwidth },
             9 => sfu::Event::LayersWanted { peer, track, layers: vec![("h".into(), false)] },
+            11 => sfu::Event::Connected { peer },
+            12 => sampled(peer, peer.0 * 1_000),
+            13 | 14 => {
+                let info = TrackInfo { track, kind: Kind::Audio, source: Source::Microphone, muted: what == 13 };
+                sfu::Event::TrackPublished { peer, info }
+            }
             10 => sfu::Event::Quality { peer, score: (peer.0 % 5) as u8, cause: None },
             _ => sfu::Event::Refused {
                 peer,
@@ -300,6 +337,17 @@ proptest! {
             prop_assert!(c.w.reply(*http).is_some(), "each request is answered exactly once");
         }
         prop_assert!(c.w.holders.is_empty(), "nobody holds what nobody has a seat for");
+        c.w.wait(EMPTY_TIMEOUT.as_millis() as u64);
+        let mut logs: BTreeMap<_, Vec<(u64, Fact)>> = BTreeMap::new();
+        for fact in c.w.new_facts() {
+            let Some(meeting) = fact.meeting() else { continue };
+            let log = logs.entry(meeting.clone()).or_default();
+            log.push((log.len() as u64 + 1, fact));
+        }
+        for log in logs.values() {
+            prop_assert!(matches!(log.last(), Some((_, Fact::MeetingEnded { .. }))), "each meeting ends");
+            prop_assert_eq!(check(log), Vec::<String>::new());
+        }
         let gauges = c.w.lobby.gauges();
         prop_assert_eq!((gauges.sockets, gauges.rooms, gauges.participants), (0, 0, 0));
         prop_assert_eq!(c.w.lobby.deadline(), None, "nothing is left to wait for");

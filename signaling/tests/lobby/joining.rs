@@ -92,6 +92,7 @@ fn leaving_tells_the_others_and_ends_an_empty_meeting() {
     assert_eq!(users(&w.roster(ann)), ["ann"]);
     w.bye(ann);
     assert_eq!((w.lobby.gauges().rooms, w.lobby.gauges().participants, w.lobby.gauges().sockets), (0, 0, 1));
+    w.wait(EMPTY_TIMEOUT.as_millis() as u64);
     assert_eq!(w.lobby.deadline(), None, "an empty lobby waits for nothing");
     let (_, second) = w.join_with("math", "ann", json!({}));
     assert_ne!(first["meetingId"], second["meetingId"]);

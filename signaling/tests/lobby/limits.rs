@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use signaling::limits::*;
-use signaling::{AckId, Input, RoomSettings};
+use signaling::{AckId, Fact, Input, RoomSettings, SocketId};
 
 use crate::world::*;
 
@@ -33,6 +33,12 @@ fn the_server_has_its_rooms() {
     let socket = w.connect();
     assert_eq!(w.refused(socket, "join-session", json!({ "sessionId": "x", "userId": "u" })), "server/overloaded");
     w.rejoin(socket, "room 7", "v", json!({}));
+    // Meetings that only wait for somebody to come back take no place away: the one that waits longest ends.
+    let first = w.new_facts()[0].meeting().cloned();
+    w.bye(SocketId(1));
+    w.rejoin(socket, "x", "u", json!({}));
+    let ended = |fact: &&Fact| matches!(fact, Fact::MeetingEnded { .. });
+    assert_eq!(w.new_facts().iter().find(ended).and_then(Fact::meeting), first.as_ref());
 }
 
 #[test]

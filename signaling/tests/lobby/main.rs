@@ -3,6 +3,7 @@
 
 mod chaos;
 mod flow;
+mod history;
 mod ice;
 mod joining;
 mod limits;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sfu::{Kind, Now, PeerId, Request, Source, TrackId, TrackInfo, View};
+use sfu::{Kind, Now, PeerId, Request, RoomId, Source, TrackId, TrackInfo, View};
 use signaling::*;
 
 /// The grace time of these tests.
@@ -28,6 +28,13 @@ pub(crate) struct World {
     ever: BTreeSet<Arc<str>>,
     /// What WHEP clients watch with.
     viewers: BTreeSet<PeerId>,
+    /// What history was told, and how much of it a test has seen.
+    pub(crate) facts: Vec<Fact>,
+    seen: usize,
+    /// What the last ack or reply waits for.
+    pub(crate) last_after: Option<FactId>,
+    /// The rooms of peers.
+    rooms: BTreeMap<PeerId, RoomId>,
     /// What lives in the SFU.
     pub(crate) peers: BTreeSet<PeerId>,
 }
@@ -44,7 +51,7 @@ pub(crate) fn world() -> World {
             TurnServer { urls: vec!["turn:outside".into()], secret: outside, for_mesh: true },
         ],
     };
-    let config = Config { workers: 2, ice, grace_ms: GRACE_MS };
+    let config = Config { workers: 2, ice, grace_ms: GRACE_MS, empty_timeout_ms: limits::EMPTY_TIMEOUT.as_millis() as u64 };
     World {
         lobby: Lobby::new(config, [7; 32]),
         now: Now { mono: Instant::now(), unix_ms: 1_800_000_000_000 },
@@ -58,6 +65,10 @@ pub(crate) fn world() -> World {
         ever: BTreeSet::new(),
         viewers: BTreeSet::new(),
         peers: BTreeSet::new(),
+        facts: Vec::new(),
+        seen: 0,
+        last_after: None,
+        rooms: BTreeMap::new(),
     }
 }
 
@@ -76,7 +87,9 @@ impl World {
                         self.mail.entry(socket).or_default().push((event, payload.clone()));
                     }
                 }
-                Output::Ack { ack, body, .. } => {
+                Output::Ack { ack, body, after, .. } => {
+                    assert!(after <= Some(self.last_fact()), "it waits for what was told");
+                    self.last_after = after;
                     let body: Value = serde_json::from_str(body.get()).unwrap();
                     self.check_credentials(body["iceServers"].as_array().into_iter().flatten());
                     self.acks.entry(ack.0).or_default().push(body);
@@ -88,7 +101,8 @@ impl World {
                     self.note(&request);
                     self.requests.push((worker, request));
                 }
-                Output::Reply { http, reply, .. } => {
+                Output::Reply { http, reply, after } => {
+                    self.last_after = after;
                     if let Ok(Granted::Created { ice_servers, .. }) = &reply {
                         self.check_credentials(ice_servers.iter());
                     }
@@ -98,7 +112,11 @@ impl World {
                     assert!(self.ever.insert(holder.clone()), "{holder} was granted before");
                     self.holders.insert(holder);
                 }
-                Output::Fact { .. } | Output::Renew { .. } => {}
+                Output::Fact { id, fact } => {
+                    self.facts.push(fact);
+                    assert_eq!(id, self.last_fact(), "numbered in order");
+                }
+                Output::Renew { .. } => {}
                 Output::Revoke { holder } => assert!(self.holders.remove(&holder), "{holder} holds nothing"),
             }
         }
@@ -116,8 +134,9 @@ impl World {
 
     fn note(&mut self, request: &Request) {
         match request {
-            Request::Join { peer, view, .. } => {
+            Request::Join { peer, room, view, .. } => {
                 self.peers.insert(*peer);
+                self.rooms.insert(*peer, *room);
                 if matches!(view, View::Program { .. }) {
                     self.viewers.insert(*peer);
                 }
@@ -237,6 +256,23 @@ impl World {
         got[0].clone()
     }
 
+    /// The facts since last asked.
+    pub(crate) fn new_facts(&mut self) -> Vec<Fact> {
+        let new = self.facts[self.seen..].to_vec();
+        self.seen = self.facts.len();
+        new
+    }
+
+    /// The number of the last fact.
+    pub(crate) fn last_fact(&self) -> FactId {
+        FactId(self.facts.len() as u64)
+    }
+
+    /// The room that a peer was made in; if there is no such peer, one that hardly is.
+    pub(crate) fn room_of(&self, peer: PeerId) -> RoomId {
+        self.rooms.get(&peer).copied().unwrap_or(RoomId(peer.0))
+    }
+
     /// What the SFU was asked since last asked.
     pub(crate) fn requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests).into_iter().map(|(_, request)| request).collect()
@@ -314,6 +350,11 @@ pub(crate) fn offered(peer: PeerId, sdp: &str) -> sfu::Event {
 
 pub(crate) fn answered(peer: PeerId, sdp: &str) -> sfu::Event {
     sfu::Event::Answer { peer, sdp: sdp.into(), tracks: vec![] }
+}
+
+pub(crate) fn sampled(peer: PeerId, silence_ms: u64) -> sfu::Event {
+    let sample = sfu::Sample { silence: Duration::from_millis(silence_ms), ..sfu::Sample::default() };
+    sfu::Event::Sample { peer, sample: Box::new(sample) }
 }
 
 pub(crate) fn published(peer: PeerId, track: u64) -> sfu::Event {
