@@ -1,1 +1,3 @@
 //! The REST API: tokens, sessions, meetings, attendance, webhooks.
+
+pub(crate) mod token;
