@@ -53,7 +53,8 @@ pub(crate) fn world() -> World {
             TurnServer { urls: vec!["turn:outside".into()], secret: outside, for_mesh: true },
         ],
     };
-    let config = Config { workers: 2, ice, grace_ms: GRACE_MS, empty_timeout_ms: limits::EMPTY_TIMEOUT.as_millis() as u64 };
+    let config =
+        Config { workers: 2, ice, grace_ms: GRACE_MS, empty_timeout_ms: limits::EMPTY_TIMEOUT.as_millis() as u64 };
     World {
         lobby: Lobby::new(config, [7; 32]),
         now: Now { mono: Instant::now(), unix_ms: 1_800_000_000_000 },
