@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::http::request::Parts;
-use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use signaling::{Actor, ErrorCode, Refused};
@@ -62,7 +62,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Path<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Response> {
         let read = axum::extract::Path::<T>::from_request_parts(parts, api).await;
-        read.map(|axum::extract::Path(path)| Path(path)).map_err(|why: PathRejection| invalid(why.body_text()).into_response())
+        read.map(|axum::extract::Path(path)| Path(path))
+            .map_err(|why: PathRejection| invalid(why.body_text()).into_response())
     }
 }
 
@@ -74,6 +75,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Response> {
         let read = axum::extract::Query::<T>::from_request_parts(parts, api).await;
-        read.map(|axum::extract::Query(query)| Query(query)).map_err(|why: QueryRejection| invalid(why.body_text()).into_response())
+        read.map(|axum::extract::Query(query)| Query(query))
+            .map_err(|why: QueryRejection| invalid(why.body_text()).into_response())
     }
 }

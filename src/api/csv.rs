@@ -14,7 +14,8 @@ pub(super) fn attendance(summary: &Summary) -> String {
     let mut table = format!("{BYTE_ORDER_MARK}{COLUMNS}\r\n");
     for person in &summary.participants {
         let uncertainty_ms = person.visits.iter().map(|visit| visit.uncertainty_ms).max().unwrap_or(0);
-        let texts = [&*summary.meeting_id, &*summary.session_id, &*person.user_id, &*person.user_name, person.role.as_str()];
+        let texts =
+            [&*summary.meeting_id, &*summary.session_id, &*person.user_id, &*person.user_name, person.role.as_str()];
         for text in texts {
             table.push_str(&cell(text));
             table.push(',');
@@ -38,7 +39,8 @@ pub(super) fn attendance(summary: &Summary) -> String {
 
 /// A text that no spreadsheet takes for a formula: an apostrophe goes before what could begin one.
 fn cell(text: &str) -> String {
-    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) || text.starts_with(['\t', '\r', '\n']);
+    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+        || text.starts_with(['\t', '\r', '\n']);
     let safe = if is_formula { format!("'{text}") } else { text.to_owned() };
     if safe.contains(['"', ',', '\r', '\n', ';', '\t']) { format!("\"{}\"", safe.replace('"', "\"\"")) } else { safe }
 }
@@ -55,7 +57,12 @@ pub(super) fn utc(unix_ms: u64) -> String {
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (seconds, ms) = (ms / 1_000, ms % 1_000);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 #[cfg(test)]
@@ -108,8 +115,12 @@ mod tests {
             connected_ms: 90_000,
             ..Attendee::default()
         };
-        let summary =
-            Summary { meeting_id: "mtg_1".into(), session_id: "algebra".into(), participants: vec![person], ..Summary::default() };
+        let summary = Summary {
+            meeting_id: "mtg_1".into(),
+            session_id: "algebra".into(),
+            participants: vec![person],
+            ..Summary::default()
+        };
         let table = attendance(&summary);
         let line = table.lines().nth(1).expect("a line");
         assert_eq!(

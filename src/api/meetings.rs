@@ -65,7 +65,11 @@ fn answer(body: Value) -> Response {
 /// Meetings, newest first.
 #[utoipa::path(get, path = "/v1/meetings", tag = "meetings", params(Wanted),
     responses((status = 200, body = Object), (status = 400, body = super::openapi::Problem), (status = 401, body = super::openapi::Problem)))]
-pub(super) async fn meetings(State(api): State<Api>, Caller(actor): Caller, Query(wanted): Query<Wanted>) -> Result<Response, Fault> {
+pub(super) async fn meetings(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let filter = MeetingFilter { session: wanted.session_id.clone(), from: wanted.from, to: wanted.to };
     Ok(list("meetings", api.store.meetings(&filter, wanted.cursor.as_deref(), wanted.limit()).await?))
@@ -74,7 +78,11 @@ pub(super) async fn meetings(State(api): State<Api>, Caller(actor): Caller, Quer
 /// One meeting.
 #[utoipa::path(get, path = "/v1/meetings/{meeting}", tag = "meetings", params(("meeting" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = super::openapi::Problem)))]
-pub(super) async fn meeting(State(api): State<Api>, Caller(actor): Caller, Path(meeting): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn meeting(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(meeting): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let found = api.store.meeting(&meeting).await?.ok_or(Fault::Unknown("meeting"))?;
     Ok(answer(json!(found)))
@@ -83,14 +91,22 @@ pub(super) async fn meeting(State(api): State<Api>, Caller(actor): Caller, Path(
 /// Who attended a meeting; of one that is on, as things stand. Instructors may see that of their session.
 #[utoipa::path(get, path = "/v1/meetings/{meeting}/attendance", tag = "meetings", params(("meeting" = String, Path)),
     responses((status = 200, body = Object), (status = 403, body = super::openapi::Problem), (status = 404, body = super::openapi::Problem)))]
-pub(super) async fn attendance(State(api): State<Api>, Caller(actor): Caller, Path(meeting): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn attendance(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(meeting): Path<String>,
+) -> Result<Response, Fault> {
     Ok(answer(json!(summary(&api, &actor, &meeting).await?)))
 }
 
 /// The same as a table for spreadsheets.
 #[utoipa::path(get, path = "/v1/meetings/{meeting}/attendance.csv", tag = "meetings", params(("meeting" = String, Path)),
     responses((status = 200, content_type = "text/csv", body = String), (status = 404, body = super::openapi::Problem)))]
-pub(super) async fn attendance_csv(State(api): State<Api>, Caller(actor): Caller, Path(meeting): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn attendance_csv(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(meeting): Path<String>,
+) -> Result<Response, Fault> {
     let table = csv::attendance(&summary(&api, &actor, &meeting).await?);
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
@@ -106,7 +122,8 @@ async fn summary(api: &Api, actor: &Actor, meeting: &str) -> Result<Summary, Fau
         Actor::Operator => {}
         Actor::Member(identity) => {
             // What is not theirs to see looks like what is not there.
-            let is_theirs = identity.permissions.moderate && summary.as_ref().is_some_and(|it| it.session_id == identity.session);
+            let is_theirs =
+                identity.permissions.moderate && summary.as_ref().is_some_and(|it| it.session_id == identity.session);
             if !is_theirs {
                 operators_only(actor)?;
             }

@@ -6,6 +6,7 @@ mod meetings;
 mod openapi;
 mod rules;
 mod sessions;
+pub(crate) mod token;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -96,7 +96,11 @@ impl Rules {
             chat_history: self.chat_history.unwrap_or(defaults.chat_history),
             video: self.video.unwrap_or(defaults.video),
             screen_share: self.screen_share.unwrap_or(defaults.screen_share),
-            codecs: if codecs.is_empty() { defaults.codecs.clone() } else { codecs.iter().map(|it| (&**it).into()).collect() },
+            codecs: if codecs.is_empty() {
+                defaults.codecs.clone()
+            } else {
+                codecs.iter().map(|it| (&**it).into()).collect()
+            },
             metadata: self.metadata.clone().unwrap_or_else(|| defaults.metadata.clone()),
         })
     }
@@ -139,7 +143,9 @@ mod tests {
     #[test]
     fn what_is_left_out_is_the_servers_own() {
         assert_eq!(settings("{}"), Ok(RoomSettings::default()));
-        let some = settings(r#"{"capacity":3,"sameUser":"reject","video":false,"codecs":["vp8"],"metadata":{"a":1},"new":true}"#);
+        let some = settings(
+            r#"{"capacity":3,"sameUser":"reject","video":false,"codecs":["vp8"],"metadata":{"a":1},"new":true}"#,
+        );
         let expected = RoomSettings {
             capacity: 3,
             same_user: SameUser::Reject,

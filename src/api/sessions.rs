@@ -61,8 +61,13 @@ fn answer(body: Value) -> Response {
 /// A session's name as signaling takes it: trimmed, 1–128 characters, none of them control characters.
 fn name(session: &str) -> Result<String, Fault> {
     let name = session.trim();
-    let is_good = (1..=signaling::limits::NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    if is_good { Ok(name.to_owned()) } else { Err(invalid("The session must have 1–128 characters, none of them control characters.")) }
+    let is_good =
+        (1..=signaling::limits::NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if is_good {
+        Ok(name.to_owned())
+    } else {
+        Err(invalid("The session must have 1–128 characters, none of them control characters."))
+    }
 }
 
 /// The live sessions.
@@ -74,7 +79,11 @@ pub(super) async fn sessions(State(api): State<Api>, Caller(actor): Caller) -> R
 /// A live session with its participants.
 #[utoipa::path(get, path = "/v1/sessions/{session}", tag = "sessions", params(("session" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = super::openapi::Problem)))]
-pub(super) async fn session(State(api): State<Api>, Caller(actor): Caller, Path(session): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn session(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(session): Path<String>,
+) -> Result<Response, Fault> {
     Ok(answer(api.command(actor, Command::Session { session: name(&session)? }).await?))
 }
 
@@ -98,7 +107,11 @@ pub(super) async fn put_session(
 /// Who is expected in a session.
 #[utoipa::path(get, path = "/v1/sessions/{session}/roster", tag = "sessions", params(("session" = String, Path)),
     responses((status = 200, body = Roster)))]
-pub(super) async fn roster(State(api): State<Api>, Caller(actor): Caller, Path(session): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn roster(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(session): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let people = api.store.roster(&name(&session)?).await?;
     Ok(answer(json!(Roster { people })))
@@ -150,13 +163,17 @@ pub(super) async fn moderate(
 fn command(session: String, action: Action, wanted: Moderation) -> Result<Command, Fault> {
     let source = match wanted.source.as_deref() {
         None => None,
-        Some(word) => Some(sfu::Source::parse(word).ok_or_else(|| {
-            invalid("source must be \"camera\", \"microphone\", \"screen\" or \"screen-audio\".")
-        })?),
+        Some(word) => Some(
+            sfu::Source::parse(word)
+                .ok_or_else(|| invalid("source must be \"camera\", \"microphone\", \"screen\" or \"screen-audio\"."))?,
+        ),
     };
     let role = match wanted.role.as_deref() {
         None => None,
-        Some(word) => Some(Role::parse(word).ok_or_else(|| invalid("role must be \"instructor\", \"participant\" or \"observer\"."))?),
+        Some(word) => Some(
+            Role::parse(word)
+                .ok_or_else(|| invalid("role must be \"instructor\", \"participant\" or \"observer\"."))?,
+        ),
     };
     Ok(Command::Moderate { session, action, participant: wanted.participant_id, source, role })
 }
@@ -164,7 +181,11 @@ fn command(session: String, action: Action, wanted: Moderation) -> Result<Comman
 /// Ends a session for all.
 #[utoipa::path(post, path = "/v1/sessions/{session}/end", tag = "moderation", params(("session" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = super::openapi::Problem)))]
-pub(super) async fn end(State(api): State<Api>, Caller(actor): Caller, Path(session): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn end(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(session): Path<String>,
+) -> Result<Response, Fault> {
     let command = command(name(&session)?, Action::End, Moderation::default())?;
     Ok(answer(api.command(actor, command).await?))
 }

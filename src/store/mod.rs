@@ -89,7 +89,9 @@ impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            other => StoreError::Broken(format!("{other}. The tables come from another version of Lyceum: start that one, or a newer")),
+            other => StoreError::Broken(format!(
+                "{other}. The tables come from another version of Lyceum: start that one, or a newer"
+            )),
         }
     }
 }
