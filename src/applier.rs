@@ -151,10 +151,7 @@ enum Trouble {
     Store(StoreError),
     Journal(Unreadable),
     /// The store has more of our records than we ever wrote.
-    Ahead {
-        applied: u64,
-        committed: u64,
-    },
+    Ahead { applied: u64, committed: u64 },
 }
 
 impl std::fmt::Display for Trouble {

@@ -26,8 +26,7 @@ fn lyceum() -> Command {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
     for (name, _) in std::env::vars() {
-        let is_plain =
-            ["TURN_", "SUPABASE_", "JWT_", "LYCEUM", "DATABASE_"].iter().any(|start| name.starts_with(start));
+        let is_plain = ["TURN_", "SUPABASE_", "JWT_", "LYCEUM", "DATABASE_"].iter().any(|start| name.starts_with(start));
         if is_plain || ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG"].contains(&name.as_str()) {
             command.env_remove(name);
         }
@@ -125,9 +124,8 @@ fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body:
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-    );
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text);
@@ -240,18 +238,8 @@ async fn a_socket_needs_a_token_and_is_who_it_says() {
         (Some(json!({ "token": format!("{good}{good}") })), "auth/invalid"),
         (Some(json!({ "token": "x".repeat(100_000) })), "auth/invalid"),
         (Some(json!({ "token": user_token("ada") })), "auth/invalid"),
-        (
-            Some(
-                json!({ "token": sign(&json!({ "aud": "lyceum", "sub": "ada", "sessionId": "algebra", "exp": soon(600) }), PAIR.1) }),
-            ),
-            "auth/invalid",
-        ),
-        (
-            Some(
-                json!({ "token": sign(&json!({ "aud": "lyceum", "sub": "ada", "sessionId": "algebra", "exp": soon(-100_000) }), SECRET) }),
-            ),
-            "auth/expired",
-        ),
+        (Some(json!({ "token": sign(&json!({ "aud": "lyceum", "sub": "ada", "sessionId": "algebra", "exp": soon(600) }), PAIR.1) })), "auth/invalid"),
+        (Some(json!({ "token": sign(&json!({ "aud": "lyceum", "sub": "ada", "sessionId": "algebra", "exp": soon(-100_000) }), SECRET) })), "auth/expired"),
     ];
     for (auth, code) in refused {
         assert_eq!(Client::connect(&server, auth.as_ref()).await.err().as_deref(), Some(code), "{auth:?}");
@@ -259,11 +247,7 @@ async fn a_socket_needs_a_token_and_is_who_it_says() {
     assert_eq!(server.rooms(), (0.0, 0.0));
     let mut ada = Client::with_token(&server, &good).await;
     let ack = ada.join("algebra", "grace").await;
-    assert_eq!(
-        (&ack["ok"], &ack["userId"], &ack["role"]),
-        (&json!(true), &json!("ada"), &json!("participant")),
-        "{ack}"
-    );
+    assert_eq!((&ack["ok"], &ack["userId"], &ack["role"]), (&json!(true), &json!("ada"), &json!("participant")), "{ack}");
     assert_eq!(ack["permissions"]["moderate"], false);
     assert_eq!(server.rooms(), (1.0, 1.0));
 }
@@ -289,20 +273,13 @@ async fn a_token_opens_one_room_and_changes_nothing_elsewhere() {
     }
     assert_eq!(server.rooms(), (1.0, 1.0), "no room was made, and nobody came into the other");
     // All that was told inside since its join is the roster; a fence shows that nothing else is on its way.
-    inside
-        .socket
-        .send(Message::text(format!("4299{}", json!(["raise-hand", { "raised": false }]))))
-        .await
-        .expect("it reads");
+    inside.socket.send(Message::text(format!("4299{}", json!(["raise-hand", { "raised": false }])))).await.expect("it reads");
     loop {
         let text = inside.next().await.expect("an ack");
         if text.starts_with("4399[") {
             break;
         }
-        assert!(
-            text.starts_with("42[\"participants-update\"") || text.starts_with("42[\"connection-quality\""),
-            "{text}"
-        );
+        assert!(text.starts_with("42[\"participants-update\"") || text.starts_with("42[\"connection-quality\""), "{text}");
     }
     // Spaces around a name are no part of it, in tokens as on the wire.
     let mut trimmed = Client::with_token(&server, &join_token(" geometry ", "ada", "participant")).await;
@@ -323,11 +300,7 @@ async fn an_expired_token_opens_nothing_new() {
     drop(ada);
     let resume = json!({ "sessionId": "algebra", "userId": "ada", "resumeToken": seat["resumeToken"] });
     let ack = late.emit("join-session", resume).await;
-    assert_eq!(
-        (&ack["ok"], &ack["resumed"]),
-        (&json!(true), &json!(true)),
-        "with the seat's own token it is enough: {ack}"
-    );
+    assert_eq!((&ack["ok"], &ack["resumed"]), (&json!(true), &json!(true)), "with the seat's own token it is enough: {ack}");
 }
 
 #[test]
@@ -367,10 +340,7 @@ async fn users_get_tokens_for_rooms_that_are_open_to_them() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
     let body = answer.json();
-    assert_eq!(
-        (&body["userId"], &body["sessionId"], &body["role"]),
-        (&json!("ada"), &json!("algebra"), &json!("participant"))
-    );
+    assert_eq!((&body["userId"], &body["sessionId"], &body["role"]), (&json!("ada"), &json!("algebra"), &json!("participant")));
     assert_eq!(body["permissions"]["moderate"], false, "a user's own token never makes more of them");
     assert_eq!(body["url"], format!("http://{}", server.http));
     let ends = body["expiresAt"].as_i64().expect("a time");
@@ -394,10 +364,7 @@ async fn applications_get_any_token() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let body = answer.json();
     assert_eq!((&body["userId"], &body["role"]), (&json!("7"), &json!("instructor")));
-    assert_eq!(
-        body["permissions"],
-        json!({ "publish": ["microphone"], "subscribe": true, "chat": true, "data": true, "moderate": true })
-    );
+    assert_eq!(body["permissions"], json!({ "publish": ["microphone"], "subscribe": true, "chat": true, "data": true, "moderate": true }));
     assert!((soon(0)..=soon(60)).contains(&(body["expiresAt"].as_i64().expect("a time") / 1000)));
     let mut grace = Client::with_token(&server, body["token"].as_str().expect("a token")).await;
     let ack = grace.join("algebra", "7").await;
@@ -452,8 +419,7 @@ fn what_is_no_request_gets_no_token() {
 #[test]
 fn a_user_who_asks_too_often_is_told_when_to_ask_again() {
     let server = Server::start(&[("LYCEUM__AUTH__ANY_USER_MAY_JOIN", "true")]);
-    let ask =
-        |user: &str| server.token(&[("authorization", &bearer(&user_token(user)))], json!({ "sessionId": "algebra" }));
+    let ask = |user: &str| server.token(&[("authorization", &bearer(&user_token(user)))], json!({ "sessionId": "algebra" }));
     let limited = (0..200).map(|_| ask("ada")).find(|answer| answer.status != 200).expect("there is a limit");
     assert_eq!(limited.refusal(), (429, "rate/limited".to_owned()));
     let wait = limited.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).expect("a time");
@@ -518,22 +484,18 @@ async fn no_secret_is_written_anywhere() {
     let token = join_token("algebra", "ada", "instructor");
     let forged = sign(&json!({ "aud": "lyceum", "sub": "ada", "sessionId": "algebra", "exp": soon(600) }), PAIR.1);
     for shown in [&token, &forged, &user_token("ada")] {
-        for (path, body) in
-            [("/v1/video/token", "{}"), ("/whip/algebra", "x"), ("/whep/algebra", "x"), ("/nothing", "")]
-        {
+        for (path, body) in [("/v1/video/token", "{}"), ("/whip/algebra", "x"), ("/whep/algebra", "x"), ("/nothing", "")] {
             for authorization in [bearer(shown), bearer(ADMIN), basic(PAIR.0, SECRET), basic(SECRET, shown)] {
                 let headers = [("authorization", authorization.as_str()), ("content-type", "application/sdp")];
                 said += &ask(server.http, "POST", path, &headers, body).text;
             }
         }
-        said +=
-            &Client::connect(&server, Some(&json!({ "token": format!("{shown}x") }))).await.err().unwrap_or_default();
+        said += &Client::connect(&server, Some(&json!({ "token": format!("{shown}x") }))).await.err().unwrap_or_default();
     }
     let granted = server.token(&[("authorization", &pair)], json!({ "sessionId": "algebra", "userId": "ada" })).json();
     let mut ada = Client::with_token(&server, granted["token"].as_str().expect("a token")).await;
     said += &ada.join("algebra", "ada").await.to_string();
-    said +=
-        &ada.emit("join-session", json!({ "sessionId": token, "userId": forged })).await["error"]["code"].to_string();
+    said += &ada.emit("join-session", json!({ "sessionId": token, "userId": forged })).await["error"]["code"].to_string();
     said += &server.metrics();
     said += &ask(server.http, "GET", "/api/health", &[], "").text;
     drop(ada);
@@ -583,8 +545,7 @@ fn required_mode_serves_proxies_and_foreign_hosts_but_no_foreign_pages() {
     let status = |headers: &[(&str, &str)]| ask(server.http, "GET", "/api/health", headers, "").status;
     assert_eq!(status(&[("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=203.0.113.7")]), 200);
     assert_eq!(status(&[("origin", "https://evil.example")]), 403);
-    let answer =
-        ask(server.http, "GET", "/socket.io/?EIO=4&transport=polling", &[("origin", "https://evil.example")], "");
+    let answer = ask(server.http, "GET", "/socket.io/?EIO=4&transport=polling", &[("origin", "https://evil.example")], "");
     assert_eq!(answer.status, 403);
     assert!(server.log.lock().expect("nobody panicked").contains("tokens required: JWT_SECRET, 1 API key pair(s)"));
 }

@@ -122,11 +122,7 @@ fn one(jwk: &Map<String, Value>) -> Option<Published> {
         }
         ("EC", Some("P-256")) => {
             let is_point = [bytes("x")?, bytes("y")?].iter().all(|c| c.len() == POINT_BYTES);
-            (
-                Alg::Es256,
-                ["ES256"; 2],
-                DecodingKey::from_ec_components(text("x")?, text("y")?).ok().filter(|_| is_point)?,
-            )
+            (Alg::Es256, ["ES256"; 2], DecodingKey::from_ec_components(text("x")?, text("y")?).ok().filter(|_| is_point)?)
         }
         ("OKP", Some("Ed25519")) => {
             let key = bytes("x").filter(|x| x.len() == POINT_BYTES)?;

@@ -21,15 +21,15 @@ use sfu::Now;
 use signaling::{Identity, Refused};
 
 pub(crate) use self::credentials::{Credentials, unknown_pair};
-use self::hook::Hook;
 pub(crate) use self::hook::{Admitted, Request};
 pub(crate) use self::join::{ROLES, permissions, role};
+pub(crate) use self::token::invalid;
+pub(crate) use self::user::User;
+use self::hook::Hook;
 use self::jwks::KeySet;
 use self::keys::{Shared, hash, is_same};
-pub(crate) use self::token::invalid;
 use self::token::{Alg, Claims, Unverified, missing};
 use self::user::Rules;
-pub(crate) use self::user::User;
 use crate::clock;
 use crate::config::{AuthSettings, is_plain_and_far};
 use crate::outbound::Outbound;
@@ -214,8 +214,6 @@ pub(crate) fn warn(settings: &AuthSettings) {
         }
     }
     if settings.is_required() && settings.secret.0.is_empty() && settings.keys.is_empty() {
-        tracing::warn!(
-            "there is no JWT_SECRET: the join tokens of /v1/video/token end with this process, and other nodes do not know them"
-        );
+        tracing::warn!("there is no JWT_SECRET: the join tokens of /v1/video/token end with this process, and other nodes do not know them");
     }
 }

@@ -254,11 +254,9 @@ pub(super) fn complete(settings: &mut Settings) -> Result<(), String> {
     }
     match auth.required {
         Some(true) if !auth.has_key() => {
-            return Err(
-                "[auth] mode is required, but there is no key: set JWT_SECRET (`openssl rand -base64 32` gives \
+            return Err("[auth] mode is required, but there is no key: set JWT_SECRET (`openssl rand -base64 32` gives \
                 one), SUPABASE_URL or [auth] keys"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         Some(false) if auth.has_key() => {
             return Err("[auth] mode is open, but there is a key (JWT_SECRET, SUPABASE_URL, [auth] secret, keys or \
@@ -270,11 +268,9 @@ pub(super) fn complete(settings: &mut Settings) -> Result<(), String> {
     // Who serves only this machine may try things out with what the documentation of others says.
     let is_public = [Some(settings.http_listen), settings.tls_listen].iter().flatten().any(|at| !at.ip().is_loopback());
     if is_public && auth.secrets().any(is_placeholder) {
-        return Err(
-            "a secret of [auth] (JWT_SECRET, secret, keys, admin_key or hook_secret) is a well-known example or \
+        return Err("a secret of [auth] (JWT_SECRET, secret, keys, admin_key or hook_secret) is a well-known example or \
             repeats a few characters: anybody could sign tokens with it; take what `openssl rand -base64 32` gives"
-                .to_owned(),
-        );
+            .to_owned());
     }
     Ok(())
 }
@@ -286,6 +282,5 @@ fn is_placeholder(secret: &str) -> bool {
     let mut seen = [false; 256];
     secret.bytes().for_each(|byte| seen[usize::from(byte)] = true);
     let lower = secret.to_ascii_lowercase();
-    seen.iter().filter(|seen| **seen).count() < DISTINCT_BYTES_MIN
-        || PLACEHOLDERS.iter().any(|word| lower.contains(word))
+    seen.iter().filter(|seen| **seen).count() < DISTINCT_BYTES_MIN || PLACEHOLDERS.iter().any(|word| lower.contains(word))
 }

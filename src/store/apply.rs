@@ -45,13 +45,7 @@ impl Store {
         let mut applied = before;
         let mut boot = 0;
         for record in records.iter().filter(|record| record.index > before) {
-            let origin = Origin {
-                node,
-                boot: record.boot,
-                index: record.index,
-                mono_ms: record.mono_ms,
-                wall_ms: record.wall_ms,
-            };
+            let origin = Origin { node, boot: record.boot, index: record.index, mono_ms: record.mono_ms, wall_ms: record.wall_ms };
             fact(&mut tx, &origin, &text::clean_fact(&record.fact)?).await?;
             applied = record.index;
             boot = record.boot;
@@ -74,10 +68,7 @@ impl Store {
     /// Up to which index this node's journal is applied; 0 if nothing is.
     pub(crate) async fn applied(&self, node: &str) -> Result<u64, StoreError> {
         super::in_time(async {
-            let row = sqlx::query("SELECT applied FROM nodes WHERE node_id = $1")
-                .bind(node)
-                .fetch_optional(self.read().await?)
-                .await?;
+            let row = sqlx::query("SELECT applied FROM nodes WHERE node_id = $1").bind(node).fetch_optional(self.read().await?).await?;
             row.map_or(Ok(0), |row| Ok(nat(row.try_get(0)?)))
         })
         .await
@@ -169,12 +160,7 @@ async fn insert_meeting(
 
 /// Appends to a meeting's log and gives the row's `seq` and the room. A meeting whose beginning this database never saw (it was put in
 /// the place of another) begins here, in a room without a name, rather than losing who is there.
-pub(super) async fn log(
-    connection: &mut AnyConnection,
-    origin: &Origin<'_>,
-    fact: &Fact,
-    meeting: &str,
-) -> Result<(u64, String), StoreError> {
+pub(super) async fn log(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact, meeting: &str) -> Result<(u64, String), StoreError> {
     let left_at = if let Fact::Left { at, .. } = fact { Some(int(*at)) } else { None };
     let mut row = None;
     for _ in 0..2 {
@@ -234,9 +220,7 @@ async fn tell(
 }
 
 async fn joined(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact) -> Result<(), StoreError> {
-    let Fact::Joined { meeting, connection: id, participant, user, name, role, at, resumes } = fact else {
-        return Ok(());
-    };
+    let Fact::Joined { meeting, connection: id, participant, user, name, role, at, resumes } = fact else { return Ok(()) };
     let done = sqlx::query(
         "INSERT INTO connections (connection_id, meeting_id, participant_id, user_id, user_name, role, node_id, started_at, alive_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (connection_id) DO NOTHING",
@@ -287,13 +271,7 @@ pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fa
     let Some(row) = row else { return Ok(()) };
     sqlx::query("DELETE FROM tracks WHERE connection_id = $1").bind(&**id).execute(&mut *connection).await?;
     let (seq, session) = log(connection, origin, fact, meeting).await?;
-    let who = Who {
-        session,
-        participant: row.try_get(0)?,
-        user: row.try_get(1)?,
-        name: row.try_get(2)?,
-        role: row.try_get(3)?,
-    };
+    let who = Who { session, participant: row.try_get(0)?, user: row.try_get(1)?, name: row.try_get(2)?, role: row.try_get(3)? };
     let mut data = who.data(meeting, id);
     data["leftAt"] = json!(at);
     data["reason"] = json!(reason);
@@ -305,9 +283,7 @@ pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fa
 async fn track(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact) -> Result<(), StoreError> {
     let Fact::Track { meeting, connection: id, track, source, on, at, .. } = fact else { return Ok(()) };
     let statement = if *on {
-        sqlx::query(
-            "INSERT INTO tracks (connection_id, track_id) VALUES ($1, $2) ON CONFLICT (connection_id, track_id) DO NOTHING",
-        )
+        sqlx::query("INSERT INTO tracks (connection_id, track_id) VALUES ($1, $2) ON CONFLICT (connection_id, track_id) DO NOTHING")
     } else {
         sqlx::query("DELETE FROM tracks WHERE connection_id = $1 AND track_id = $2")
     };
@@ -321,13 +297,7 @@ async fn track(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else { return Ok(()) };
-    let who = Who {
-        session,
-        participant: row.try_get(0)?,
-        user: row.try_get(1)?,
-        name: row.try_get(2)?,
-        role: row.try_get(3)?,
-    };
+    let who = Who { session, participant: row.try_get(0)?, user: row.try_get(1)?, name: row.try_get(2)?, role: row.try_get(3)? };
     let mut data = who.data(meeting, id);
     data["trackId"] = json!(track);
     data["source"] = json!(source);
