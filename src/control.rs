@@ -330,7 +330,7 @@ impl Control {
         self.lobby.handle(signaling::Input::Renewed { socket, token, expires_ms }, now);
         let body = serde_json::json!({ "token": minted.token, "expiresAt": minted.identity.expires_ms });
         if let Ok(payload) = serde_json::value::to_raw_value(&body) {
-            self.tell(socket, Message::Emit { event: "token", payload: payload.into() });
+            self.tell(socket, Message::Emit { event: "token", payload: payload.into() }, None);
         }
     }
 
