@@ -16,6 +16,7 @@ mod credit;
 mod crossing;
 mod error;
 mod heard;
+mod held;
 mod http;
 mod ice;
 mod journal;
