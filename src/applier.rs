@@ -52,10 +52,7 @@ pub(crate) fn start(
     let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
     let restored = inbox.try_send(Input::Restore { open });
     debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
-    let url = match &settings.url {
-        Some(url) => url.0.clone(),
-        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}")))?,
-    };
+    let url = url(settings)?;
     let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
     let applying = Arc::new(Applying::default());
     let chores = tokio::spawn(sweep(store.clone(), journal.node.clone(), applying.clone(), settings.retention));
@@ -69,6 +66,14 @@ pub(crate) fn start(
         let _ = ended.send(Failure::Broken("a task that keeps the database has ended".to_owned()));
     });
     Ok(History { journal, store, applying })
+}
+
+/// Where the store is.
+pub(crate) fn url(settings: &StoreSettings) -> Result<String, Failure> {
+    match &settings.url {
+        Some(url) => Ok(url.0.clone()),
+        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}"))),
+    }
 }
 
 /// The URL of the file in `dir`.

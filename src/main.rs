@@ -9,6 +9,7 @@ mod applier;
 mod assets;
 mod auth;
 mod certificate;
+mod cli;
 mod clock;
 mod config;
 mod control;
@@ -60,7 +61,10 @@ use crate::worker::Worker;
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|settings| run(&settings));
+    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
+        cli::Command::Serve => run(&settings),
+        other => cli::run(&settings, other),
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
