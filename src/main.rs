@@ -17,6 +17,7 @@ mod credit;
 mod crossing;
 mod error;
 mod heard;
+mod held;
 mod http;
 mod ice;
 mod journal;
