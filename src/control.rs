@@ -337,7 +337,10 @@ impl Control {
 
     /// Mints a token that goes on where another ends, and sends it.
     fn renew(&mut self, socket: SocketId, identity: &signaling::Identity) {
-        let minted = self.auth.mint(identity, None, clock::now().unix_ms);
+        let now = clock::now();
+        let minted = self.auth.mint(identity, None, now.unix_ms);
+        let (token, expires_ms) = (minted.identity.token.clone(), minted.identity.expires_ms);
+        self.lobby.handle(signaling::Input::Renewed { socket, token, expires_ms }, now);
         let body = serde_json::json!({ "token": minted.token, "expiresAt": minted.identity.expires_ms });
         if let Ok(payload) = serde_json::value::to_raw_value(&body) {
             self.tell(socket, Message::Emit { event: "token", payload: payload.into() });

@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_handshake_has_one_token_or_none() {
-        let token = |text: &str| token(Some(&Raw::Str(text.into(), None)));
+        let token = |text: &str| token(Some(&Raw::Str(text.to_owned().into(), None)));
         assert_eq!(token(r#"{"token":"a.b.c","other":1}"#), Ok(Some("a.b.c".to_owned())));
         for none in ["{}", r#"{"token":null}"#, "", "null", "[]", r#""a.b.c""#] {
             assert_eq!(token(none), Ok(None), "{none}");

@@ -1,6 +1,7 @@
 //! Tokens made by hand: what is believed, and with which code all else is refused.
 
 mod forged;
+mod set;
 mod signers;
 
 use serde_json::{Value, json};
