@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signaling::{Lobby, WorkerId};
+use signaling::{Lobby, RoomSettings, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -122,11 +122,13 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade(), auth.clone());
-    let tokens = api::token::router(auth.clone(), inbox.downgrade());
+    let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
+    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
+    tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
-    let router = http::router(health, whip.merge(tokens), guard, layer, sessions);
+    let router = http::router(health, whip.merge(tokens).merge(api), guard, layer, sessions);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(

@@ -286,12 +286,14 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::AuthMissing | ErrorCode::AuthExpired | ErrorCode::AuthInvalid | ErrorCode::AuthRevoked => {
             StatusCode::UNAUTHORIZED
         }
-        ErrorCode::NotLive | ErrorCode::UnknownTarget | ErrorCode::UnknownResource => StatusCode::NOT_FOUND,
+        ErrorCode::NotLive | ErrorCode::UnknownTarget | ErrorCode::UnknownResource | ErrorCode::UnknownRecord => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::Forbidden | ErrorCode::Locked | ErrorCode::NotPermitted => StatusCode::FORBIDDEN,
         ErrorCode::Ended | ErrorCode::Replaced | ErrorCode::Full | ErrorCode::NewPeerRequired => StatusCode::CONFLICT,
         ErrorCode::StaleEtag => StatusCode::PRECONDITION_FAILED,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Draining | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Draining | ErrorCode::Overloaded | ErrorCode::StoreAway => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::InvalidSdp | ErrorCode::InvalidRequest | ErrorCode::NotJoined => StatusCode::BAD_REQUEST,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

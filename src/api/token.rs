@@ -23,6 +23,7 @@ use crate::clock;
 use crate::control::Input;
 use crate::serve::secure::Encrypted;
 use crate::socketio::Source;
+use crate::store::Store;
 use crate::whip::refuse;
 
 /// Most bytes of a request.
@@ -41,17 +42,18 @@ struct Tokens {
     auth: Auth,
     /// Weak, so that the route does not keep control from ending.
     inbox: mpsc::WeakSender<Input>,
+    store: Store,
     addresses: Arc<Rate<IpAddr>>,
     users: Arc<Rate<Arc<str>>>,
 }
 
 /// The route.
-pub(crate) fn router(auth: Auth, inbox: mpsc::WeakSender<Input>) -> Router {
+pub(crate) fn router(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store) -> Router {
     let (addresses, users) = (Arc::new(Rate::new(ADDRESS.0, ADDRESS.1)), Arc::new(Rate::new(USER.0, USER.1)));
     Router::new()
         .route("/v1/video/token", post(answer))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Tokens { auth, inbox, addresses, users })
+        .with_state(Tokens { auth, inbox, store, addresses, users })
 }
 
 /// Why there is no token.
@@ -160,7 +162,9 @@ impl Tokens {
                     || user.sessions.iter().any(|session| *session == *wanted.session)
                     || self.is_on_roster(&wanted.session, &user.id).await;
                 if !may_enter {
-                    return Err(forbidden("You are not on the list of this session: ask whoever runs it to put you there."));
+                    return Err(forbidden(
+                        "You are not on the list of this session: ask whoever runs it to put you there.",
+                    ));
                 }
                 Admitted { role: user.role, permissions: None }
             }
@@ -173,9 +177,9 @@ impl Tokens {
         Ok(identity(wanted.session, user.id, name, less.unwrap_or(role), permissions))
     }
 
-    /// Whether the session's roster names the user.
-    async fn is_on_roster(&self, _session: &str, _user: &str) -> bool {
-        false
+    /// Whether the session's roster names the user. While the store is away it names nobody.
+    async fn is_on_roster(&self, session: &str, user: &str) -> bool {
+        self.store.is_expected(session, user).await.unwrap_or(false)
     }
 
     /// TURN servers for whoever got the token. Who was removed from the meeting is refused here.
@@ -216,7 +220,13 @@ fn invalid(message: impl Into<String>) -> Refused {
     Refused { code: ErrorCode::InvalidRequest, message: message.into() }
 }
 
-fn identity(session: Arc<str>, user: Arc<str>, name: Option<Arc<str>>, role: Role, permissions: Permissions) -> Identity {
+fn identity(
+    session: Arc<str>,
+    user: Arc<str>,
+    name: Option<Arc<str>>,
+    role: Role,
+    permissions: Permissions,
+) -> Identity {
     Identity { user, name, session, role, permissions, token: None, expires_ms: 0, is_expired: false }
 }
 
@@ -231,8 +241,8 @@ struct Wanted {
 
 impl Wanted {
     fn parse(body: &[u8]) -> Result<Self, Refused> {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| invalid("Send a JSON object: { sessionId, userName?, role? }."))?;
+        let fields: Map<String, Value> = serde_json::from_slice(body)
+            .map_err(|_| invalid("Send a JSON object: { sessionId, userName?, role? }."))?;
         let session = signaling::name(&fields, "sessionId", NAME_CHARS_MAX)?;
         let role = match fields.get("role").filter(|role| !role.is_null()) {
             None => None,
@@ -260,7 +270,8 @@ impl Wanted {
             None => None,
             Some(ttl) => {
                 let seconds = ttl.as_u64().filter(|seconds| (TTL_S.0..=TTL_S.1).contains(seconds));
-                let why = || invalid(format!("ttlS must be a whole number of seconds between {} and {}.", TTL_S.0, TTL_S.1));
+                let why =
+                    || invalid(format!("ttlS must be a whole number of seconds between {} and {}.", TTL_S.0, TTL_S.1));
                 Some(Duration::from_secs(seconds.ok_or_else(why)?))
             }
         };

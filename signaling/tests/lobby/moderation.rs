@@ -263,7 +263,7 @@ fn the_end_is_for_all() {
     let reasons = w.facts.iter().filter(|f| matches!(f, Fact::Left { reason: Reason::Ended, .. })).count();
     assert_eq!(reasons, 3);
     assert!(matches!(w.facts.last(), Some(Fact::MeetingEnded { .. })));
-    assert_eq!(w.refused(ann, "chat-message", json!({ "message": "hi" })), "session/not_joined");
+    assert_eq!(w.refused(ann, "leave-session", json!({})), "session/not_joined");
     assert_ne!(w.rejoin(ann, "math", "ann", json!({}))["meetingId"], ack["meetingId"]);
 }
 
