@@ -175,7 +175,9 @@ impl Person {
         let until = unix_ms() + for_ms;
         while unix_ms() < until && !*self.leaves.borrow() {
             let sent = unix_ms();
-            if ask(client, "raise-hand", json!({ "raised": sent % 2 == 0 })).await.is_none() {
+            let answer = ask(client, "raise-hand", json!({ "raised": sent % 2 == 0 })).await;
+            // Whose lesson was ended for all is told that it has not joined.
+            if answer.is_none_or(|answer| answer["ok"] != true) {
                 stay.end = End::Cut(unix_ms());
                 return self.random.random_bool(0.5);
             }

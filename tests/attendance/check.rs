@@ -131,7 +131,8 @@ fn compare_end(truth: &Written, stay: &Stay, row: &Connection) -> u64 {
     assert!(row.ended + WHIM_MS >= there, "{row:?} ended before {stay:?}");
     match stay.end {
         End::Left(..) => assert_eq!(row.reason, "left", "{stay:?}"),
-        End::Dropped(_) => assert_eq!(row.reason, "disconnected", "{stay:?}"),
+        // The lesson may have been ended for all before its grace was over.
+        End::Dropped(_) => assert!(matches!(row.reason.as_str(), "disconnected" | "ended"), "{row:?} of {stay:?}"),
         // By whoever teaches; or it had left, and the server died before it could say so.
         End::Cut(_) => assert!(matches!(row.reason.as_str(), "ended" | "left"), "{row:?} of {stay:?}"),
     }
