@@ -203,7 +203,11 @@ impl Log {
         let mut lines = Vec::with_capacity(entries.len() * 256);
         for (index, entry) in (self.next..).zip(entries) {
             let Entry { mono_ms, wall_ms, ref fact } = *entry;
-            line::encode(&mut lines, self.synced, &Record { index, boot: self.boot, mono_ms, wall_ms, fact: fact.clone() });
+            line::encode(
+                &mut lines,
+                self.synced,
+                &Record { index, boot: self.boot, mono_ms, wall_ms, fact: fact.clone() },
+            );
         }
         let Some(tail) = &mut self.tail else { return Err(io::Error::other("no segment is begun")) };
         if let Err(error) = tail.append(&lines).and_then(|()| tail.sync()) {

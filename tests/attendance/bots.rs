@@ -211,7 +211,8 @@ async fn join(
     token: Option<String>,
     truth: &Truth,
 ) -> Option<(Stay, String)> {
-    let mut payload = json!({ "sessionId": session, "userId": user, "userName": user, "isInstructor": teaches, "media": "sfu" });
+    let mut payload =
+        json!({ "sessionId": session, "userId": user, "userName": user, "isInstructor": teaches, "media": "sfu" });
     if let Some(token) = token {
         payload["resumeToken"] = token.into();
     }
