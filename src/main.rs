@@ -135,6 +135,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api), guard, layer, sessions);
 
+    history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
         settings,
