@@ -48,7 +48,7 @@ use signaling::{Lobby, RoomSettings, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, OwnKey};
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
@@ -102,7 +102,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let auth = Auth::new(&settings.auth, &Outbound::new(&[]));
+    let own_key =
+        if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
+    let auth = Auth::new(&settings.auth, own_key, &Outbound::new(&[]));
     auth::warn(&settings.auth);
     tokio::spawn({
         let auth = auth.clone();
