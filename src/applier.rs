@@ -17,7 +17,7 @@ use crate::control::Input;
 use crate::error::Failure;
 use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
-use crate::store::{Swept, Retained, Retention, Store, StoreError, Sweeper};
+use crate::store::{Retained, Retention, Store, StoreError, Sweeper, Swept};
 
 /// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
 const BATCH_MAX: usize = 500;

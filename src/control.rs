@@ -12,6 +12,7 @@ use signaling::limits::HEARTBEAT_EVERY;
 use signaling::{AckId, Fact, FactId, HttpId, Lobby, Output, Recipients, SocketId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::auth::Auth;
 use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::heard::Heard;
@@ -45,6 +46,8 @@ pub(crate) enum Input {
         client: Weak<Client>,
         /// When its packets come.
         heard: Arc<Heard>,
+        /// What its token says; `None` in open mode.
+        identity: Option<Arc<signaling::Identity>>,
     },
     /// A socket emitted.
     Event {
@@ -159,6 +162,7 @@ pub(crate) async fn run(
     workers: Vec<Worker>,
     turn: Option<Turn>,
     facts: Facts,
+    auth: Auth,
     counts: Arc<Counts>,
 ) {
     let mut control = Control {
@@ -166,6 +170,7 @@ pub(crate) async fn run(
         workers,
         turn,
         facts,
+        auth,
         counts,
         seats: HashMap::new(),
         asked: HashMap::new(),
@@ -236,6 +241,7 @@ struct Control {
     workers: Vec<Worker>,
     turn: Option<Turn>,
     facts: Facts,
+    auth: Auth,
     counts: Arc<Counts>,
     seats: HashMap<SocketId, Seat>,
     /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
@@ -252,10 +258,10 @@ impl Control {
     async fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
-            Input::Connected { socket, address, client, heard } => {
+            Input::Connected { socket, address, client, heard, identity } => {
                 let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard, held: VecDeque::new() };
                 self.seats.insert(socket, seat);
-                self.lobby.handle(signaling::Input::Connected { socket, address, identity: None }, now);
+                self.lobby.handle(signaling::Input::Connected { socket, address, identity }, now);
             }
             Input::Event { socket, name, payload, ack, credit } => {
                 // Events of a socket that overflowed a moment ago have no one to answer to.
@@ -323,10 +329,21 @@ impl Control {
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
                 Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
                 Output::Fact { id, fact } => self.write_down(id, fact).await,
-                // Tokens are not minted yet.
-                Output::Renew { .. } => {}
+                Output::Renew { socket, identity } => self.renew(socket, &identity),
                 Output::Media { worker, request } => self.request(worker, request).await,
             }
+        }
+    }
+
+    /// Mints a token that goes on where another ends, and sends it.
+    fn renew(&mut self, socket: SocketId, identity: &signaling::Identity) {
+        let now = clock::now();
+        let minted = self.auth.mint(identity, None, now.unix_ms);
+        let (token, expires_ms) = (minted.identity.token.clone(), minted.identity.expires_ms);
+        self.lobby.handle(signaling::Input::Renewed { socket, token, expires_ms }, now);
+        let body = serde_json::json!({ "token": minted.token, "expiresAt": minted.identity.expires_ms });
+        if let Ok(payload) = serde_json::value::to_raw_value(&body) {
+            self.tell(socket, Message::Emit { event: "token", payload: payload.into() });
         }
     }
 

@@ -42,14 +42,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signaling::{Lobby, WorkerId};
+use signaling::{Lobby, RoomSettings, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::auth::Auth;
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
+use crate::outbound::Outbound;
 use crate::tls::Certificates;
 use crate::turn::Turn;
 use crate::worker::Worker;
@@ -95,6 +97,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
+    let auth = Auth::new(&settings.auth, &Outbound::new(&[]));
+    auth::warn(&settings.auth);
+    tokio::spawn({
+        let auth = auth.clone();
+        async move { auth.warm().await }
+    });
     let lobby_config = signaling::Config {
         workers: workers.len(),
         ice,
@@ -103,7 +111,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), history.journal.facts.clone(), counts.clone()));
+    let facts = history.journal.facts.clone();
+    let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
+    let control = tokio::spawn(control);
     let here = match (turn.clone(), settings.turn_uris.is_empty()) {
         (Some(turn), _) => Relaying::Here(turn),
         (None, false) => Relaying::Outside,
@@ -111,10 +121,14 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     };
     let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
     let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
-    let whip = whip::router(inbox.downgrade());
+    let whip = whip::router(inbox.downgrade(), auth.clone());
+    let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
+    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
+    tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
+    let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
-    let (layer, sockets) = socketio::layer(inbox, sessions.clone());
-    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer, sessions);
+    let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
+    let router = http::router(health, whip.merge(tokens).merge(api), guard, layer, sessions);
 
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
@@ -253,16 +267,21 @@ fn announce(
         None => settings.turn_uris.join(", "),
     };
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
+    let mode = if settings.auth.is_required() { auth::describe(&settings.auth) } else { open.to_owned() };
     match settings.log_format {
         LogFormat::Json => {
             let https = https.map(tracing::field::display);
             tracing::info!(%url, %http, https, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
-            tracing::warn!("{open}");
+            if settings.auth.is_required() {
+                tracing::info!("{mode}");
+            } else {
+                tracing::warn!("{mode}");
+            }
         }
         LogFormat::Text => {
             let https = https.map(|https| format!("  with TLS   https://{https}/\n")).unwrap_or_default();
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {mode}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),

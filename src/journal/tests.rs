@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use self::plate::Plate;
 use super::disk::Disk;
+use super::log::name;
 use super::*;
 use crate::control::Input;
 

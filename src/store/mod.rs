@@ -34,7 +34,7 @@ pub(crate) use self::pool::{Engine, Store, Tx};
 pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
-pub(crate) use self::rooms::{Expected, Room};
+pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
 pub(crate) use self::sweep::{Sweeper, Swept};
 
 /// How long anything in the store may take: a statement, the wait for a connection, a whole transaction. Longer is
@@ -93,7 +93,9 @@ impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            other => StoreError::Broken(format!("{other}. The tables come from another version of Lyceum: start that one, or a newer")),
+            other => StoreError::Broken(format!(
+                "{other}. The tables come from another version of Lyceum: start that one, or a newer"
+            )),
         }
     }
 }
