@@ -128,8 +128,9 @@ impl Store {
     }
 
     /// Adds the endpoint of the operator's settings, or makes it what they say now. A secret that was another before signs too for
-    /// [`FORMER_SECRET_MS`]. It is enabled, whatever switched it off: the settings say that it wants to be told.
-    pub(crate) async fn configure_endpoint(&self, url: &str, secret: &str, now_ms: u64) -> Result<(), StoreError> {
+    /// [`FORMER_SECRET_MS`]. It is enabled, whatever switched it off: the settings say that it wants to be told. It is told of
+    /// what was written since `since_ms` too, when this server started: the store may have been away.
+    pub(crate) async fn configure_endpoint(&self, url: &str, secret: &str, since_ms: u64, now_ms: u64) -> Result<(), StoreError> {
         in_time(async {
             let mut tx = self.write().await?;
             sqlx::query(
@@ -144,6 +145,16 @@ impl Store {
             .bind(secret)
             .bind(int(now_ms))
             .bind(int(now_ms + FORMER_SECRET_MS))
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "INSERT INTO deliveries (endpoint_id, event_id, session_id, room_seq, state, attempts, created_at, next_at)
+                 SELECT $1, event_id, session_id, room_seq, 'pending', 0, $3, $3 FROM outbox WHERE created_at >= $2
+                 ON CONFLICT (endpoint_id, event_id) DO NOTHING",
+            )
+            .bind(ENDPOINT_CONFIGURED)
+            .bind(int(since_ms))
+            .bind(int(now_ms))
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -182,19 +193,16 @@ impl Store {
         .await
     }
 
-    /// Switches an endpoint on or off. What it was not told while it was off is replayed on demand. What still waits is tried
-    /// anew, in order. `false` if there is no such endpoint.
-    pub(crate) async fn set_enabled(&self, id: &str, enabled: bool, now_ms: u64) -> Result<bool, StoreError> {
+    /// Switches an endpoint on. What still waits for it is tried anew, in order; what it was not told while it was off is replayed on
+    /// demand. `false` if there is no such endpoint.
+    pub(crate) async fn switch_on(&self, id: &str, now_ms: u64) -> Result<bool, StoreError> {
         in_time(async {
             let mut tx = self.write().await?;
-            let reason = (!enabled).then_some("switched off over the API");
-            let done = sqlx::query("UPDATE webhook_endpoints SET enabled = $2, disabled_reason = $3 WHERE endpoint_id = $1")
+            let done = sqlx::query("UPDATE webhook_endpoints SET enabled = 1, disabled_reason = NULL WHERE endpoint_id = $1 AND enabled = 0")
                 .bind(id)
-                .bind(i64::from(enabled))
-                .bind(reason)
                 .execute(&mut *tx)
                 .await?;
-            if enabled {
+            if done.rows_affected() == 1 {
                 sqlx::query(
                     "UPDATE deliveries SET attempts = 0, created_at = $2, next_at = $2 WHERE endpoint_id = $1 AND state = 'pending'",
                 )
@@ -203,6 +211,21 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
             }
+            tx.commit().await?;
+            Ok(self.endpoint(id).await?.is_some())
+        })
+        .await
+    }
+
+    /// Switches an endpoint off, and keeps why. `false` if there is no such endpoint.
+    pub(crate) async fn switch_off(&self, id: &str, reason: &str) -> Result<bool, StoreError> {
+        in_time(async {
+            let mut tx = self.write().await?;
+            let done = sqlx::query("UPDATE webhook_endpoints SET enabled = 0, disabled_reason = $2 WHERE endpoint_id = $1")
+                .bind(id)
+                .bind(reason)
+                .execute(&mut *tx)
+                .await?;
             tx.commit().await?;
             Ok(done.rows_affected() == 1)
         })

@@ -16,7 +16,7 @@ use crate::webhooks::{Outcome, Verdict};
 pub(crate) const BLOCKS_MS: u64 = 30 * 60 * 1_000;
 /// How long a claim lasts, ms: several times the longest attempt with its statements.
 pub(crate) const CLAIM_MS: u64 = 60 * 1_000;
-/// Most events that one replay sets going; the answer says whether there were more.
+/// Most events that one replay sets going; the answer says whether there may be more.
 pub(crate) const REPLAY_MAX: usize = 10_000;
 
 /// An endpoint to which something is due, and what signs for it.
@@ -255,7 +255,7 @@ impl Store {
     }
 
     /// Tells an endpoint again what happened from `from_seq` on, in one room or in all: what it was told, what it was not while it
-    /// was off, and what is dead. Gives how many events, at most [`REPLAY_MAX`], and whether there were more.
+    /// was off, and what is dead. Gives how many events, at most [`REPLAY_MAX`], and whether there may be more.
     pub(crate) async fn replay(
         &self,
         endpoint: &str,
@@ -278,12 +278,12 @@ impl Store {
             .bind(int(from_seq))
             .bind(session.unwrap_or(""))
             .bind(int(now_ms))
-            .bind(REPLAY_MAX as i64 + 1)
+            .bind(REPLAY_MAX as i64)
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;
             let count = usize::try_from(done.rows_affected()).unwrap_or(REPLAY_MAX);
-            Ok((count.min(REPLAY_MAX), count > REPLAY_MAX))
+            Ok((count, count >= REPLAY_MAX))
         })
         .await
     }
