@@ -360,6 +360,7 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
     turn::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
+    webhooks::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
     auth::complete(&mut settings).map_err(Failure::Setting)?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
@@ -500,7 +501,8 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
     (key.set)(settings, values).map_err(|expected| {
         // Neither is a key that stands where its file should be named.
         let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
-        let is_secret = key.section == "auth" && auth::is_secret(key.name);
+        let is_secret = (key.section == "auth" && auth::is_secret(key.name))
+            || (key.section == "webhooks" && webhooks::is_secret(key.name));
         if is_key || is_secret || matches!(key.name, "credential" | "secret" | "url") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }
