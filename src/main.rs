@@ -134,7 +134,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
     let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
-    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
+    let api = api::router(api::Api::new(
+        auth.clone(),
+        inbox.downgrade(),
+        history.store.clone(),
+        &settings.webhooks.allow,
+    ));
     tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
