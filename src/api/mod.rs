@@ -20,7 +20,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
-use signaling::{Actor, Command, ErrorCode, Granted, Refused};
+use signaling::{Actor, Command, ErrorCode, Granted, Refused, RoomSettings};
 use tokio::sync::{mpsc, oneshot};
 use turn_server::Prefix;
 
@@ -50,12 +50,14 @@ pub(crate) struct Api {
     /// Where webhooks may lead besides public addresses.
     allow: Arc<[Prefix]>,
     networks: Arc<Rate<IpAddr>>,
+    /// What rules that are left out are.
+    defaults: RoomSettings,
 }
 
 impl Api {
     /// Over these.
-    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store, allow: &[Prefix]) -> Self {
-        Api { auth, inbox, store, allow: allow.into(), networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
+    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store, allow: &[Prefix], defaults: RoomSettings) -> Self {
+        Api { auth, inbox, store, allow: allow.into(), defaults, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
     }
 
     /// Asks the lobby.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use signaling::{Action, Command, Role, RoomSettings};
+use signaling::{Action, Command, Role};
 use utoipa::ToSchema;
 
 use super::caller::{Caller, Json, Path};
@@ -108,7 +108,7 @@ pub(super) async fn put_session(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let session = name(&session)?;
-    let settings = rules.settings(&RoomSettings::default()).map_err(invalid)?;
+    let settings = rules.settings(&api.defaults).map_err(invalid)?;
     api.store.put_settings(&session, &json!(rules).to_string(), clock::now().unix_ms).await?;
     api.tell(Input::Settings { session: session.into(), settings: Some(Box::new(settings)) })?;
     Ok(answer(json!(rules)))
@@ -156,7 +156,9 @@ pub(super) async fn put_roster(
     if let Some(it) = &roster.schedule {
         let after = [it.late_after_ms, it.absent_after_ms, it.host_absent_after_ms];
         if it.starts_at > STARTS_AT_MAX || after.into_iter().any(|ms| ms > AFTER_MS_MAX) {
-            return Err(invalid("schedule: startsAt must be Unix ms before the year 10000, the others at most 6 hours."));
+            return Err(invalid(
+                "schedule: startsAt must be Unix ms before the year 10000, the others at most 6 hours.",
+            ));
         }
     }
     api.store.put_schedule(&session, roster.schedule.as_ref()).await?;

@@ -92,7 +92,11 @@ pub(super) async fn endpoints(State(api): State<Api>, Caller(actor): Caller) -> 
 /// One endpoint.
 #[utoipa::path(get, path = "/v1/webhooks/{endpoint}", tag = "webhooks", params(("endpoint" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
-pub(super) async fn endpoint(State(api): State<Api>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn endpoint(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let endpoint = api.store.endpoint(&id).await?.ok_or(Fault::Unknown("endpoint"))?;
     Ok(answer(StatusCode::OK, json!(endpoint)))
@@ -101,18 +105,25 @@ pub(super) async fn endpoint(State(api): State<Api>, Caller(actor): Caller, Path
 /// Adds an endpoint, which is told of what happens from now on. Its secret is shown here and never again.
 #[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", request_body = Wanted,
     responses((status = 201, body = Object), (status = 400, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn add(State(api): State<Api>, Caller(actor): Caller, Json(wanted): Json<Wanted>) -> Result<Response, Fault> {
+pub(super) async fn add(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Json(wanted): Json<Wanted>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     outbound::check_public(&wanted.url, &api.allow).map_err(|why| invalid(why.why))?;
     let is_type = |event: &String| {
-        (1..=EVENT_BYTES_MAX).contains(&event.len()) && event.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+        (1..=EVENT_BYTES_MAX).contains(&event.len())
+            && event.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
     };
     let events = wanted.events.filter(|events| !events.is_empty());
     if events.as_ref().is_some_and(|events| events.len() > EVENTS_MAX || !events.iter().all(is_type)) {
         return Err(invalid("events must be a list of types such as \"session.ended\"."));
     }
     let secret = match wanted.secret {
-        Some(secret) => Secret::parse(&secret).map(|_| secret.trim().to_owned()).map_err(|expected| invalid(format!("secret: {expected}")))?,
+        Some(secret) => Secret::parse(&secret)
+            .map(|_| secret.trim().to_owned())
+            .map_err(|expected| invalid(format!("secret: {expected}")))?,
         None => Secret::generate(),
     };
     let id = format!("ep_{:016x}", rand::random::<u64>());
@@ -127,7 +138,11 @@ pub(super) async fn add(State(api): State<Api>, Caller(actor): Caller, Json(want
 /// Deletes an endpoint; what waits for it is not delivered.
 #[utoipa::path(delete, path = "/v1/webhooks/{endpoint}", tag = "webhooks", params(("endpoint" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
-pub(super) async fn remove(State(api): State<Api>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.remove_endpoint(&id).await?)?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -136,7 +151,11 @@ pub(super) async fn remove(State(api): State<Api>, Caller(actor): Caller, Path(i
 /// Gives an endpoint a new secret. The former one signs too for a day.
 #[utoipa::path(post, path = "/v1/webhooks/{endpoint}/rotate", tag = "webhooks", params(("endpoint" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
-pub(super) async fn rotate(State(api): State<Api>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn rotate(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let secret = Secret::generate();
     known(api.store.rotate_secret(&id, &secret, clock::now().unix_ms).await?)?;
@@ -146,7 +165,11 @@ pub(super) async fn rotate(State(api): State<Api>, Caller(actor): Caller, Path(i
 /// Switches an endpoint on.
 #[utoipa::path(post, path = "/v1/webhooks/{endpoint}/enable", tag = "webhooks", params(("endpoint" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
-pub(super) async fn enable(State(api): State<Api>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn enable(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.switch_on(&id, clock::now().unix_ms).await?)?;
     Ok(answer(StatusCode::OK, json!({})))
@@ -155,7 +178,11 @@ pub(super) async fn enable(State(api): State<Api>, Caller(actor): Caller, Path(i
 /// Switches an endpoint off: nothing more is sent to it.
 #[utoipa::path(post, path = "/v1/webhooks/{endpoint}/disable", tag = "webhooks", params(("endpoint" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
-pub(super) async fn disable(State(api): State<Api>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Fault> {
+pub(super) async fn disable(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.switch_off(&id, "by the operator").await?)?;
     Ok(answer(StatusCode::OK, json!({})))
@@ -192,9 +219,7 @@ pub(super) async fn replay(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.endpoint(&id).await?.is_some())?;
-    let (count, more) = api
-        .store
-        .replay(&id, from.session_id.as_deref(), from.from_seq.unwrap_or(1), clock::now().unix_ms)
-        .await?;
+    let (count, more) =
+        api.store.replay(&id, from.session_id.as_deref(), from.from_seq.unwrap_or(1), clock::now().unix_ms).await?;
     Ok(answer(StatusCode::OK, json!({ "events": count, "more": more })))
 }

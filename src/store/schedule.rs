@@ -146,7 +146,8 @@ impl Store {
 
 fn read(row: &sqlx::any::AnyRow) -> Result<(String, Schedule), StoreError> {
     let ms = |column| row.try_get::<i64, _>(column).map(nat);
-    let schedule = Schedule { starts_at: ms(1)?, late_after_ms: ms(2)?, absent_after_ms: ms(3)?, host_absent_after_ms: ms(4)? };
+    let schedule =
+        Schedule { starts_at: ms(1)?, late_after_ms: ms(2)?, absent_after_ms: ms(3)?, host_absent_after_ms: ms(4)? };
     Ok((row.try_get(0)?, schedule))
 }
 
@@ -185,7 +186,8 @@ fn events<'a>(
     }
     let host_at = starts_at + schedule.host_absent_after_ms;
     let is_host = |user: &str, it: &Came| {
-        it.at <= host_at && (it.is_instructor || expected.iter().any(|e| e.user_id == user && e.role == Role::Instructor))
+        it.at <= host_at
+            && (it.is_instructor || expected.iter().any(|e| e.user_id == user && e.role == Role::Instructor))
     };
     if now_ms >= host_at && !came.iter().any(|(user, it)| is_host(user, it)) {
         events.push(event("host.absent", "", host_at, json!({ "sessionId": session, "startsAt": starts_at })));
@@ -205,9 +207,20 @@ mod tests {
     }
 
     fn kinds(came: &[(&str, u64, bool)], now_ms: u64) -> Vec<String> {
-        let schedule = Schedule { starts_at: START, late_after_ms: late(), absent_after_ms: absent(), host_absent_after_ms: late() };
-        let roster = [expected("ada", Role::Instructor), expected("bob", Role::Participant), expected("cleo", Role::Participant)];
-        let came = came.iter().map(|(user, at, is_instructor)| ((*user).to_owned(), Came { at: *at, is_instructor: *is_instructor }));
+        let schedule = Schedule {
+            starts_at: START,
+            late_after_ms: late(),
+            absent_after_ms: absent(),
+            host_absent_after_ms: late(),
+        };
+        let roster = [
+            expected("ada", Role::Instructor),
+            expected("bob", Role::Participant),
+            expected("cleo", Role::Participant),
+        ];
+        let came = came
+            .iter()
+            .map(|(user, at, is_instructor)| ((*user).to_owned(), Came { at: *at, is_instructor: *is_instructor }));
         let events = events("algebra", &schedule, &roster, &came.collect(), now_ms);
         events.iter().map(|e| format!("{} {}", e.kind, e.data["userId"].as_str().unwrap_or("-"))).collect()
     }
@@ -215,7 +228,10 @@ mod tests {
     #[test]
     fn nobody_is_late_before_it_is_late() {
         assert_eq!(kinds(&[], START), Vec::<String>::new());
-        assert_eq!(kinds(&[("ada", START - MIN, true), ("bob", START + 5 * MIN, false)], START + 14 * MIN), Vec::<String>::new());
+        assert_eq!(
+            kinds(&[("ada", START - MIN, true), ("bob", START + 5 * MIN, false)], START + 14 * MIN),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
