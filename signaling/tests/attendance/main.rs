@@ -2,5 +2,9 @@
 #![allow(clippy::disallowed_methods)]
 
 mod facts;
+mod histories;
 mod random_logs;
+mod school;
+mod script;
 mod summaries;
+mod truth;
