@@ -9,6 +9,7 @@ mod applier;
 mod assets;
 mod auth;
 mod certificate;
+mod cli;
 mod clock;
 mod config;
 mod control;
@@ -16,6 +17,7 @@ mod credit;
 mod crossing;
 mod error;
 mod heard;
+mod held;
 mod http;
 mod ice;
 mod journal;
@@ -42,23 +44,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signaling::{Lobby, WorkerId};
+use signaling::{Lobby, RoomSettings, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::auth::{Auth, OwnKey};
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
+use crate::outbound::Outbound;
 use crate::tls::Certificates;
 use crate::turn::Turn;
+use crate::webhooks::Deliverer;
 use crate::worker::Worker;
 
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|settings| run(&settings));
+    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
+        cli::Command::Serve => run(&settings),
+        other => cli::run(&settings, other),
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -95,6 +103,14 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
+    let own_key =
+        if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
+    let auth = Auth::new(&settings.auth, own_key, &Outbound::new(&[]));
+    auth::warn(&settings.auth);
+    tokio::spawn({
+        let auth = auth.clone();
+        async move { auth.warm().await }
+    });
     let lobby_config = signaling::Config {
         workers: workers.len(),
         ice,
@@ -103,19 +119,29 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     };
     let lobby = Lobby::new(lobby_config, rand::random());
     let counts = Arc::new(Counts::default());
-    let control = tokio::spawn(control::run(lobby, inputs, workers.clone(), turn.clone(), history.journal.facts.clone(), counts.clone()));
+    let facts = history.journal.facts.clone();
+    let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
+    let control = tokio::spawn(control);
     let here = match (turn.clone(), settings.turn_uris.is_empty()) {
         (Some(turn), _) => Relaying::Here(turn),
         (None, false) => Relaying::Outside,
         (None, true) => Relaying::Off,
     };
     let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
-    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
-    let whip = whip::router(inbox.downgrade());
+    let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
+    let deliveries = delivering.tally.clone();
+    let admin = admin::Admin { deliveries, health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
+    let whip = whip::router(inbox.downgrade(), auth.clone());
+    let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
+    let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
+    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
+    tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
+    let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
-    let (layer, sockets) = socketio::layer(inbox, sessions.clone());
-    let router = http::router(health, whip, origin::Guard::new(&settings.origins), layer, sessions);
+    let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
+    let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
+    history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
         settings,
@@ -148,6 +174,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
+    let _ = tokio::time::timeout(GOODBYE_MAX, delivering.end()).await;
     Ok(())
 }
 
@@ -253,16 +280,21 @@ fn announce(
         None => settings.turn_uris.join(", "),
     };
     let open = "OPEN MODE: anybody near may join any session. Only this machine and its private network are served.";
+    let mode = if settings.auth.is_required() { auth::describe(&settings.auth) } else { open.to_owned() };
     match settings.log_format {
         LogFormat::Json => {
             let https = https.map(tracing::field::display);
             tracing::info!(%url, %http, https, %admin, media_ports = ports.join(","), media_addresses = addresses.join(","), %turn, "listening");
-            tracing::warn!("{open}");
+            if settings.auth.is_required() {
+                tracing::info!("{mode}");
+            } else {
+                tracing::warn!("{mode}");
+            }
         }
         LogFormat::Text => {
             let https = https.map(|https| format!("  with TLS   https://{https}/\n")).unwrap_or_default();
             let block = format!(
-                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {open}\n\n",
+                "\nLyceum {}\n  call page  {url}\n{https}  media      {} {} at {}\n  TURN       {turn}\n  metrics    http://{admin}/metrics\n  {mode}\n\n",
                 env!("CARGO_PKG_VERSION"),
                 if settings.tcp { "UDP and TCP" } else { "UDP" },
                 ports.join(", "),

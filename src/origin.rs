@@ -24,16 +24,21 @@ const FORWARDING: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-real-ip
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     origins: Arc<[String]>,
+    /// In open mode only who is near is served.
+    is_open: bool,
 }
 
 impl Guard {
-    /// `origins` may call besides our own pages and those of localhost.
-    pub(crate) fn new(origins: &[String]) -> Self {
-        Guard { origins: origins.into() }
+    /// `origins` may call besides our own pages and those of localhost; `is_open` where nobody needs a token.
+    pub(crate) fn new(origins: &[String], is_open: bool) -> Self {
+        Guard { origins: origins.into(), is_open }
     }
 
     /// Open mode serves who is near and asks us directly. The error is a sentence for the one who tries it out.
     fn near(&self, source: Option<IpAddr>, headers: &HeaderMap) -> Result<(), &'static str> {
+        if !self.is_open {
+            return Ok(());
+        }
         if !source.is_some_and(is_near) {
             return Err("Open mode serves only this machine and its private network.");
         }
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn origins() {
-        let guard = Guard::new(&["https://school.example".to_owned()]);
+        let guard = Guard::new(&["https://school.example".to_owned()], true);
         let good = |origin: &str, host: &str| guard.origin(&headers(&[("host", host), ("origin", origin)])).is_ok();
         for origin in [
             "http://10.0.0.5:3001",
@@ -164,7 +169,7 @@ mod tests {
 
     #[test]
     fn open_mode_serves_who_is_near() {
-        let guard = Guard::new(&["https://school.example".to_owned()]);
+        let guard = Guard::new(&["https://school.example".to_owned()], true);
         let near =
             |source: &str, pairs: &[(&'static str, &str)]| guard.near(source.parse().ok(), &headers(pairs)).is_ok();
         assert!(near("127.0.0.1", &[("host", "localhost:3001")]));
@@ -176,5 +181,9 @@ mod tests {
         assert!(!near("8.8.8.8", &[("host", "localhost")]));
         assert!(!near("127.0.0.1", &[("host", "localhost"), ("x-forwarded-for", "8.8.8.8")]));
         assert!(!near("127.0.0.1", &[("host", "localhost"), ("forwarded", "for=8.8.8.8")]));
+        let guard = Guard::new(&[], false);
+        let far = headers(&[("host", "school.example"), ("x-forwarded-for", "8.8.8.8")]);
+        assert!(guard.near("8.8.8.8".parse().ok(), &far).is_ok(), "with tokens it does not matter where from");
+        assert!(guard.origin(&headers(&[("host", "school.example"), ("origin", "https://evil.example")])).is_err());
     }
 }

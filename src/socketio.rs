@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -24,6 +25,8 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, SocketIo, TransportType};
 use tokio::sync::mpsc;
 
+use crate::auth::Auth;
+use crate::clock;
 use crate::control::{INBOX_MAX, Input};
 use crate::credit::{Credits, Refused, Verdict};
 use crate::heard::{self, Reads, Sessions};
@@ -55,7 +58,7 @@ const DISCONNECT_RETRY: Duration = Duration::from_millis(250);
 const POLL_GRACE: Duration = Duration::from_millis(500);
 
 /// The layer that serves `/socket.io/`, and the handle that closes all sockets at the end.
-pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions) -> (SocketIoLayer, SocketIo) {
+pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions, auth: Auth) -> (SocketIoLayer, SocketIo) {
     let (layer, io) = SocketIo::builder()
         .req_path("/socket.io")
         .ping_interval(Duration::from_secs(10))
@@ -66,7 +69,7 @@ pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions) -> (SocketIo
         .ws_max_frame_size(WS_MESSAGE_BYTES_MAX)
         .max_buffer_size(SEND_QUEUE_MAX)
         .build_layer();
-    let welcome = Welcome { inbox, sessions, next: Arc::new(AtomicU64::new(0)) };
+    let welcome = Welcome { inbox, sessions, auth, next: Arc::new(AtomicU64::new(0)) };
     io.ns("/", (async || {}).with(welcome));
     (layer, io)
 }
@@ -132,11 +135,32 @@ impl Source {
     }
 }
 
-/// Numbers a socket and gives it its handlers before any of its events can come.
+/// Most bytes of what a client sends with its CONNECT; of more, nothing is read.
+const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+
+/// The `token` of what `io(url, { auth })` sent; `None` if there is none. Two of them, or one that is no string, are invalid.
+fn token(handshake: Option<&Raw>) -> Result<Option<String>, ErrorCode> {
+    #[derive(Deserialize)]
+    struct Handshake {
+        token: Option<String>,
+    }
+    let Some(Raw::Str(text, _)) = handshake else { return Ok(None) };
+    if text.len() > HANDSHAKE_BYTES_MAX {
+        return Err(ErrorCode::AuthInvalid);
+    }
+    if !text.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    let read: Result<Handshake, _> = serde_json::from_str(text);
+    read.map(|handshake| handshake.token).map_err(|_| ErrorCode::AuthInvalid)
+}
+
+/// Numbers a socket, finds out whose it is, and gives it its handlers before any of its events can come.
 #[derive(Clone)]
 struct Welcome {
     inbox: mpsc::Sender<Input>,
     sessions: Sessions,
+    auth: Auth,
     next: Arc<AtomicU64>,
 }
 
@@ -144,7 +168,7 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
     async fn call<'a>(
         &'a self,
         client: Arc<Client>,
-        _auth: &'a Option<Raw>,
+        handshake: &'a Option<Raw>,
     ) -> Result<(), Box<dyn fmt::Display + Send>> {
         let refused = |code: &'static str| -> Box<dyn fmt::Display + Send> { Box::new(code) };
         let Some(source) = client.req_parts().extensions.get::<Source>() else {
@@ -156,13 +180,17 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         if self.inbox.capacity() < INBOX_RESERVE {
             return Err(refused("server/overloaded"));
         }
+        // The socket is none yet: no event of it comes before this has ended.
+        let token = token(handshake.as_ref()).map_err(|why| refused(why.as_str()))?;
+        let identity = self.auth.admit(token.as_deref(), clock::now().unix_ms).await;
+        let identity = identity.map_err(|why| refused(why.code.as_str()))?;
         let socket = SocketId(self.next.fetch_add(1, Ordering::Relaxed));
         let address = source.address.ip().to_canonical();
         let heard = self.sessions.enter(client.id);
         if heard::is_websocket(&client.req_parts().uri) {
             source.reads.belong_to(&heard);
         }
-        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard };
+        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard, identity };
         self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
         let edge =
             Arc::new(Edge { socket, inbox: self.inbox.clone(), gone: AtomicBool::new(false), credits: Arc::default() });
@@ -322,6 +350,19 @@ mod tests {
         let deep = format!(r#"["a",{}{}]"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(parse(&deep, true), ("a".to_owned(), Value::Null));
         assert_eq!(parse("{}", true), (String::new(), Value::Null));
+    }
+
+    #[test]
+    fn a_handshake_has_one_token_or_none() {
+        let token = |text: &str| token(Some(&Raw::Str(text.to_owned().into(), None)));
+        assert_eq!(token(r#"{"token":"a.b.c","other":1}"#), Ok(Some("a.b.c".to_owned())));
+        for none in ["{}", r#"{"token":null}"#, "", "null", "[]", r#""a.b.c""#] {
+            assert_eq!(token(none), Ok(None), "{none}");
+        }
+        let long = format!(r#"{{"token":"{}"}}"#, "a".repeat(HANDSHAKE_BYTES_MAX));
+        for bad in [r#"{"token":["a","b"]}"#, r#"{"token":7}"#, r#"{"token":"a","token":"b"}"#, r#"{"token":"a""#, &long] {
+            assert_eq!(token(bad), Err(ErrorCode::AuthInvalid), "{bad}");
+        }
     }
 
     #[test]

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRef, Path, Query, State};
 use axum::http::header::{
     ACCEPT, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{options, post};
 use serde::Deserialize;
 use serde_json::Value;
-use signaling::{Ask, ErrorCode, Granted};
+use signaling::{Ask, ErrorCode, Granted, Refused};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::auth::Auth;
+use crate::clock;
 use crate::control::{Input, Replied};
 use crate::origin::problem;
 use crate::socketio::Source;
@@ -30,7 +33,20 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Where requests go; weak, so that the routes do not keep control from ending.
 type Inbox = mpsc::WeakSender<Input>;
 
-/// Who publishes, or what is played, in open mode.
+/// What the routes share.
+#[derive(Clone)]
+struct Routes {
+    inbox: Inbox,
+    auth: Auth,
+}
+
+impl FromRef<Routes> for Inbox {
+    fn from_ref(routes: &Routes) -> Self {
+        routes.inbox.clone()
+    }
+}
+
+/// Who publishes in open mode, or what is played.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Params {
@@ -42,14 +58,14 @@ struct Params {
 }
 
 /// The routes.
-pub(crate) fn router(inbox: Inbox) -> Router {
+pub(crate) fn router(inbox: Inbox, auth: Auth) -> Router {
     Router::new()
         .route("/whip/{session}", post(publish).options(accepts))
         .route("/whep/{session}", post(play).options(accepts))
         .route("/whip/{session}/{resource}", options(accepts).patch(change).delete(end))
         .route("/whep/{session}/{resource}", options(accepts).patch(change).delete(end))
         .layer(DefaultBodyLimit::max(sfu::sdp::SDP_BYTES_MAX))
-        .with_state(inbox)
+        .with_state(Routes { inbox, auth })
 }
 
 /// What a client without a browser's preflight asks about (RFC 9725 §4.2).
@@ -61,7 +77,7 @@ async fn accepts() -> Response {
 }
 
 async fn publish(
-    State(inbox): State<Inbox>,
+    State(routes): State<Routes>,
     Extension(source): Extension<Source>,
     Path(session): Path<String>,
     Query(params): Query<Params>,
@@ -72,17 +88,21 @@ async fn publish(
         Ok(sdp) => sdp,
         Err(response) => return *response,
     };
-    let Some(user) = params.user_id else {
+    let identity = match routes.auth.guest(&headers, clock::now().unix_ms).await {
+        Ok(identity) => identity,
+        Err(why) => return refuse(&why),
+    };
+    let Some(user) = params.user_id.or_else(|| identity.as_ref().map(|identity| identity.user.to_string())) else {
         let why = "Say who publishes: add ?userId=… to the URL, and &userName=… for the name that others see.";
         return problem(StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest.as_str(), why);
     };
     let (name, instructor) = (params.user_name, params.is_instructor);
-    let ask = Ask::Publish { identity: None, session: session.clone(), user, name, instructor, sdp };
-    created("whip", &session, ask_lobby(&inbox, &source, ask).await)
+    let ask = Ask::Publish { identity, session: session.clone(), user, name, instructor, sdp };
+    created("whip", &session, ask_lobby(&routes.inbox, &source, ask).await)
 }
 
 async fn play(
-    State(inbox): State<Inbox>,
+    State(routes): State<Routes>,
     Extension(source): Extension<Source>,
     Path(session): Path<String>,
     Query(params): Query<Params>,
@@ -93,8 +113,12 @@ async fn play(
         Ok(sdp) => sdp,
         Err(response) => return *response,
     };
-    let ask = Ask::Play { identity: None, session: session.clone(), participant: params.participant_id, sdp };
-    created("whep", &session, ask_lobby(&inbox, &source, ask).await)
+    let identity = match routes.auth.guest(&headers, clock::now().unix_ms).await {
+        Ok(identity) => identity,
+        Err(why) => return refuse(&why),
+    };
+    let ask = Ask::Play { identity, session: session.clone(), participant: params.participant_id, sdp };
+    created("whep", &session, ask_lobby(&routes.inbox, &source, ask).await)
 }
 
 async fn change(
@@ -156,7 +180,7 @@ async fn ask_lobby(inbox: &Inbox, source: &Source, ask: Ask) -> Result<Granted, 
     match tokio::time::timeout(REPLY_MAX, replied).await {
         Ok(Ok(Ok(granted))) => Ok(granted),
         Ok(Ok(Err(why))) => {
-            let mut response = problem(status(why.code), why.code.as_str(), &why.message);
+            let mut response = refuse(&why);
             if why.code == ErrorCode::NotLive {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(NOT_LIVE_RETRY));
             }
@@ -248,17 +272,28 @@ fn unsupported(wanted: &str) -> Response {
     response
 }
 
-fn status(code: ErrorCode) -> StatusCode {
+/// The problem that a refusal is over HTTP.
+pub(crate) fn refuse(why: &Refused) -> Response {
+    let mut response = problem(status(why.code), why.code.as_str(), &why.message);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+pub(crate) fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::AuthMissing | ErrorCode::AuthExpired | ErrorCode::AuthInvalid | ErrorCode::AuthRevoked => {
             StatusCode::UNAUTHORIZED
         }
-        ErrorCode::NotLive | ErrorCode::UnknownTarget | ErrorCode::UnknownResource => StatusCode::NOT_FOUND,
+        ErrorCode::NotLive | ErrorCode::UnknownTarget | ErrorCode::UnknownResource | ErrorCode::UnknownRecord => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::Forbidden | ErrorCode::Locked | ErrorCode::NotPermitted => StatusCode::FORBIDDEN,
         ErrorCode::Ended | ErrorCode::Replaced | ErrorCode::Full | ErrorCode::NewPeerRequired => StatusCode::CONFLICT,
         ErrorCode::StaleEtag => StatusCode::PRECONDITION_FAILED,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Draining | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Draining | ErrorCode::Overloaded | ErrorCode::StoreAway => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::InvalidSdp | ErrorCode::InvalidRequest | ErrorCode::NotJoined => StatusCode::BAD_REQUEST,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -54,7 +54,10 @@ impl Server {
         }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--address", address, "--log-format", "json"]);
-        command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", store_dir());
+        command
+            .env("LYCEUM__TURN__PORT", "0")
+            .env("LYCEUM__TURN__TLS_PORT", "0")
+            .env("LYCEUM__STORE__DIR", store_dir());
         command.env("LYCEUM__MEDIA__TCP", tcp.to_string()).env_remove("SIGNALING_PORT").env_remove("RUST_LOG");
         command.env_remove("DATABASE_URL");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");

@@ -33,9 +33,16 @@ fn lyceum() -> Command {
             command.env_remove(name);
         }
     }
-    for name in
-        ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "TURN_URIS", "TURN_USERNAME", "TURN_CREDENTIAL", "TURN_SECRET", "DATABASE_URL"]
-    {
+    for name in [
+        "SIGNALING_PORT",
+        "NEXTAUTH_URL",
+        "RUST_LOG",
+        "TURN_URIS",
+        "TURN_USERNAME",
+        "TURN_CREDENTIAL",
+        "TURN_SECRET", "JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS_URL", "LYCEUM_ADMIN_KEY",
+        "DATABASE_URL",
+    ] {
         command.env_remove(name);
     }
     // Two servers of one machine, as tests are, cannot have the same.

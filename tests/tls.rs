@@ -85,7 +85,10 @@ fn lyceum(folder: &Path) -> Command {
     }
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);
     command.args(["--log-format", "json", "--address", "127.0.0.1"]).env("LYCEUM__TLS__LISTEN", "127.0.0.1:0");
-    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", folder.join("store"));
+    command
+        .env("LYCEUM__TURN__PORT", "0")
+        .env("LYCEUM__TURN__TLS_PORT", "0")
+        .env("LYCEUM__STORE__DIR", folder.join("store"));
     command.env("LYCEUM__TLS__CERTIFICATE", folder.join("fullchain.pem"));
     command.env("LYCEUM__TLS__KEY", folder.join("privkey.pem"));
     command.stdin(Stdio::null()).stderr(Stdio::piped());

@@ -52,6 +52,10 @@ codes! {
     UnknownResource = "media/unknown_resource",
     /// The ETag of a PATCH is not that of the present ICE session.
     StaleEtag = "media/stale_etag",
+    /// Nothing of that name is in the store.
+    UnknownRecord = "record/unknown",
+    /// The database cannot be reached.
+    StoreAway = "store/away",
     /// Too many in too little time.
     RateLimited = "rate/limited",
     /// The event or its payload is not of the protocol.

@@ -223,7 +223,7 @@ impl Lobby {
         if let Some(s) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
             s.place = Some(place);
         }
-        self.arm_renewal(place, now);
+        self.arm_renewal(place, join.is_over(now), now);
         if socket.is_some() {
             self.begin_connection(place, None);
         }
@@ -279,7 +279,7 @@ impl Lobby {
             self.close(old, ErrorCode::Replaced.because(why), "join-session");
         }
         self.reconsider(place, false);
-        self.arm_renewal(place, now);
+        self.arm_renewal(place, join.is_over(now), now);
         if way != Way::Again {
             self.begin_connection(place, ended);
         }

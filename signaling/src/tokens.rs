@@ -51,12 +51,12 @@ impl Lobby {
         self.revoked.insert(token, until_ms);
     }
 
-    /// Sets the time at which a seat's token is renewed; one that it has expired meanwhile is renewed at once.
-    pub(crate) fn arm_renewal(&mut self, place: Place, now: Now) {
+    /// Sets the time at which a seat's token is renewed: at once for a client whose own `is_over`.
+    pub(crate) fn arm_renewal(&mut self, place: Place, is_over: bool, now: Now) {
         let Some(seat) = self.seat_mut(place) else { return };
         let due = seat.identity.as_ref().map(|identity| {
             let left = Duration::from_millis(identity.expires_ms.saturating_sub(now.unix_ms));
-            now.mono + left.saturating_sub(RENEW_BEFORE)
+            if is_over { now.mono } else { now.mono + left.saturating_sub(RENEW_BEFORE) }
         });
         let old = std::mem::replace(&mut seat.renew_at, due);
         self.rearm(Timer::Renew(place), old, due);
@@ -82,7 +82,7 @@ impl Lobby {
         let Some(place) = place else { return };
         if let Some(seat) = self.seat_mut(place) {
             seat.identity = seat.identity.as_ref().map(fresh);
-            self.arm_renewal(place, now);
+            self.arm_renewal(place, false, now);
         }
     }
 

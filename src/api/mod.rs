@@ -1,1 +1,143 @@
 //! The REST API: tokens, sessions, meetings, attendance, webhooks.
+
+mod caller;
+mod csv;
+mod meetings;
+mod openapi;
+pub(crate) mod receive;
+mod rules;
+mod sessions;
+pub(crate) mod token;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::Value;
+use signaling::{Actor, Command, ErrorCode, Granted, Refused};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::auth::Auth;
+use crate::auth::rate::Rate;
+use crate::control::Input;
+use crate::origin::problem;
+use crate::store::{Store, StoreError};
+use crate::whip::refuse;
+
+pub(crate) use self::rules::watch;
+
+/// Most bytes of a request: a roster of [`crate::store::ROSTER_MAX`] people fits.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Requests of one network: so many at once, then one an interval.
+const REQUESTS: (u32, Duration) = (300, Duration::from_millis(20));
+/// How long the lobby gets to answer, which takes it milliseconds unless it is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// What the routes share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    auth: Auth,
+    /// Weak, so that the routes do not keep control from ending.
+    inbox: mpsc::WeakSender<Input>,
+    store: Store,
+    networks: Arc<Rate<IpAddr>>,
+}
+
+impl Api {
+    /// Over these.
+    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store) -> Self {
+        Api { auth, inbox, store, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
+    }
+
+    /// Asks the lobby.
+    async fn command(&self, actor: Actor, command: Command) -> Result<Value, Fault> {
+        let (reply, replied) = oneshot::channel();
+        self.tell(Input::Command { actor, command, reply })?;
+        match tokio::time::timeout(ANSWER_MAX, replied).await {
+            Ok(Ok(Ok(Granted::Answer(answer)))) => Ok(answer),
+            Ok(Ok(Ok(_))) => Ok(Value::Object(Default::default())),
+            Ok(Ok(Err(why))) => Err(Fault::Refused(why)),
+            Ok(Err(_)) | Err(_) => Err(overloaded()),
+        }
+    }
+
+    fn tell(&self, input: Input) -> Result<(), Fault> {
+        let sent = self.inbox.upgrade().is_some_and(|inbox| inbox.try_send(input).is_ok());
+        if sent { Ok(()) } else { Err(overloaded()) }
+    }
+}
+
+/// The routes, but for tokens and what other servers send.
+pub(crate) fn router(api: Api) -> Router {
+    Router::new()
+        .merge(sessions::routes())
+        .merge(meetings::routes())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api)
+        .route("/openapi.json", get(openapi::page))
+}
+
+/// Why a request gets no answer.
+#[derive(Debug)]
+enum Fault {
+    /// A refusal with its code.
+    Refused(Refused),
+    /// Nothing of that name is in the store.
+    Unknown(&'static str),
+    /// The store.
+    Store(StoreError),
+}
+
+impl From<Refused> for Fault {
+    fn from(why: Refused) -> Self {
+        Fault::Refused(why)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(why: StoreError) -> Self {
+        Fault::Store(why)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        match self {
+            Fault::Refused(why) => refuse(&why),
+            Fault::Unknown(what) => {
+                problem(StatusCode::NOT_FOUND, ErrorCode::UnknownRecord.as_str(), &format!("There is no such {what}."))
+            }
+            // A database that refuses our words would do so again; it is as good as away for whoever asks.
+            Fault::Store(error) => {
+                tracing::warn!(%error, "a request could not be answered from the database");
+                let why = "The database cannot be reached now: try again later. Calls go on meanwhile.";
+                problem(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StoreAway.as_str(), why)
+            }
+        }
+    }
+}
+
+fn overloaded() -> Fault {
+    let message = "The server is full or about to stop: try again later.".to_owned();
+    Fault::Refused(Refused { code: ErrorCode::Overloaded, message })
+}
+
+fn invalid(message: impl Into<String>) -> Fault {
+    Fault::Refused(Refused { code: ErrorCode::InvalidRequest, message: message.into() })
+}
+
+/// Only operators and the application may do this.
+fn operators_only(actor: &Actor) -> Result<(), Fault> {
+    match actor {
+        Actor::Operator => Ok(()),
+        Actor::Member(_) => {
+            let message = "This needs the admin key, an admin token or an API key pair.".to_owned();
+            Err(Fault::Refused(Refused { code: ErrorCode::Forbidden, message }))
+        }
+    }
+}

@@ -23,6 +23,10 @@ const HANDSHAKES_PER_ADDRESS_MAX: usize = 2_048;
 /// The first byte of a STUN message is below this (RFC 8489 §5); HTTP begins with a letter.
 const STUN_BELOW: u8 = 0x40;
 
+/// Among a request's extensions where it came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encrypted;
+
 /// Takes a TURN client over: its stream, where it comes from, and its TLS, behind the handshake and perhaps with something
 /// received already, of which the kernel does not know any more.
 pub(crate) type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, Box<ServerConnection>) + Send + Sync>;
@@ -30,6 +34,7 @@ pub(crate) type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, Box<ServerCo
 /// Serves pages over TLS until the task is dropped. TURN clients are given to `adopt`; without it they are closed.
 pub(crate) async fn serve(listener: TcpListener, router: Router, certificates: Certificates, adopt: Option<Adopt>) {
     let handshakes = Open::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
+    let router = router.layer(axum::Extension(Encrypted));
     accept(listener, |stream, source, place| {
         let Some(handshake) = Place::take(&handshakes, source.ip()) else {
             count(&certificates.counts().refused);

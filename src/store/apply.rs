@@ -252,13 +252,15 @@ async fn joined(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact
     tell(connection, origin, Kind::ParticipantJoined, (meeting, &session, seq), *at, data).await
 }
 
-/// The end of a connection. Of one that has ended already, or never began, nothing is written: each has one end.
+/// The end of a connection. Of one that has ended already, or never began, nothing is written: each has one end. Only what its
+/// own node knows takes the place of what others guessed when that node was silent.
 pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact) -> Result<(), StoreError> {
     let Fact::Left { meeting, connection: id, at, reason, uncertainty_ms } = fact else { return Ok(()) };
     let row = sqlx::query(
         "UPDATE connections SET ended_at = CASE WHEN $2 > started_at THEN $2 ELSE started_at END,
              alive_at = CASE WHEN $2 > started_at THEN $2 ELSE started_at END, reason = $3, uncertainty_ms = $4
-         WHERE connection_id = $1 AND ended_at IS NULL RETURNING participant_id, user_id, user_name, role",
+         WHERE connection_id = $1 AND (ended_at IS NULL OR (reason = 'crashed' AND $3 <> 'crashed'))
+         RETURNING participant_id, user_id, user_name, role",
     )
     .bind(&**id)
     .bind(int(*at))

@@ -7,9 +7,11 @@
 //! the first use that succeeds, so that a server starts without its database and goes on when that comes.
 
 mod apply;
+mod endpoints;
 mod erase;
 mod event;
 mod meeting;
+mod outbox;
 mod pool;
 mod query;
 mod receive;
@@ -25,12 +27,14 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 
+pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, ENDPOINTS_MAX, Endpoint, NewEndpoint};
 pub(crate) use self::erase::Erased;
+pub(crate) use self::outbox::{Backlog, Claimed, Delivery, Recipient};
 pub(crate) use self::pool::{Engine, Store, Tx};
 pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
-pub(crate) use self::rooms::{Expected, Room};
+pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
 pub(crate) use self::sweep::{Sweeper, Swept};
 
 /// How long anything in the store may take: a statement, the wait for a connection, a whole transaction. Longer is
@@ -89,7 +93,9 @@ impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            other => StoreError::Broken(format!("{other}. The tables come from another version of Lyceum: start that one, or a newer")),
+            other => StoreError::Broken(format!(
+                "{other}. The tables come from another version of Lyceum: start that one, or a newer"
+            )),
         }
     }
 }

@@ -116,6 +116,19 @@ impl Store {
         .await
     }
 
+    /// Whether a room's roster names somebody.
+    pub(crate) async fn is_expected(&self, session: &str, user: &str) -> Result<bool, StoreError> {
+        in_time(async {
+            let row = sqlx::query("SELECT 1 FROM rosters WHERE session_id = $1 AND user_id = $2")
+                .bind(session)
+                .bind(user)
+                .fetch_optional(self.read().await?)
+                .await?;
+            Ok(row.is_some())
+        })
+        .await
+    }
+
     /// Who is expected in a room, by user.
     pub(crate) async fn roster(&self, session: &str) -> Result<Vec<Expected>, StoreError> {
         in_time(async { roster(self.read().await?, session).await }).await

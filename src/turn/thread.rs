@@ -412,7 +412,8 @@ fn forward(
     for bytes in [alike, shorter].into_iter().filter(|bytes| bytes.len() >= room.max(1)) {
         let stride = stride.min(bytes.len());
         if let Some(framing) = server.to_client(allocation, peer, stride - room, bytes.len() / stride, now) {
-            clients.deliver(&framing, Payloads { bytes, stride, room }, now.mono);
+            let (passing, _) = bytes.split_at_mut(framing.datagrams * stride);
+            clients.deliver(&framing, Payloads { bytes: passing, stride, room }, now.mono);
         }
     }
 }

@@ -154,7 +154,8 @@ impl Postgres {
 
     fn signal(&mut self, signal: &str) {
         let Some(keeper) = self.keeper.take() else { return };
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().expect("kill runs");
+        let sent =
+            Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().expect("kill runs");
         assert!(sent.success(), "the server runs");
         leave(keeper);
     }

@@ -184,17 +184,19 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Whether so many bytes may pass now.
-    pub(crate) fn pass(&mut self, bytes: usize, limits: &Limits, now: Instant) -> bool {
+    /// How many of these datagrams, of so many bytes each, may pass now.
+    pub(crate) fn pass(&mut self, bytes: usize, datagrams: usize, limits: &Limits, now: Instant) -> usize {
         const BURST: Duration = Duration::from_secs(1);
         const BITS_NS: u64 = 8 * 1_000_000_000;
         let Some(cost_ns) = (bytes as u64).saturating_mul(BITS_NS).checked_div(limits.bandwidth_bps) else {
-            return false;
+            return 0;
         };
         let start = self.even.map_or(now, |it| it.max(now));
-        let even = start.checked_add(Duration::from_nanos(cost_ns)).filter(|it| *it <= now + BURST);
-        self.even = even.or(self.even);
-        even.is_some()
+        // At most a second, so it fits.
+        let left_ns = (now + BURST).saturating_duration_since(start).as_nanos() as u64;
+        let passing = left_ns.checked_div(cost_ns).map_or(datagrams, |most| datagrams.min(most as usize));
+        self.even = Some(start + Duration::from_nanos(cost_ns.saturating_mul(passing as u64)));
+        passing
     }
 }
 
@@ -207,16 +209,16 @@ mod tests {
         let limits = Limits { allocations: 1, per_holder: 1, bandwidth_bps: 80_000 };
         let mut bucket = Bucket::default();
         let start = Instant::now();
-        assert!((0..10).all(|_| bucket.pass(1000, &limits, start)));
-        assert!(!bucket.pass(1, &limits, start));
-        assert!(!bucket.pass(1001, &limits, start + Duration::from_millis(100)));
-        assert!(bucket.pass(1000, &limits, start + Duration::from_millis(100)));
-        assert!(!bucket.pass(1, &limits, start + Duration::from_millis(100)));
+        assert_eq!((bucket.pass(1000, 4, &limits, start), bucket.pass(1000, 9, &limits, start)), (4, 6));
+        assert_eq!(bucket.pass(1, 1, &limits, start), 0);
+        let soon = start + Duration::from_millis(100);
+        assert_eq!((bucket.pass(1001, 1, &limits, soon), bucket.pass(1000, 2, &limits, soon)), (0, 1));
+        assert_eq!(bucket.pass(1, 1, &limits, soon), 0);
         let late = start + Duration::from_secs(3600);
-        assert!((0..10).all(|_| bucket.pass(1000, &limits, late)));
-        assert!(!bucket.pass(1, &limits, late), "an hour of silence is worth no more than a second");
-        assert!(bucket.pass(0, &limits, late));
-        assert!(!Bucket::default().pass(1, &Limits { bandwidth_bps: 0, ..limits }, late));
-        assert!(!Bucket::default().pass(usize::MAX, &limits, late));
+        assert_eq!(bucket.pass(1000, 20, &limits, late), 10);
+        assert_eq!(bucket.pass(1, 1, &limits, late), 0, "an hour of silence is worth no more than a second");
+        assert_eq!(bucket.pass(0, 7, &limits, late), 7);
+        assert_eq!(Bucket::default().pass(1, 1, &Limits { bandwidth_bps: 0, ..limits }, late), 0);
+        assert_eq!(Bucket::default().pass(usize::MAX, usize::MAX, &limits, late), 0);
     }
 }

@@ -131,6 +131,8 @@ pub struct Framing {
     pub head: Head,
     /// Zeros behind the payload: ChannelData in a stream and every Data indication are padded to words of four bytes.
     pub padding: usize,
+    /// How many of the datagrams pass, the first ones; one at least. The others are beyond the allocation's bandwidth.
+    pub datagrams: usize,
 }
 
 /// Bytes in front of a payload: 4 of ChannelData, or up to [`HEAD_BYTES_MAX`] of a Data indication.

@@ -24,6 +24,8 @@ pub(crate) struct Authenticator {
     secret: Vec<u8>,
     nonces: Nonces,
     throttle: Throttle,
+    /// Of Binding: one flood must not silence the other.
+    bindings: Throttle,
 }
 
 /// A request whose sender knows the password of its username. Whether that has expired, and whether its holder was
@@ -71,6 +73,7 @@ impl Authenticator {
             secret: secret.to_owned(),
             nonces: Nonces::new(realm, &seed, now.mono),
             throttle: Throttle::new(seed, now.mono),
+            bindings: Throttle::new(seed, now.mono),
         }
     }
 
@@ -92,7 +95,7 @@ impl Authenticator {
             Err(fault) => fault,
         };
         let proven = matches!(fault, Fault::StaleNonce { ours: true });
-        if !proven && !self.has_share(client, now) {
+        if !proven && !has_share(&mut self.throttle, client, now) {
             return Err(Refusal::RateLimited);
         }
         let refusal = match fault {
@@ -130,19 +133,11 @@ impl Authenticator {
     /// Whether `answer` may go to a client that has shown nothing of itself, as the answer to a Binding request has to;
     /// empties it if not.
     pub(crate) fn admits(&mut self, client: &Client, request_bytes: usize, answer: &mut Vec<u8>, now: Now) -> bool {
-        let admitted = within(client, request_bytes, answer.len()) && self.has_share(client, now);
+        let admitted = within(client, request_bytes, answer.len()) && has_share(&mut self.bindings, client, now);
         if !admitted {
             answer.clear();
         }
         admitted
-    }
-
-    /// Takes one answer from the share of the client's network. Who has a stream is where it claims to be.
-    fn has_share(&mut self, client: &Client, now: Now) -> bool {
-        match client {
-            Client::Udp { remote, .. } => self.throttle.admits(remote.ip(), now.mono),
-            Client::Stream { .. } => true,
-        }
     }
 
     /// The rules of RFC 8489 §9.2.4, in its order. Of who sends USERHASH we know nothing: it cannot be inverted, and we do
@@ -260,12 +255,26 @@ fn chosen_algorithm(message: &Message<'_>) -> Result<bool, Fault> {
 /// Whether an answer is no larger than 1.5 × its request, both with their IP and UDP headers: so that nobody gains by
 /// having us answer somebody else. What goes to a stream may have any size.
 fn within(client: &Client, request_bytes: usize, answer_bytes: usize) -> bool {
-    let Client::Udp { remote, .. } = client else { return true };
-    let headers = match remote.ip().to_canonical() {
+    let Client::Udp { .. } = client else { return true };
+    let headers = wire_head_bytes(client);
+    2 * (headers + answer_bytes) <= 3 * (headers + request_bytes)
+}
+
+/// Takes one answer from the share of the client's network. Who has a stream is where it claims to be.
+fn has_share(throttle: &mut Throttle, client: &Client, now: Now) -> bool {
+    match client {
+        Client::Udp { remote, .. } => throttle.admits(remote.ip(), now.mono),
+        Client::Stream { .. } => true,
+    }
+}
+
+/// Bytes of IP and UDP headers of a datagram to or from a client; of a stream, whose segments nobody knows, as many as if each
+/// message were one.
+pub(crate) fn wire_head_bytes(client: &Client) -> usize {
+    match client.remote().ip().to_canonical() {
         IpAddr::V4(_) => 20 + 8,
         IpAddr::V6(_) => 40 + 8,
-    };
-    2 * (headers + answer_bytes) <= 3 * (headers + request_bytes)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rand::RngExt;
 
 use crate::allocation::Allocation;
 use crate::api::{CHANNEL_HEAD_BYTES, HEAD_BYTES_MAX};
+use crate::auth::wire_head_bytes;
 use crate::policy::Way;
 use crate::requests::UNDERSTOOD;
 use crate::server::{Server, tell_forbidden};
@@ -25,6 +26,8 @@ struct Outbound {
     peer: SocketAddr,
     way: Way,
     payload: Range<usize>,
+    /// Of the message that brought it.
+    message_bytes: usize,
     dont_fragment: bool,
 }
 
@@ -45,7 +48,7 @@ impl Server {
         let channel = allocation.peer_of(u16::from_be_bytes([n0, n1]), now);
         let (peer, way) = channel.ok_or(Refusal::NoPermission)?;
         let payload = CHANNEL_HEAD_BYTES..CHANNEL_HEAD_BYTES + len;
-        let outbound = Outbound { peer, way, payload, dont_fragment: false };
+        let outbound = Outbound { peer, way, payload, message_bytes: bytes.len(), dont_fragment: false };
         outbound.pass(allocation, &self.config.limits, &mut self.counters, now)
     }
 
@@ -66,7 +69,8 @@ impl Server {
             tell_forbidden(&mut self.outputs, *client, peer);
             return Err(Refusal::Forbidden);
         };
-        let outbound = Outbound { peer, way, payload, dont_fragment: message.dont_fragment() };
+        let message_bytes = message.as_bytes().len();
+        let outbound = Outbound { peer, way, payload, message_bytes, dont_fragment: message.dont_fragment() };
         outbound.pass(allocation, &self.config.limits, &mut self.counters, now)
     }
 
@@ -86,25 +90,27 @@ impl Server {
         if payload_bytes > PAYLOAD_BYTES_MAX {
             return Err(Refusal::Malformed);
         }
-        let bytes = payload_bytes.saturating_mul(datagrams);
-        if !allocation.to_client.pass(bytes, &self.config.limits, now) {
+        let to = allocation.client;
+        let words = payload_bytes.next_multiple_of(4) - payload_bytes;
+        let (head, padding) = match allocation.channel_of(peer, now) {
+            Some(channel) => {
+                let padding = if matches!(to, Client::Stream { .. }) { words } else { 0 };
+                (Head::channel(channel, payload_bytes), padding)
+            }
+            None => (Head::indication(TransactionId(self.rng.random()), peer, payload_bytes), words),
+        };
+        let each = wire_head_bytes(&to) + head.as_slice().len() + payload_bytes + padding;
+        let passing = allocation.to_client.pass(each, datagrams, &self.config.limits, now);
+        // One that is refused is counted by who asked.
+        for _ in passing.max(1)..datagrams {
+            self.count(Refusal::Bandwidth);
+        }
+        if passing == 0 {
             return Err(Refusal::Bandwidth);
         }
         let [_, to_client] = self.counters.of(self.policy.is_media(peer));
-        *to_client += bytes as u64;
-        let to = allocation.client;
-        let words = payload_bytes.next_multiple_of(4) - payload_bytes;
-        let framing = match allocation.channel_of(peer, now) {
-            Some(channel) => {
-                let padding = if matches!(to, Client::Stream { .. }) { words } else { 0 };
-                Framing { to, head: Head::channel(channel, payload_bytes), padding }
-            }
-            None => {
-                let transaction = TransactionId(self.rng.random());
-                Framing { to, head: Head::indication(transaction, peer, payload_bytes), padding: words }
-            }
-        };
-        Ok(framing)
+        *to_client += (payload_bytes * passing) as u64;
+        Ok(Framing { to, head, padding, datagrams: passing })
     }
 }
 
@@ -117,11 +123,12 @@ impl Outbound {
         counters: &mut Counters,
         now: Instant,
     ) -> Result<Action<'static>, Refusal> {
-        let Outbound { peer, way, payload, dont_fragment } = self;
+        let Outbound { peer, way, payload, message_bytes, dont_fragment } = self;
         if !allocation.permits(peer.ip(), now) {
             return Err(Refusal::NoPermission);
         }
-        if !allocation.from_client.pass(payload.len(), limits, now) {
+        let bytes = wire_head_bytes(&allocation.client) + message_bytes;
+        if allocation.from_client.pass(bytes, 1, limits, now) == 0 {
             return Err(Refusal::Bandwidth);
         }
         let [from_client, _] = counters.of(way == Way::Media);

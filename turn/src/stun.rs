@@ -117,6 +117,11 @@ impl<'a> Message<'a> {
         Some(message)
     }
 
+    /// All of it.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Whether this is a request, an indication or an answer.
     pub fn class(&self) -> Class {
         match self.message_type() & 0x0110 {

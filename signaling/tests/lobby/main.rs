@@ -1,14 +1,19 @@
 //! The lobby through `handle` and `poll`, in virtual time.
 #![allow(clippy::disallowed_methods)]
 
+mod authority;
 mod chaos;
 mod flow;
 mod history;
 mod ice;
+mod identity;
 mod joining;
 mod limits;
 mod media;
+mod moderation;
+mod rules;
 mod seats;
 mod talking;
+mod waiting;
 mod whip;
 mod world;

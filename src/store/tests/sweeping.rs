@@ -72,12 +72,13 @@ async fn a_silent_nodes_visits_end_at_their_last_proof_of_life() {
         assert_eq!((summary.ended_at, summary.uncertainty_ms), (Some(MONDAY + 9_000), 10_000));
         assert_eq!(events(&store, "algebra").await, ["session.started", "participant.joined", "participant.left", "session.ended"]);
 
-        // The node comes back: what its journal says of ends changes nothing, a join that nobody heard of is kept.
+        // The node comes back: what it knows takes the place of what was guessed, a join that nobody heard of is kept.
         a.apply(&store, [left("mtg_a", "c_mtg_a", MONDAY + 11_000), joined("mtg_a", "c_x", "bob", MONDAY + 11_500)]).await;
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 310, 360).await, Swept::default());
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 370, 520).await, Swept { connections: 1, meetings: 1 });
         let summary = store.attendance("mtg_a", 0).await.expect("it answers").expect("it is there");
         assert_eq!((summary.version, summary.total_participants), (2, 2));
+        assert_eq!(summary.participants[0].connected_ms, 11_000);
     }
 }
 

@@ -121,20 +121,29 @@ fn frames_of_a_stream_are_whole_words() {
 #[test]
 fn bandwidth_is_bounded_in_each_direction_by_itself() {
     let mut config = config();
-    config.limits.bandwidth_bps = 80_000;
+    // Ten datagrams a second of 1,000 bytes with 4 of a channel and 28 of IPv4 and UDP.
+    config.limits.bandwidth_bps = 8 * 10 * 1_032;
     let (mut world, mut user) = allocated(config);
+    // It asked once with a datagram, and that has been paid for after a second.
     let (id, _) = user.allocation(&mut world);
+    world.wait(1);
     assert_eq!(user.bind(&mut world, 0x4000, MEDIA), 0);
     let passed =
         |world: &mut World| (0..20).filter(|_| !user.channel_data(world, 0x4000, &[0; 1000]).is_empty()).count();
     assert_eq!(passed(&mut world), 10);
     assert_eq!(world.refused(Refusal::Bandwidth), 10);
-    assert!(world.server.to_client(id, at(MEDIA), 1000, 10, world.now).is_some());
+    let passing = |world: &mut World, datagrams| {
+        world.server.to_client(id, at(MEDIA), 1000, datagrams, world.now).map_or(0, |framing| framing.datagrams)
+    };
+    assert_eq!(passing(&mut world, 10), 10);
     assert!(world.server.to_client(id, at(MEDIA), 1, 1, world.now).is_none());
+    assert_eq!(world.refused(Refusal::Bandwidth), 11);
     world.wait(1);
     assert_eq!(passed(&mut world), 10);
-    assert!(world.server.to_client(id, at(MEDIA), 1000, 11, world.now).is_none(), "a run passes as a whole");
-    assert!(world.server.to_client(id, at(MEDIA), 1000, 10, world.now).is_some());
+    assert_eq!(world.refused(Refusal::Bandwidth), 21);
+    assert_eq!(passing(&mut world, 14), 10, "of a run only what is beyond is dropped");
+    assert_eq!(passing(&mut world, 3), 0);
+    assert_eq!(world.refused(Refusal::Bandwidth), 21 + 4 + 3);
     assert_eq!(world.server.counters().media_bytes, [20_000, 20_000]);
 }
 

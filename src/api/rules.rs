@@ -1,0 +1,176 @@
+//! The rules of a session as the application writes them, and their way into the lobby of every node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use signaling::{RoomSettings, SameUser};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use utoipa::ToSchema;
+
+use crate::control::Input;
+use crate::store::Store;
+
+/// How often the store is asked what other nodes were told.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looked at again each time, ms: clocks of nodes differ, and what is written commits a moment later.
+const OVERLAP_MS: u64 = 60_000;
+/// Largest `capacity`.
+const CAPACITY_MAX: usize = 5_000;
+/// Largest `graceMs`: 10 min.
+const GRACE_MS_MAX: u64 = 600_000;
+/// Largest `metadata`, encoded, in bytes: it goes to each who joins.
+const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// What `codecs` may name.
+const CODECS: [&str; 4] = ["vp8", "h264", "vp9", "av1"];
+
+/// `PUT /v1/sessions/{id}`. What is left out is as the server's own settings say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Rules {
+    /// Most participants, 1–5000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5000)]
+    capacity: Option<usize>,
+    /// What happens when somebody joins twice: `replace`, `reject` or `allow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_user: Option<String>,
+    /// How long a dropped connection keeps its seat, ms, at most 600000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 600000)]
+    grace_ms: Option<u64>,
+    /// Newcomers wait until a moderator admits them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_room: Option<bool>,
+    /// Whether there is chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<bool>,
+    /// Whether late joiners are shown what was said before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_history: Option<bool>,
+    /// Whether participants may show their cameras.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video: Option<bool>,
+    /// Whether participants may share their screens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screen_share: Option<bool>,
+    /// Video codecs, of `vp8`, `h264`, `vp9`, `av1`; empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codecs: Option<Vec<String>>,
+    /// Whatever clients shall know of the session, at most 8 kB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
+}
+
+impl Rules {
+    /// What the lobby takes; an error is a sentence for whoever wrote them.
+    pub(super) fn settings(&self, defaults: &RoomSettings) -> Result<RoomSettings, String> {
+        let same_user = match self.same_user.as_deref() {
+            None => defaults.same_user,
+            Some("replace") => SameUser::Replace,
+            Some("reject") => SameUser::Reject,
+            Some("allow") => SameUser::Allow,
+            Some(_) => return Err("sameUser must be \"replace\", \"reject\" or \"allow\".".to_owned()),
+        };
+        if self.capacity.is_some_and(|capacity| !(1..=CAPACITY_MAX).contains(&capacity)) {
+            return Err(format!("capacity must be between 1 and {CAPACITY_MAX}."));
+        }
+        if self.grace_ms.is_some_and(|grace_ms| grace_ms > GRACE_MS_MAX) {
+            return Err(format!("graceMs must be at most {GRACE_MS_MAX}."));
+        }
+        let codecs = self.codecs.as_deref().unwrap_or_default();
+        if codecs.len() > CODECS.len() || codecs.iter().any(|codec| !CODECS.contains(&&**codec)) {
+            return Err("codecs must be a list of vp8, h264, vp9 and av1, each once.".to_owned());
+        }
+        if self.metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > METADATA_BYTES_MAX) {
+            return Err(format!("metadata must have at most {METADATA_BYTES_MAX} bytes."));
+        }
+        Ok(RoomSettings {
+            capacity: self.capacity.unwrap_or(defaults.capacity),
+            same_user,
+            grace_ms: self.grace_ms.or(defaults.grace_ms),
+            waiting_room: self.waiting_room.unwrap_or(defaults.waiting_room),
+            chat: self.chat.unwrap_or(defaults.chat),
+            chat_history: self.chat_history.unwrap_or(defaults.chat_history),
+            video: self.video.unwrap_or(defaults.video),
+            screen_share: self.screen_share.unwrap_or(defaults.screen_share),
+            codecs: if codecs.is_empty() {
+                defaults.codecs.clone()
+            } else {
+                codecs.iter().map(|it| (&**it).into()).collect()
+            },
+            metadata: self.metadata.clone().unwrap_or_else(|| defaults.metadata.clone()),
+        })
+    }
+}
+
+/// Tells the lobby the rules that the store has, at the start and whenever another node was told new ones. Ends with control.
+pub(crate) async fn watch(store: Store, defaults: RoomSettings, inbox: mpsc::WeakSender<Input>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since = 0;
+    loop {
+        every.tick().await;
+        // While the store is away, rules stay as they are.
+        let Ok(rooms) = store.rooms_changed(since).await else { continue };
+        for room in rooms {
+            since = since.max(room.updated_at.saturating_sub(OVERLAP_MS));
+            let rules = room.settings.as_deref().and_then(|text| serde_json::from_str::<Rules>(text).ok());
+            let settings = rules.and_then(|rules| rules.settings(&defaults).ok()).map(Box::new);
+            let Some(inbox) = inbox.upgrade() else { return };
+            let session: Arc<str> = room.session.into();
+            if inbox.send(Input::Settings { session, settings }).await.is_err() {
+                return;
+            }
+        }
+        if inbox.upgrade().is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<RoomSettings, String> {
+        let rules: Rules = serde_json::from_str(text).map_err(|why| why.to_string())?;
+        rules.settings(&RoomSettings::default())
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_servers_own() {
+        assert_eq!(settings("{}"), Ok(RoomSettings::default()));
+        let some = settings(
+            r#"{"capacity":3,"sameUser":"reject","video":false,"codecs":["vp8"],"metadata":{"a":1},"new":true}"#,
+        );
+        let expected = RoomSettings {
+            capacity: 3,
+            same_user: SameUser::Reject,
+            video: false,
+            codecs: vec!["vp8".into()],
+            metadata: serde_json::json!({ "a": 1 }),
+            ..RoomSettings::default()
+        };
+        assert_eq!(some, Ok(expected));
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let long = format!(r#"{{"metadata":"{}"}}"#, "x".repeat(METADATA_BYTES_MAX));
+        for bad in [
+            r#"{"capacity":0}"#,
+            r#"{"capacity":5001}"#,
+            r#"{"capacity":-1}"#,
+            r#"{"sameUser":"both"}"#,
+            r#"{"graceMs":600001}"#,
+            r#"{"codecs":["mpeg2"]}"#,
+            r#"{"codecs":["vp8","vp8","vp8","vp8","vp8"]}"#,
+            &long,
+        ] {
+            assert!(settings(bad).is_err(), "{bad}");
+        }
+    }
+}
