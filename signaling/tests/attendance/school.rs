@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sfu::{Kind, Now, PeerId, Sample, Source, TrackId, TrackInfo};
+use sfu::{Kind, Now, PeerId, RoomId, Sample, Source, TrackId, TrackInfo};
 use signaling::attendance::Open;
 use signaling::*;
 
@@ -48,9 +48,11 @@ struct Device {
     token: Option<Arc<Identity>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
+    room: RoomId,
     participant: String,
+    has_microphone: bool,
     tracks: Vec<(TrackId, Source, Option<u64>)>,
 }
 
@@ -108,6 +110,7 @@ impl School {
     pub(crate) fn new(script: Script) -> School {
         School {
             lobby: lobby(&script, 0),
+            devices: script.devices.iter().map(|_| Device::default()).collect(),
             script,
             boot: 0,
             start: Instant::now(),
@@ -115,7 +118,6 @@ impl School {
             wall: 1_800_000_000_000,
             next: 0,
             last_fact: 0,
-            devices: (0..DEVICES).map(|_| Device::default()).collect(),
             ghosts: Vec::new(),
             peers: BTreeMap::new(),
             acks: BTreeMap::new(),
@@ -152,6 +154,7 @@ impl School {
             Step::Mute { device, muted } => self.mute(device, muted),
             Step::Unpublish { device } => self.unpublish(device),
             Step::Sample { device, silence } => self.sample(device, silence),
+            Step::Speak { devices } => self.speak(&devices),
             Step::Crash { down } => self.crash(down, CRASH_SHORT_MS),
             Step::Drain { down } => {
                 self.heartbeat();
@@ -201,8 +204,9 @@ impl School {
                     self.replies.insert(http, reply.is_ok());
                 }
                 Output::Disconnect { socket } => self.closed.push_back(socket),
-                Output::Media { request: sfu::Request::Join { peer, participant, .. }, .. } => {
-                    self.peers.insert(peer, Peer { participant: participant.to_string(), tracks: Vec::new() });
+                Output::Media { request: sfu::Request::Join { peer, room, participant, .. }, .. } => {
+                    let participant = participant.to_string();
+                    self.peers.insert(peer, Peer { room, participant, has_microphone: false, tracks: Vec::new() });
                 }
                 Output::Media { request: sfu::Request::Leave { peer }, .. } => self.end_peer(peer),
                 _ => {}
@@ -237,6 +241,9 @@ impl School {
             }
         }
         for ghost in std::mem::take(&mut self.ghosts) {
+            // So is what its media said since.
+            let to = ghost.link.stay.and_then(|stay| self.truth.stays[stay].to).unwrap_or(ghost.heard);
+            let short = if short > 0 { short + (to - ghost.heard) } else { 0 };
             self.end_stay(&ghost.link, ghost.heard, short, 0);
         }
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
@@ -330,7 +337,7 @@ impl School {
         let jti = format!("jti-{}", self.next);
         let held = &mut self.devices[device].token;
         if fresh || held.is_none() {
-            let (user, session) = owner(device);
+            let (user, session) = self.script.devices[device].clone();
             let (role, permissions) = (Role::Participant, Permissions::of(Role::Participant));
             *held = Some(Arc::new(Identity {
                 user: user.into(),
@@ -357,7 +364,7 @@ impl School {
     }
 
     fn join(&mut self, device: usize, resumes: bool, fresh: bool) {
-        let (user, session) = owner(device);
+        let (user, session) = self.script.devices[device].clone();
         if !resumes {
             // The page is loaded anew: its former socket is noticed to be gone when it says nothing any more.
             self.dark(device, 5_000);
@@ -588,13 +595,36 @@ impl School {
     fn sample(&mut self, device: usize, silence: u64) {
         let Some((peer, stay)) = self.peer_of(device) else { return };
         let at = self.now.saturating_sub(silence);
-        if self.devices[device].link.is_none() {
-            let stay = &mut self.truth.stays[stay];
-            stay.to = stay.to.max(Some(at.max(stay.from)));
-            self.did("media after the socket");
+        match self.devices[device].link.as_mut().filter(|link| link.stay == Some(stay)) {
+            Some(link) => link.last_event = link.last_event.max(at),
+            None => {
+                let stay = &mut self.truth.stays[stay];
+                stay.to = stay.to.max(Some(at.max(stay.from)));
+                self.did("media after the socket");
+            }
         }
         let silence = Duration::from_millis(silence.min(self.now));
         let sample = Box::new(Sample { silence, ..Sample::default() });
         self.media(sfu::Event::Sample { peer, sample });
+    }
+
+    fn speak(&mut self, devices: &[usize]) {
+        let mut speakers = Vec::new();
+        let mut room = None;
+        for device in devices {
+            let Some((id, _)) = self.peer_of(*device) else { continue };
+            self.next += 1;
+            let info =
+                TrackInfo { track: TrackId(self.next), kind: Kind::Audio, source: Source::Microphone, muted: false };
+            let peer = self.peers.get_mut(&id).expect("it is there");
+            room = Some(peer.room);
+            speakers.push((id, 90));
+            if !std::mem::replace(&mut peer.has_microphone, true) {
+                self.media(sfu::Event::TrackPublished { peer: id, info });
+            }
+        }
+        if let Some(room) = room {
+            self.media(sfu::Event::Speakers { room, speakers, audio: Vec::new() });
+        }
     }
 }

@@ -49,6 +49,10 @@ pub(crate) enum Step {
         device: usize,
         silence: u64,
     },
+    /// In their room only those devices speak from now on; each publishes a microphone when it first does.
+    Speak {
+        devices: Vec<usize>,
+    },
     /// The server is killed, and is there again `down` ms later.
     Crash {
         down: u64,
@@ -67,17 +71,19 @@ pub(crate) enum Step {
 /// A history to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
+    /// Whose each device is, and to which session it goes.
+    pub(crate) devices: Vec<(String, usize)>,
     pub(crate) same_user: SameUser,
     /// Whether devices come with tokens.
     pub(crate) has_tokens: bool,
     pub(crate) steps: Vec<Step>,
 }
 
-pub(crate) const DEVICES: usize = 6;
-pub(crate) const SESSIONS: usize = 2;
+const DEVICES: usize = 6;
+const SESSIONS: usize = 2;
 
-/// Whose a device is, and where it goes: two users have two.
-pub(crate) fn owner(device: usize) -> (String, usize) {
+/// Whose a device of a random script is, and where it goes: two users have two.
+fn owner(device: usize) -> (String, usize) {
     (format!("u{}", device % 4), usize::from(device % 5 == 3))
 }
 
@@ -87,7 +93,8 @@ impl Script {
         let same_user = [SameUser::Allow, SameUser::Replace, SameUser::Reject][rng.random_range(0..3)];
         let has_tokens = rng.random();
         let length = rng.random_range(4..40);
-        Script { same_user, has_tokens, steps: (0..length).map(|_| step(&mut rng)).collect() }
+        let devices = (0..DEVICES).map(owner).collect();
+        Script { devices, same_user, has_tokens, steps: (0..length).map(|_| step(&mut rng)).collect() }
     }
 }
 

@@ -67,15 +67,15 @@ impl Truth {
         all
     }
 
-    /// The most people of a meeting at one time.
-    pub(crate) fn peak(&self, meeting: &str) -> usize {
+    /// The most people of a meeting at one time; `None` where somebody came and went at once, which is none.
+    pub(crate) fn peak(&self, meeting: &str) -> Option<usize> {
         let stays = || self.stays.iter().filter(|stay| stay.meeting == meeting);
         let there = |at: u64| {
-            let holds =
-                |stay: &&Stay| stay.from <= at && (at < stay.to.unwrap_or(u64::MAX) || stay.to == Some(stay.from));
+            let holds = |stay: &&Stay| stay.from <= at && stay.to.is_none_or(|to| at < to);
             stays().filter(holds).map(|stay| &stay.user).collect::<BTreeSet<_>>().len()
         };
-        stays().map(|stay| there(stay.from)).max().unwrap_or_default()
+        let is_plain = stays().all(|stay| stay.to > Some(stay.from));
+        stays().map(|stay| there(stay.from)).max().filter(|_| is_plain)
     }
 }
 
