@@ -115,7 +115,10 @@ impl Store {
             let mut connection = self.inner.writer.acquire().await?;
             match SQLITE_TABLES.run_direct(None, &mut *connection, false).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (sqlx::migrate::MigrateError::VersionMismatch(_) | sqlx::migrate::MigrateError::VersionMissing(_))) => return Err(error.into()),
+                Err(
+                    error @ (sqlx::migrate::MigrateError::VersionMismatch(_)
+                    | sqlx::migrate::MigrateError::VersionMissing(_)),
+                ) => return Err(error.into()),
                 Err(error) => last = error.into(),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
