@@ -243,19 +243,6 @@ impl Store {
         })
         .await
     }
-
-    /// Whether a token was revoked and would be good still at `now_ms`.
-    pub(crate) async fn revoked(&self, token: &str, now_ms: u64) -> Result<bool, StoreError> {
-        in_time(async {
-            let row = sqlx::query("SELECT 1 FROM revocations WHERE token_id = $1 AND expires_at > $2 LIMIT 1")
-                .bind(token)
-                .bind(int(now_ms))
-                .fetch_optional(self.read().await?)
-                .await?;
-            Ok(row.is_some())
-        })
-        .await
-    }
 }
 
 /// The newest version of a meeting's summary; `None` while it runs.

@@ -43,9 +43,9 @@ async fn a_start_without_the_database_fails_in_time_and_later_succeeds() {
         assert!(matches!(refused, Err(StoreError::Away(_))), "{refused:?}");
     }
     let store = Store::new(&lite).expect("the URL is right");
-    assert!(store.ping().await.is_err());
+    assert!(store.migrate().await.is_err());
     std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
-    store.ping().await.expect("now it is there");
+    store.migrate().await.expect("now it is there");
     Node::new("n_1").apply(&store, meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + 1)])).await;
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
@@ -81,7 +81,7 @@ async fn errors_never_say_the_password() {
         let error = match Store::new(url) {
             Ok(store) => {
                 assert!(!format!("{store:?}").contains("hunter2"));
-                store.ping().await.expect_err("nobody is there")
+                store.migrate().await.expect_err("nobody is there")
             }
             Err(error) => error,
         };
