@@ -9,6 +9,8 @@ mod bots;
 #[path = "attendance/check.rs"]
 mod check;
 mod postgres;
+#[path = "attendance/receiver.rs"]
+mod receiver;
 #[path = "attendance/server.rs"]
 mod server;
 
@@ -21,10 +23,11 @@ use tokio::sync::watch;
 
 use self::bots::{Bots, Truth, unix_ms};
 use self::postgres::Postgres;
+use self::receiver::{HARD_ROOM, Receiver};
 use self::server::Server;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a meeting stays open with nobody there, so that some end while the server is killed again and again.
 const EMPTY_MS: u64 = 1_500;
 const GRACE_MS: u64 = 700;
@@ -64,13 +67,14 @@ struct Rig {
     database: Option<Postgres>,
     is_away: bool,
     random: StdRng,
+    receiver: Receiver,
     boots: watch::Sender<Option<(u64, String)>>,
     truth: Truth,
     ready_max: Duration,
 }
 
 impl Rig {
-    fn new(name: &str, database: Option<Postgres>) -> (Self, Bots) {
+    fn new(name: &str, database: Option<Postgres>, receiver: Receiver) -> (Self, Bots) {
         let seed = std::env::var("LYCEUM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
         eprintln!("attendance on {name}: LYCEUM_SEED={seed}");
         let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-{name}", std::process::id()));
@@ -81,7 +85,7 @@ impl Rig {
         let truth = Truth::default();
         let bots = Bots::start(PEOPLE, ROOMS, seed, &boots, &truth);
         let random = StdRng::seed_from_u64(seed);
-        (Rig { dir, url, database, is_away: false, random, boots, truth, ready_max: Duration::ZERO }, bots)
+        (Rig { dir, url, database, is_away: false, random, receiver, boots, truth, ready_max: Duration::ZERO }, bots)
     }
 
     /// The URL by which the test reads what the server wrote.
@@ -92,8 +96,8 @@ impl Rig {
     /// Starts the server, and waits until it has acknowledged a join.
     async fn start(&mut self, boot: u64) -> Server {
         let begun = Instant::now();
-        let server = Server::start(&self.dir, self.url.as_deref(), GRACE_MS, EMPTY_MS);
-        bots::probe(&server.url, boot, &self.truth).await;
+        let server = Server::start(&self.dir, self.url.as_deref(), &self.receiver.url);
+        bots::probe(&server.url, boot, "probes", &self.truth).await;
         self.ready_max = self.ready_max.max(begun.elapsed());
         self.boots.send_replace(Some((boot, server.url.clone())));
         server
@@ -149,18 +153,25 @@ impl Rig {
         let last = rounds() as u64;
         let mut server = self.start(last).await;
         bots.leave().await;
+        bots::probe(&server.url, last, HARD_ROOM, &self.truth).await;
         let begun = Instant::now();
         loop {
             let waiting = server.metric("lyceum_store_waiting_facts");
             let open = check::open_meetings(&self.read_url()).await;
-            if waiting == 0.0 && open == 0 {
+            let undelivered = check::undelivered(&self.read_url()).await;
+            if waiting == 0.0 && open == 0 && undelivered == 0 {
                 break;
             }
-            assert!(begun.elapsed() < PATIENCE, "{waiting} facts wait, {open} meetings are open\n{}", server.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{waiting} facts wait, {open} meetings are open, {undelivered} events are not delivered\n{}",
+                server.log()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(server.end().success(), "{}", server.log());
         let error_max = check::all(&self.read_url(), &self.truth).await;
+        self.receiver.compare(&mut check::connect(&self.read_url()).await).await;
         let aim = if self.url.is_some() { 5 } else { 3 };
         eprintln!(
             "attendance on {}: killed {last} times; {} joins acknowledged, all there; ready again within {} ms (aim {aim} s); a crash was known to {error_max} ms (aim 10 s)",
@@ -174,7 +185,7 @@ impl Rig {
 }
 
 async fn survives(name: &str, database: Option<Postgres>) {
-    let (mut rig, bots) = Rig::new(name, database);
+    let (mut rig, bots) = Rig::new(name, database, Receiver::start().await);
     for round in 0..rounds() {
         rig.round(round).await;
     }

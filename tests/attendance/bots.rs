@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
-/// Between two signs of life of somebody who is there, ms.
-const SIGN_EVERY_MS: u64 = 60;
+/// Between two signs of life of somebody who is there, ms: as often as hands may be raised.
+const SIGN_EVERY_MS: u64 = 220;
 /// How long somebody stays, ms.
 const STAYS_MS: std::ops::Range<u64> = 30..900;
 /// One in so many people is there until the server is not, or the lesson is ended for all.
@@ -254,9 +254,9 @@ async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> 
 }
 
 /// The first who joins a boot, and leaves.
-pub(crate) async fn probe(url: &str, boot: u64, truth: &Truth) {
+pub(crate) async fn probe(url: &str, boot: u64, session: &str, truth: &Truth) {
     let mut client = Client::connect(url).await.expect("it listens");
-    let (mut stay, _) = join(&mut client, boot, ("probe", false), "probes", None, truth).await.expect("it answers");
+    let (mut stay, _) = join(&mut client, boot, ("probe", false), session, None, truth).await.expect("it answers");
     let sent = unix_ms();
     ask(&mut client, "leave-session", json!({})).await.expect("it answers");
     stay.end = End::Left(sent, unix_ms());

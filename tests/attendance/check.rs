@@ -13,7 +13,7 @@ const WHIM_MS: u64 = 1_500;
 /// What a crash may cost a connection, ms.
 const HEARTBEAT_MS: u64 = 10_000;
 
-async fn connect(url: &str) -> AnyConnection {
+pub(crate) async fn connect(url: &str) -> AnyConnection {
     sqlx::any::install_default_drivers();
     AnyConnection::connect(url).await.expect("the database is there")
 }
@@ -22,6 +22,12 @@ async fn connect(url: &str) -> AnyConnection {
 pub(crate) async fn open_meetings(url: &str) -> i64 {
     let mut connection = connect(url).await;
     number(&mut connection, "SELECT COUNT(*) FROM meetings WHERE ended_at IS NULL").await
+}
+
+/// Webhooks that wait.
+pub(crate) async fn undelivered(url: &str) -> i64 {
+    let mut connection = connect(url).await;
+    number(&mut connection, "SELECT COUNT(*) FROM deliveries WHERE state <> 'delivered'").await
 }
 
 async fn number(connection: &mut AnyConnection, query: &'static str) -> i64 {
