@@ -17,6 +17,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bench::socketio::Client;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a meeting stays open with nobody there, so that some end while the server is killed again and again.
 const EMPTY_MS: u64 = 1_500;
 const GRACE_MS: u64 = 700;
+/// The same where a restart must be over before.
+const RESTART_MAX_MS: u64 = 10_000;
 /// How long the server may run before it is killed, ms: from before it is ready.
 const MOMENTS_MS: std::ops::Range<u64> = 200..1_600;
 /// Once it runs for so long, ms: then heartbeats say how long people were there.
@@ -96,7 +99,7 @@ impl Rig {
     /// Starts the server, and waits until it has acknowledged a join.
     async fn start(&mut self, boot: u64) -> Server {
         let begun = Instant::now();
-        let server = Server::start(&self.dir, self.url.as_deref(), &self.receiver.url);
+        let server = Server::start(&self.dir, self.url.as_deref(), &self.receiver.url, EMPTY_MS);
         bots::probe(&server.url, boot, "probes", &self.truth).await;
         self.ready_max = self.ready_max.max(begun.elapsed());
         self.boots.send_replace(Some((boot, server.url.clone())));
@@ -182,6 +185,45 @@ impl Rig {
         assert!(self.ready_max < 6 * Duration::from_secs(aim), "ready again in {:?}", self.ready_max);
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Waits until all that happened is in the database and all meetings are over.
+async fn settled(server: &Server, database: &str) {
+    let begun = Instant::now();
+    while server.metric("lyceum_store_waiting_facts") > 0.0 || check::open_meetings(database).await > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_goes_on_after_a_clean_stop_and_who_was_in_it_was_there_until_then() {
+    let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-stop", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a writable temporary directory");
+    let database = format!("sqlite://{}", dir.join("lyceum.db").display());
+    let (receiver, truth) = (Receiver::start().await, Truth::default());
+    let mut server = Server::start(&dir, None, &receiver.url, RESTART_MAX_MS);
+    let mut client = Client::connect(&server.url).await.expect("it listens");
+    let (stay, _) = bots::join(&mut client, 0, ("ada", false), "lesson", None, &truth).await.expect("an answer");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let sign = unix_ms();
+    let raised = bots::ask(&mut client, "raise-hand", serde_json::json!({ "raised": true })).await;
+    assert_eq!(raised.expect("an answer")["ok"], true);
+    assert!(server.end().success(), "{}", server.log());
+    let stopped = unix_ms();
+
+    let mut server = Server::start(&dir, None, &receiver.url, RESTART_MAX_MS);
+    let mut client = Client::connect(&server.url).await.expect("it listens");
+    let (next, _) = bots::join(&mut client, 1, ("bob", false), "lesson", None, &truth).await.expect("an answer");
+    assert_eq!(next.meeting, stay.meeting, "it is the same meeting");
+    assert!(bots::ask(&mut client, "leave-session", serde_json::json!({})).await.is_some());
+    settled(&server, &database).await;
+    assert!(server.end().success(), "{}", server.log());
+    let (ended, reason) = check::end_of(&database, &stay.participant).await;
+    // Without a last heartbeat it would be when she joined.
+    assert!((sign - 500..=stopped + 500).contains(&ended), "{ended} is not between {sign} and {stopped}");
+    assert_eq!(reason, "crashed");
+    let _ = std::fs::remove_dir_all(&dir);
 }
 
 async fn survives(name: &str, database: Option<Postgres>) {

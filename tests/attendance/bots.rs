@@ -203,7 +203,7 @@ impl Person {
 }
 
 /// Joins; the stay so far, and the token of the seat. `None` if there was no answer.
-async fn join(
+pub(crate) async fn join(
     client: &mut Client,
     boot: u64,
     (user, teaches): (&str, bool),
@@ -239,7 +239,7 @@ async fn join(
 }
 
 /// Emits, and waits for the answer; `None` if the server is gone.
-async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
+pub(crate) async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
     let asking = async {
         let id = client.emit(event, payload).await.ok()?;
         loop {

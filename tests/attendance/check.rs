@@ -24,6 +24,15 @@ pub(crate) async fn open_meetings(url: &str) -> i64 {
     number(&mut connection, "SELECT COUNT(*) FROM meetings WHERE ended_at IS NULL").await
 }
 
+/// When a seat's only connection ended, and why.
+pub(crate) async fn end_of(url: &str, participant: &str) -> (u64, String) {
+    let connections = connections(&mut connect(url).await).await;
+    let mut of = connections.into_iter().filter(|c| c.participant == participant);
+    let connection = of.next().expect("it joined");
+    assert!(of.next().is_none(), "it joined once");
+    (connection.ended, connection.reason)
+}
+
 /// Webhooks that wait.
 pub(crate) async fn undelivered(url: &str) -> i64 {
     let mut connection = connect(url).await;
