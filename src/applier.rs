@@ -317,3 +317,6 @@ impl Applier {
         Ok(reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

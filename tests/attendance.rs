@@ -1,7 +1,7 @@
 //! The real binary under load, killed with -9 at random moments, on SQLite and on a PostgreSQL that is stopped and killed too: what it
 //! acknowledged is in the database, once. Truth is what its clients wrote down.
 //!
-//! `LYCEUM_LONG=1` kills it a thousand times rather than ten. `LYCEUM_SEED` chooses the moments.
+//! `LYCEUM_LONG=1` kills it a thousand times rather than ten, `LYCEUM_KILLS` as often as it says. `LYCEUM_SEED` chooses the moments.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
 #[path = "attendance/bots.rs"]
@@ -45,7 +45,8 @@ const ROOMS: usize = 8;
 const PEOPLE: usize = 24;
 
 fn rounds() -> usize {
-    if std::env::var_os("LYCEUM_LONG").is_some() { 1_000 } else { 10 }
+    let wished = std::env::var("LYCEUM_KILLS").ok().and_then(|kills| kills.parse().ok());
+    wished.unwrap_or(if std::env::var_os("LYCEUM_LONG").is_some() { 1_000 } else { 10 })
 }
 
 /// What happens to a database in a round.

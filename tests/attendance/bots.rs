@@ -22,7 +22,7 @@ const PATIENT_EVERY: usize = 6;
 /// One in so many people teaches, and now and then ends the lesson for all.
 const TEACHER_EVERY: usize = 8;
 /// How often it does rather than leave.
-const ENDS_SHARE: f64 = 0.2;
+const ENDS_SHARE: f64 = 0.35;
 
 /// The wall clock, Unix ms.
 pub(crate) fn unix_ms() -> u64 {
