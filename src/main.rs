@@ -145,6 +145,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     tokio::spawn(api::watch(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
+    let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
@@ -178,6 +179,10 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
+    if let Some(inbox) = last_words.upgrade() {
+        // What a full inbox costs is the time since the last one.
+        let _ = inbox.try_send(control::Input::LastHeartbeat);
+    }
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
