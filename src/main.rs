@@ -9,6 +9,7 @@ mod applier;
 mod assets;
 mod auth;
 mod certificate;
+mod cli;
 mod clock;
 mod config;
 mod control;
@@ -16,6 +17,7 @@ mod credit;
 mod crossing;
 mod error;
 mod heard;
+mod held;
 mod http;
 mod ice;
 mod journal;
@@ -54,6 +56,7 @@ use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
 use crate::tls::Certificates;
 use crate::turn::Turn;
+use crate::webhooks::Deliverer;
 use crate::worker::Worker;
 
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
@@ -63,7 +66,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|settings| run(&settings));
+    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
+        cli::Command::Serve => run(&settings),
+        other => cli::run(&settings, other),
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -125,16 +131,20 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         (None, true) => Relaying::Off,
     };
     let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
-    let admin = admin::Admin { health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
+    let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
+    let deliveries = delivering.tally.clone();
+    let admin = admin::Admin { deliveries, health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
+    let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
     let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
     tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
-    let router = http::router(health, whip.merge(tokens).merge(api), guard, layer, sessions);
+    let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
+    history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
         settings,
@@ -167,6 +177,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
+    let _ = tokio::time::timeout(GOODBYE_MAX, delivering.end()).await;
     Ok(())
 }
 

@@ -86,6 +86,11 @@ pub(crate) struct CallFailed {
     pub(crate) why: String,
 }
 
+/// Whether a URL can be called at all. Where it leads is seen only when it is called.
+pub(crate) fn check(url: &str) -> Result<(), CallFailed> {
+    Target::parse(url).map(|_| ())
+}
+
 fn failed(word: &'static str, why: impl Into<String>) -> CallFailed {
     CallFailed { word, why: why.into() }
 }

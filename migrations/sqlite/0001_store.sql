@@ -212,8 +212,10 @@ CREATE TABLE deliveries (
     done_at BIGINT,
     PRIMARY KEY (endpoint_id, event_id)
 );
-CREATE INDEX deliveries_due ON deliveries (state, next_at);
-CREATE INDEX deliveries_in_order ON deliveries (endpoint_id, session_id, room_seq);
+CREATE INDEX deliveries_by_event ON deliveries (event_id);
+CREATE INDEX deliveries_due ON deliveries (endpoint_id, next_at) WHERE state = 'pending';
+CREATE INDEX deliveries_in_order ON deliveries (endpoint_id, session_id, room_seq) WHERE state = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (endpoint_id, done_at) WHERE state = 'dead';
 
 -- Events that came from another server, each taken once.
 CREATE TABLE received_events (

@@ -4,6 +4,7 @@ mod caller;
 mod csv;
 mod meetings;
 mod openapi;
+pub(crate) mod receive;
 mod rules;
 mod sessions;
 pub(crate) mod token;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row as _};
 
 use super::{StoreError, int, text};
+use crate::clock;
 
 /// The kinds of events, as receivers and endpoints name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,8 @@ pub(crate) async fn emit(connection: &mut AnyConnection, event: &Event<'_>, now_
     .bind(&*id)
     .bind(event.session)
     .bind(room_seq)
-    .bind(int(now_ms))
+    // They wait from now on, whenever it happened: events that lay in the journal while the store was away keep their order too.
+    .bind(int(clock::now().unix_ms))
     .bind(event.kind)
     .execute(&mut *connection)
     .await?;

@@ -7,9 +7,11 @@
 //! the first use that succeeds, so that a server starts without its database and goes on when that comes.
 
 mod apply;
+mod endpoints;
 mod erase;
 mod event;
 mod meeting;
+mod outbox;
 mod pool;
 mod query;
 mod receive;
@@ -25,7 +27,9 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 
+pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, ENDPOINTS_MAX, Endpoint, NewEndpoint};
 pub(crate) use self::erase::Erased;
+pub(crate) use self::outbox::{Backlog, Claimed, Delivery, Recipient};
 pub(crate) use self::pool::{Engine, Store, Tx};
 pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;

@@ -1,11 +1,11 @@
 //! The store on both engines: a SQLite file, and a PostgreSQL that the tests start.
 
 mod applying;
-//mod away;
-//mod deleting;
-//mod history;
-//mod questions;
-//mod schools;
+mod away;
+mod deleting;
+mod history;
+mod questions;
+mod schools;
 mod sweeping;
 
 use std::path::PathBuf;
