@@ -2,6 +2,7 @@
 
 mod applying;
 //mod away;
+mod delivering;
 //mod deleting;
 //mod history;
 //mod questions;
