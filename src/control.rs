@@ -1,6 +1,6 @@
 //! The control task: owns the `Lobby`, takes one inbox of what happened, does what the lobby says.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,6 +16,7 @@ use crate::auth::Auth;
 use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::heard::Heard;
+use crate::held::{Freed, Held, Passed};
 use crate::journal::{self, Facts};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
@@ -24,9 +25,6 @@ use crate::worker::{Full, Worker};
 
 /// Inputs that wait for the lobby. When full, a socket that emits is disconnected, and workers keep their events.
 pub(crate) const INBOX_MAX: usize = 32_768;
-/// Messages to one socket that wait for a fact to be committed, the first of them an ack. When full, it is disconnected as if it did
-/// not read.
-const HELD_MAX: usize = 1_024;
 /// Inputs handled before the outputs' recipients and other tasks get a turn.
 const BURST_MAX: usize = 256;
 /// How long to wait for a full queue of a worker or the TURN thread before it is tried again.
@@ -175,8 +173,7 @@ pub(crate) async fn run(
         seats: HashMap::new(),
         asked: HashMap::new(),
         next_http: 0,
-        committed: FactId(0),
-        waiting: BTreeMap::new(),
+        held: Held::new(),
     };
     let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -217,23 +214,13 @@ struct Seat {
     acks: HashMap<AckId, i64>,
     next_ack: i64,
     heard: Arc<Heard>,
-    /// What must not leave before a fact is committed: an ack, and what followed it.
-    held: VecDeque<Message>,
 }
 
 /// What a socket is sent.
 enum Message {
     Emit { event: &'static str, payload: Arc<RawValue> },
-    Ack { ack: AckId, body: Arc<RawValue>, after: FactId },
+    Ack { ack: AckId, body: Arc<RawValue> },
     Disconnect,
-}
-
-/// Who waits for a fact to be committed.
-enum Waiting {
-    /// The first of what is held for a socket.
-    Socket(SocketId),
-    /// The reply to an HTTP request.
-    Reply(HttpId, Replied),
 }
 
 struct Control {
@@ -247,10 +234,8 @@ struct Control {
     /// HTTP requests that wait for the lobby's reply, which comes when the SFU has answered or the seat is gone.
     asked: HashMap<HttpId, oneshot::Sender<Replied>>,
     next_http: u64,
-    /// The last fact on disk.
-    committed: FactId,
-    /// By the fact that they wait for: each socket at most once, each HTTP request once.
-    waiting: BTreeMap<FactId, Vec<Waiting>>,
+    /// What waits for facts to be on disk.
+    held: Held<Message, (HttpId, Replied)>,
 }
 
 impl Control {
@@ -259,7 +244,7 @@ impl Control {
         let now = clock::now();
         match input {
             Input::Connected { socket, address, client, heard, identity } => {
-                let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard, held: VecDeque::new() };
+                let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard };
                 self.seats.insert(socket, seat);
                 self.lobby.handle(signaling::Input::Connected { socket, address, identity }, now);
             }
@@ -283,6 +268,7 @@ impl Control {
             }
             Input::Disconnected { socket, clean } => {
                 if let Some(seat) = self.seats.remove(&socket) {
+                    self.held.forget(socket);
                     let heard = seat.heard.at().min(now.mono);
                     self.lobby.handle(signaling::Input::Disconnected { socket, clean, heard }, now);
                 }
@@ -311,21 +297,22 @@ impl Control {
         while let Some(output) = self.lobby.poll() {
             match output {
                 Output::Emit { to: Recipients::One(socket), event, payload } => {
-                    self.tell(socket, Message::Emit { event, payload });
+                    self.tell(socket, Message::Emit { event, payload }, None);
                 }
                 Output::Emit { to: Recipients::Many(sockets), event, payload } => {
                     for socket in sockets {
-                        self.tell(socket, Message::Emit { event, payload: payload.clone() });
+                        self.tell(socket, Message::Emit { event, payload: payload.clone() }, None);
                     }
                 }
                 Output::Ack { socket, ack, body, after } => {
-                    self.tell(socket, Message::Ack { ack, body, after: after.unwrap_or_default() });
+                    self.tell(socket, Message::Ack { ack, body }, after);
                 }
-                Output::Reply { http, reply, after } => match after.filter(|after| *after > self.committed) {
-                    Some(after) => self.waiting.entry(after).or_default().push(Waiting::Reply(http, reply)),
-                    None => self.reply(http, reply),
-                },
-                Output::Disconnect { socket } => self.tell(socket, Message::Disconnect),
+                Output::Reply { http, reply, after } => {
+                    if let Some((http, reply)) = self.held.pass_reply((http, reply), after) {
+                        self.reply(http, reply);
+                    }
+                }
+                Output::Disconnect { socket } => self.tell(socket, Message::Disconnect, None),
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
                 Output::Revoke { holder } => self.order(turn_server::Input::Revoke { holder }).await,
                 Output::Fact { id, fact } => self.write_down(id, fact).await,
@@ -343,7 +330,7 @@ impl Control {
         self.lobby.handle(signaling::Input::Renewed { socket, token, expires_ms }, now);
         let body = serde_json::json!({ "token": minted.token, "expiresAt": minted.identity.expires_ms });
         if let Ok(payload) = serde_json::value::to_raw_value(&body) {
-            self.tell(socket, Message::Emit { event: "token", payload: payload.into() });
+            self.tell(socket, Message::Emit { event: "token", payload: payload.into() }, None);
         }
     }
 
@@ -370,19 +357,16 @@ impl Control {
     }
 
     /// Sends to a socket, or holds it if that must wait for a fact or comes behind what waits.
-    fn tell(&mut self, socket: SocketId, message: Message) {
-        let Some(seat) = self.seats.get_mut(&socket) else { return };
-        let is_first = seat.held.is_empty();
-        match message.after().filter(|after| *after > self.committed) {
-            None if is_first => return self.send(socket, message),
-            Some(after) if is_first => self.waiting.entry(after).or_default().push(Waiting::Socket(socket)),
-            _ => {}
-        }
-        if seat.held.len() < HELD_MAX {
-            return seat.held.push_back(message);
-        }
-        if let Some(client) = seat.client.upgrade() {
-            self.overflow(socket, &client);
+    fn tell(&mut self, socket: SocketId, message: Message, after: Option<FactId>) {
+        let Some(seat) = self.seats.get(&socket) else { return };
+        match self.held.pass(socket, message, after) {
+            Passed::Now(message) => self.send(socket, message),
+            Passed::Later => {}
+            Passed::Full => {
+                if let Some(client) = seat.client.upgrade() {
+                    self.overflow(socket, &client);
+                }
+            }
         }
     }
 
@@ -423,26 +407,11 @@ impl Control {
 
     /// A fact is on disk, and all before it: what waited for them leaves.
     fn commit(&mut self, fact: FactId) {
-        self.committed = self.committed.max(fact);
-        while let Some(first) = self.waiting.first_entry().filter(|first| *first.key() <= self.committed) {
-            for waiting in first.remove() {
-                match waiting {
-                    Waiting::Socket(socket) => self.let_go(socket),
-                    Waiting::Reply(http, reply) => self.reply(http, reply),
-                }
+        for freed in self.held.commit(fact) {
+            match freed {
+                Freed::Message(socket, message) => self.send(socket, message),
+                Freed::Reply((http, reply)) => self.reply(http, reply),
             }
-        }
-    }
-
-    /// Sends what is held for a socket, up to what must wait for a later fact.
-    fn let_go(&mut self, socket: SocketId) {
-        while let Some(seat) = self.seats.get_mut(&socket) {
-            let after = seat.held.front().and_then(Message::after).filter(|after| *after > self.committed);
-            if let Some(after) = after {
-                return self.waiting.entry(after).or_default().push(Waiting::Socket(socket));
-            }
-            let Some(message) = seat.held.pop_front() else { return };
-            self.send(socket, message);
         }
     }
 
@@ -457,6 +426,7 @@ impl Control {
     fn overflow(&mut self, socket: SocketId, client: &Arc<Client>) {
         static LINE: Seldom = Seldom::new();
         let Some(seat) = self.seats.remove(&socket) else { return };
+        self.held.forget(socket);
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = LINE.due() {
             tracing::info!(socket = socket.0, more, "disconnected: it does not read what it is sent");
@@ -493,16 +463,6 @@ impl Control {
         self.counts.sockets.store(self.seats.len(), Ordering::Relaxed);
         self.counts.rooms.store(gauges.rooms, Ordering::Relaxed);
         self.counts.participants.store(gauges.participants, Ordering::Relaxed);
-    }
-}
-
-impl Message {
-    /// The fact that must be committed before.
-    fn after(&self) -> Option<FactId> {
-        match self {
-            Message::Ack { after, .. } => Some(*after),
-            Message::Emit { .. } | Message::Disconnect => None,
-        }
     }
 }
 

@@ -133,6 +133,9 @@ pub(crate) fn is_websocket(uri: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use tower_service::Service;
+
     use super::*;
 
     #[test]
@@ -165,5 +168,56 @@ mod tests {
         );
         drop((session, early));
         assert!(sessions.get(&sid).is_none(), "nobody holds it");
+    }
+
+    /// Lets the clock advance by what a session's time can tell apart.
+    fn a_moment_later() -> Instant {
+        let then = clock::now().mono + Duration::from_millis(2);
+        while clock::now().mono < then {
+            std::thread::yield_now();
+        }
+        then
+    }
+
+    async fn request(sessions: &Sessions, sid: Sid, reads: &Reads, answer: StatusCode) {
+        let state = sessions.clone();
+        let mut router = Router::new()
+            .fallback(move || async move { answer })
+            .layer(axum::middleware::from_fn_with_state(state, listen));
+        let mut request = Request::new(axum::body::Body::empty());
+        *request.uri_mut() = format!("/socket.io/?EIO=4&transport=x&sid={sid}").parse().expect("a URI");
+        let source = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        request.extensions_mut().insert(Source::new(source, reads.clone()));
+        let answered = router.call(request).await.expect("routers do not fail");
+        assert_eq!(answered.status(), answer);
+    }
+
+    #[tokio::test]
+    async fn requests_count_when_they_turn_out_to_be_good() {
+        let (sessions, sid, reads) = (Sessions::default(), Sid::new(), Reads::default());
+        let session = sessions.enter(sid);
+        let before = session.at();
+        a_moment_later();
+        request(&sessions, sid, &reads, StatusCode::BAD_REQUEST).await;
+        reads.note();
+        assert_eq!(session.at(), before, "a request that was refused proves nothing");
+        let later = a_moment_later();
+        request(&sessions, sid, &reads, StatusCode::OK).await;
+        assert!(session.at() + Duration::from_millis(1) > later);
+        let at = session.at();
+        a_moment_later();
+        reads.note();
+        assert_eq!(session.at(), at, "polling shares its connection with others");
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_connection_is_its_sessions_own() {
+        let (sessions, sid, reads) = (Sessions::default(), Sid::new(), Reads::default());
+        // The upgrade may come before the session connects to the namespace.
+        request(&sessions, sid, &reads, StatusCode::SWITCHING_PROTOCOLS).await;
+        let session = sessions.enter(sid);
+        let later = a_moment_later();
+        reads.note();
+        assert!(session.at() + Duration::from_millis(1) > later);
     }
 }

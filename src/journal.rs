@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use signaling::Fact;
 use signaling::attendance::Open;
 use signaling::limits::HEARTBEAT_EVERY;
-use signaling::Fact;
 use tokio::sync::mpsc;
 
 use self::disk::Folder;
@@ -97,8 +97,7 @@ impl Journal {
         let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
         let crashed = log.open.crashed(u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX));
         let wall_ms = clock::now().unix_ms;
-        let entries: Vec<Entry> =
-            crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
+        let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
         log.commit(&entries).map_err(cannot)?;
         if !entries.is_empty() {
             tracing::warn!(connections = entries.len(), "closed what the server left open when it last ended");

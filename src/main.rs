@@ -9,6 +9,7 @@ mod applier;
 mod assets;
 mod auth;
 mod certificate;
+mod cli;
 mod clock;
 mod config;
 mod control;
@@ -16,6 +17,7 @@ mod credit;
 mod crossing;
 mod error;
 mod heard;
+mod held;
 mod http;
 mod ice;
 mod journal;
@@ -46,7 +48,7 @@ use signaling::{Lobby, RoomSettings, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, OwnKey};
 use crate::config::{LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
@@ -61,7 +63,10 @@ use crate::worker::Worker;
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|settings| run(&settings));
+    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
+        cli::Command::Serve => run(&settings),
+        other => cli::run(&settings, other),
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -98,7 +103,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
-    let auth = Auth::new(&settings.auth, &Outbound::new(&[]));
+    let own_key =
+        if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
+    let auth = Auth::new(&settings.auth, own_key, &Outbound::new(&[]));
     auth::warn(&settings.auth);
     tokio::spawn({
         let auth = auth.clone();
@@ -134,6 +141,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
+    history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
     announce(
         settings,

@@ -325,7 +325,10 @@ impl<S: Stream> AsyncWrite for Lingering<S> {
 
 #[cfg(test)]
 mod tests {
+    use socketioxide::socket::Sid;
+
     use super::*;
+    use crate::heard::Sessions;
 
     #[tokio::test]
     async fn a_peer_that_never_reads_ends_the_write() {
@@ -337,6 +340,25 @@ mod tests {
         let error = stream.write_all(&everything).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(peer);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_proves_life() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it connects");
+        let reads = Reads::default();
+        let session = Sessions::default().enter(Sid::new());
+        let before = session.at();
+        reads.belong_to(&session);
+        let mut stream = Lingering::new(Deadlined::new(stream, Duration::from_secs(5)), reads, None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        stream.write_all(b"ping").await.expect("there is room");
+        assert_eq!(session.at(), before, "what we say proves nothing");
+        peer.write_all(b"pong").await.expect("there is room");
+        let mut heard = [0; 4];
+        stream.read_exact(&mut heard).await.expect("it came");
+        assert!(session.at() > before);
     }
 
     #[tokio::test]

@@ -34,8 +34,8 @@ fn lyceum() -> Command {
     let store = format!("identity-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     command.env("LYCEUM__STORE__DIR", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(store));
     command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
-    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);
-    command.args(["--log-format", "json", "--log-level", "debug"]);
+    command.env("LYCEUM__LOG__LEVEL", "debug");
+    command.args(["--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1", "--log-format", "json"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -51,6 +51,7 @@ impl Server {
     /// With [`SECRET`], [`PAIR`] and [`ADMIN`].
     fn start(settings: &[(&str, &str)]) -> Self {
         let mut command = lyceum();
+        command.args(["--listen", "127.0.0.1:0"]);
         command.env("JWT_SECRET", SECRET).env("LYCEUM__AUTH__KEYS", format!("{}:{}", PAIR.0, PAIR.1));
         command.env("LYCEUM_ADMIN_KEY", ADMIN).envs(settings.iter().copied());
         let mut child = command.spawn().expect("the binary starts");
@@ -345,7 +346,7 @@ async fn users_get_tokens_for_rooms_that_are_open_to_them() {
     assert_eq!(body["url"], format!("http://{}", server.http));
     let ends = body["expiresAt"].as_i64().expect("a time");
     assert!((soon(840)..=soon(900)).contains(&(ends / 1000)), "{ends}");
-    assert!(body["iceServers"].is_array(), "{body}");
+    assert!(body["iceServers"][0]["credential"].is_string(), "our own TURN server is told of: {body}");
     let mut ada = Client::with_token(&server, body["token"].as_str().expect("a token")).await;
     let ack = ada.join("algebra", "ada").await;
     assert_eq!((&ack["userId"], &ack["role"]), (&json!("ada"), &json!("participant")), "{ack}");
@@ -475,10 +476,111 @@ fn the_hook_decides() {
     assert_eq!(ask(r#"{"allow":"yes"}"#).refusal(), (503, "server/overloaded".to_owned()));
 }
 
+/// Sets the rules of a session as the operator does.
+fn put(server: &Server, path: &str, body: Value) {
+    let answer = ask(server.http, "PUT", path, &[("authorization", &bearer(ADMIN)), ("content-type", "application/json")], &body.to_string());
+    assert!((200..300).contains(&answer.status), "{} {}", answer.status, answer.text);
+}
+
+#[test]
+fn a_roster_lets_its_own_in() {
+    let server = Server::start(&[]);
+    put(&server, "/v1/sessions/algebra/roster", json!({ "people": [{ "userId": "ada" }] }));
+    let ask = |user: &str, session: &str| {
+        let answer = server.token(&[("authorization", &bearer(&user_token(user)))], json!({ "sessionId": session }));
+        answer.status
+    };
+    assert_eq!((ask("ada", "algebra"), ask("ada", "geometry"), ask("grace", "algebra")), (200, 403, 403));
+}
+
+/// ABUSE J6: as many as there are places, however they come, and never one more.
+#[tokio::test]
+async fn a_full_room_stays_full() {
+    const PLACES: usize = 10;
+    let server = Arc::new(Server::start(&[]));
+    put(&server, "/v1/sessions/algebra", json!({ "capacity": PLACES }));
+    let all: Vec<_> = (0..PLACES + 50)
+        .map(|number| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let user = format!("u{number}");
+                let mut client = Client::with_token(&server, &join_token("algebra", &user, "participant")).await;
+                let ack = client.join("algebra", &user).await;
+                (client, user, ack)
+            })
+        })
+        .collect();
+    let (mut seated, mut refused) = (Vec::new(), Vec::new());
+    for one in all {
+        let (client, user, ack) = one.await.expect("it does not panic");
+        if ack["ok"] == true {
+            seated.push((client, user, ack));
+        } else {
+            assert_eq!(ack["error"]["code"], "session/full", "{ack}");
+            refused.push((client, user));
+        }
+    }
+    assert_eq!((seated.len(), refused.len()), (PLACES, 50));
+    // All who sit there vanish and come back, and all who were refused try to be quicker.
+    let back = seated.into_iter().map(|(old, user, seat)| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            drop(old);
+            let mut client = Client::with_token(&server, &join_token("algebra", &user, "participant")).await;
+            let resume = json!({ "sessionId": "algebra", "userId": user, "resumeToken": seat["resumeToken"] });
+            let ack = client.emit("join-session", resume).await;
+            assert_eq!(ack["resumed"], true, "{ack}");
+            client
+        })
+    });
+    let pushing = refused.into_iter().map(|(mut client, user)| {
+        tokio::spawn(async move {
+            let ack = client.join("algebra", &user).await;
+            assert_eq!(ack["error"]["code"], "session/full", "{ack}");
+            client
+        })
+    });
+    let mut all = Vec::new();
+    for one in back.chain(pushing).collect::<Vec<_>>() {
+        all.push(one.await.expect("it does not panic"));
+    }
+    assert_eq!(server.rooms(), (1.0, PLACES as f64));
+    drop(all);
+}
+
+/// ABUSE J5.
+#[tokio::test]
+async fn who_was_removed_stays_out_whatever_token_comes() {
+    let server = Server::start(&[("LYCEUM__AUTH__ANY_USER_MAY_JOIN", "true")]);
+    let token = join_token("algebra", "ada", "participant");
+    let mut grace = Client::with_token(&server, &join_token("algebra", "grace", "instructor")).await;
+    assert_eq!(grace.join("algebra", "grace").await["ok"], true);
+    let mut ada = Client::with_token(&server, &token).await;
+    let seat = ada.join("algebra", "ada").await;
+    // She may not do to others what is about to be done to her.
+    let ack = ada.emit("moderate", json!({ "action": "remove", "participantId": seat["participantId"] })).await;
+    assert_eq!(ack["ok"], false, "{ack}");
+    let ack = grace.emit("moderate", json!({ "action": "remove", "participantId": seat["participantId"] })).await;
+    assert_eq!(ack["ok"], true, "{ack}");
+    for again in [&token, &join_token("algebra", "ada", "instructor")] {
+        match Client::connect(&server, Some(&json!({ "token": again }))).await {
+            Err(code) => assert_eq!(code, "auth/revoked"),
+            Ok(mut ada) => {
+                let resume = json!({ "sessionId": "algebra", "userId": "ada", "resumeToken": seat["resumeToken"] });
+                let ack = ada.emit("join-session", resume).await;
+                assert_eq!(ack["error"]["code"], "auth/revoked", "{ack}");
+            }
+        }
+    }
+    let answer = server.token(&[("authorization", &bearer(&user_token("ada")))], json!({ "sessionId": "algebra" }));
+    assert_eq!(answer.refusal(), (401, "auth/revoked".to_owned()));
+    assert_eq!(server.rooms(), (1.0, 1.0));
+}
+
 /// ABUSE J8.
 #[tokio::test]
 async fn no_secret_is_written_anywhere() {
-    let mut server = Server::start(&[("LYCEUM__AUTH__ANY_USER_MAY_JOIN", "true"), ("RUST_LOG", "trace")]);
+    let mut server = Server::start(&[("LYCEUM__AUTH__ANY_USER_MAY_JOIN", "true"), ("LYCEUM__LOG__LEVEL", "trace")]);
     let mut said = String::new();
     let pair = basic(PAIR.0, PAIR.1);
     let token = join_token("algebra", "ada", "instructor");

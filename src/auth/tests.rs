@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use signaling::{ErrorCode, Identity, Permissions, Role};
 
 use self::signers::{Signer, part};
-use super::Auth;
+use super::{Auth, OwnKey};
 use crate::config::{AuthSettings, KeyPair, Secret};
 use crate::outbound::Outbound;
 
@@ -26,7 +26,7 @@ fn with_pair() -> AuthSettings {
 }
 
 fn auth(settings: &AuthSettings) -> Auth {
-    Auth::new(settings, &Outbound::new(&[]))
+    Auth::new(settings, OwnKey::fleeting(), &Outbound::new(&[]))
 }
 
 /// The claims of a good join token.

@@ -55,7 +55,7 @@ pub(crate) struct AuthSettings {
     /// Where the issuer's key set is; empty: nowhere.
     pub(crate) jwks_url: String,
     /// A Supabase project; it gives issuer, audience and key set. Empty: none.
-    supabase_url: String,
+    pub(crate) supabase_url: String,
     /// Who is asked which rooms a user may enter; empty: nobody.
     pub(crate) hook_url: String,
     /// What it is shown as a bearer; empty: nothing.

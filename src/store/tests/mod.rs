@@ -1,12 +1,12 @@
 //! The store on both engines: a SQLite file, and a PostgreSQL that the tests start.
 
 mod applying;
-//mod away;
+mod away;
+mod deleting;
 mod delivering;
-//mod deleting;
-//mod history;
-//mod questions;
-//mod schools;
+mod history;
+mod questions;
+mod schools;
 mod sweeping;
 
 use std::path::PathBuf;
