@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signaling::{Lobby, RoomSettings, WorkerId};
+use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -117,7 +117,8 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         grace_ms: settings.grace_ms,
         empty_timeout_ms: settings.empty_timeout_ms,
     };
-    let lobby = Lobby::new(lobby_config, rand::random());
+    let mut lobby = Lobby::new(lobby_config, rand::random());
+    lobby.set_room_settings(settings.rooms.0.clone());
     let counts = Arc::new(Counts::default());
     let facts = history.journal.facts.clone();
     let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
@@ -134,8 +135,14 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
     let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
-    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
-    tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
+    let api = api::router(api::Api::new(
+        auth.clone(),
+        inbox.downgrade(),
+        history.store.clone(),
+        &settings.webhooks.allow,
+        settings.rooms.0.clone(),
+    ));
+    tokio::spawn(api::watch(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
