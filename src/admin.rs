@@ -1,5 +1,6 @@
 //! The operator's routes, on a listener of their own: probes and metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
@@ -21,6 +22,7 @@ use crate::control::{self, INBOX_MAX};
 use crate::http::{Health, Relaying};
 use crate::tls::Certificates;
 use crate::turn;
+use crate::webhooks::Tally;
 use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 
 /// What the operator's routes look at.
@@ -28,6 +30,8 @@ use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 pub(crate) struct Admin {
     /// Workers, for probes and counters.
     pub(crate) health: Health,
+    /// What deliveries of webhooks came to.
+    pub(crate) deliveries: Arc<Tally>,
     /// The control inbox, for how full it is. Weak: it must not keep control from ending.
     pub(crate) inbox: mpsc::WeakSender<control::Input>,
     /// The operator's certificate, if there is one.
@@ -93,6 +97,7 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
     }
     signaling(&page, admin)?;
     history(&page, &admin.health.history)?;
+    webhooks(&page, &admin.deliveries)?;
     if let Some(certificates) = &admin.certificates {
         tls(&page, certificates)?;
     }
@@ -244,6 +249,18 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
     let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
     page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
     page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+}
+
+fn webhooks(page: &Page, tally: &Tally) -> Result<(), prometheus::Error> {
+    let results = [("delivered", &tally.delivered), ("failed", &tally.failed), ("dead", &tally.dead)];
+    let attempts = results.into_iter().map(|(result, count)| (result, count.load(Ordering::Relaxed)));
+    page.counters("webhook_attempts_total", "Attempts to deliver events to endpoints.", "result", attempts)?;
+    let waiting = tally.waiting.load(Ordering::Relaxed) as f64;
+    page.gauge("webhook_deliveries_pending", "Deliveries that wait for their first or next attempt.", waiting)?;
+    let buried = tally.buried.load(Ordering::Relaxed) as f64;
+    page.gauge("webhook_deliveries_dead", "Deliveries given up and not replayed yet.", buried)?;
+    let age = tally.age(clock::now().unix_ms).as_secs_f64();
+    page.gauge("webhook_delivery_age_seconds", "How long the oldest pending delivery waits.", age)
 }
 
 fn history(page: &Page, history: &History) -> Result<(), prometheus::Error> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -25,6 +25,8 @@ const BATCH_MAX: usize = 500;
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
 /// How often the store is told that we live (others close our connections after a minute of silence) and asked who else does.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long the start waits for the store's first answer, so that the first health page is right. It goes on without.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How often what is too old is deleted.
 const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -52,10 +54,7 @@ pub(crate) fn start(
     let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
     let restored = inbox.try_send(Input::Restore { open });
     debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
-    let url = match &settings.url {
-        Some(url) => url.0.clone(),
-        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}")))?,
-    };
+    let url = url(settings)?;
     let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
     let applying = Arc::new(Applying::default());
     let chores = tokio::spawn(sweep(store.clone(), journal.node.clone(), applying.clone(), settings.retention));
@@ -71,6 +70,14 @@ pub(crate) fn start(
     Ok(History { journal, store, applying })
 }
 
+/// Where the store is.
+pub(crate) fn url(settings: &StoreSettings) -> Result<String, Failure> {
+    match &settings.url {
+        Some(url) => Ok(url.0.clone()),
+        None => sqlite(&settings.dir).map_err(|error| Failure::Broken(format!("[store] dir: {error}"))),
+    }
+}
+
 /// The URL of the file in `dir`.
 fn sqlite(dir: &Path) -> std::io::Result<String> {
     let path = std::path::absolute(dir.join("lyceum.db"))?;
@@ -81,6 +88,8 @@ fn sqlite(dir: &Path) -> std::io::Result<String> {
 /// How the applier and its store are, for metrics and health.
 #[derive(Debug, Default)]
 pub(crate) struct Applying {
+    /// The store answered, or failed.
+    answered: Notify,
     /// The last thing asked of the store worked.
     is_up: AtomicBool,
     /// How long that took, µs.
@@ -99,6 +108,11 @@ impl Applying {
     /// Whether the store answers.
     pub(crate) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// Returns when it is known whether the store can be reached, or that it takes its time.
+    pub(crate) async fn first_answer(&self) {
+        let _ = tokio::time::timeout(FIRST_ANSWER_MAX, self.answered.notified()).await;
     }
 
     /// How long its last answer took.
@@ -126,6 +140,7 @@ impl Applying {
 
     fn note(&self, start: Instant) {
         self.is_up.store(true, Ordering::Relaxed);
+        self.answered.notify_one();
         self.response_us.store(start.elapsed().as_micros() as u64, Ordering::Relaxed);
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         if trouble.is_some() {
@@ -136,6 +151,7 @@ impl Applying {
     fn fail(&self, trouble: &Trouble) {
         static LINE: Seldom = Seldom::new();
         self.is_up.store(false, Ordering::Relaxed);
+        self.answered.notify_one();
         self.failures.fetch_add(1, Ordering::Relaxed);
         let said = trouble.to_string();
         let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +167,10 @@ enum Trouble {
     Store(StoreError),
     Journal(Unreadable),
     /// The store has more of our records than we ever wrote.
-    Ahead { applied: u64, committed: u64 },
+    Ahead {
+        applied: u64,
+        committed: u64,
+    },
 }
 
 impl std::fmt::Display for Trouble {
@@ -218,6 +237,11 @@ async fn sweep(store: Store, node: NodeId, status: Arc<Applying>, retention: Ret
                 tracing::warn!(connections, meetings, "closed what a server left open that is silent");
             }
             Err(error) => status.fail(&error.into()),
+        }
+        if status.is_up()
+            && let Err(error) = store.look_for_absent(clock::now().unix_ms).await
+        {
+            tracing::warn!(%error, "who is late is not told yet");
         }
         if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
             continue;
@@ -298,3 +322,6 @@ impl Applier {
         Ok(reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

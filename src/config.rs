@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
+use crate::cli::Command;
 use crate::error::Failure;
 
 pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
@@ -188,35 +189,35 @@ impl Settings {
 #[derive(Debug, Parser)]
 #[command(name = "lyceum", version, verbatim_doc_comment)]
 struct Flags {
-    /// What to do; there is only `serve`, which is also the default.
-    #[arg(value_parser = ["serve"], default_value = "serve")]
-    command: String,
+    /// What to do; without a word it serves.
+    #[command(subcommand)]
+    command: Option<Command>,
     /// A TOML file with settings.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     /// Address and port of pages and Socket.IO ([http] listen).
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// An origin whose pages may call, such as https://school.example; may be repeated ([http] origins).
-    #[arg(long = "origin", value_name = "ORIGIN")]
+    #[arg(long = "origin", global = true, value_name = "ORIGIN")]
     origins: Vec<String>,
     /// UDP port of the first media worker; the others follow; 0 takes any ([media] port).
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT")]
     media_port: Option<String>,
     /// Media worker threads ([media] workers).
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, global = true, value_name = "COUNT")]
     workers: Option<String>,
     /// An address at which browsers reach media, best first; may be repeated ([media] addresses).
-    #[arg(long = "address", value_name = "IP")]
+    #[arg(long = "address", global = true, value_name = "IP")]
     addresses: Vec<String>,
     /// Address and port of metrics and probes ([admin] listen).
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
     /// Log lines as text or json ([log] format).
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
     /// Log level or filter ([log] level).
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
 }
 
@@ -335,9 +336,9 @@ const PLAIN: &[(&str, &str, &str)] = &[
     ("LYCEUM_ADMIN_KEY", "auth", "admin_key"),
 ];
 
-/// Reads all settings, or ends the process by `--help`, `--version` or a flag that cannot be understood.
-pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, Failure> {
-    let flags = match Flags::try_parse_from(arguments) {
+/// Reads all settings and what is to be done with them, or ends the process by `--help`, `--version` or a flag that cannot be understood.
+pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<(Settings, Command), Failure> {
+    let mut flags = match Flags::try_parse_from(arguments) {
         Ok(flags) => flags,
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
@@ -347,7 +348,8 @@ pub(crate) fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Sett
     };
     let environment: Vec<(String, String)> =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
-    resolve(&flags, &environment)
+    let command = flags.command.take().unwrap_or(Command::Serve);
+    Ok((resolve(&flags, &environment)?, command))
 }
 
 fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, Failure> {
@@ -358,6 +360,7 @@ fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result<Settings, 
     take_environment(&mut settings, environment)?;
     take_flags(&mut settings, flags)?;
     turn::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
+    webhooks::check(&settings).map_err(|why| Failure::Setting(why.to_owned()))?;
     auth::complete(&mut settings).map_err(Failure::Setting)?;
     if settings.media_port != 0 && usize::from(settings.media_port) + settings.workers > 65_536 {
         return Err(Failure::Setting(format!(
@@ -498,7 +501,8 @@ fn apply(settings: &mut Settings, key: &Key, values: &[String], origin: &str) ->
     (key.set)(settings, values).map_err(|expected| {
         // Neither is a key that stands where its file should be named.
         let is_key = key.section == "tls" && values.iter().any(|v| v.contains("-----"));
-        let is_secret = key.section == "auth" && auth::is_secret(key.name);
+        let is_secret = (key.section == "auth" && auth::is_secret(key.name))
+            || (key.section == "webhooks" && webhooks::is_secret(key.name));
         if is_key || is_secret || matches!(key.name, "credential" | "secret" | "url") {
             return Failure::Setting(format!("{origin}: {expected}"));
         }

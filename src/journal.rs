@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use signaling::Fact;
 use signaling::attendance::Open;
 use signaling::limits::HEARTBEAT_EVERY;
-use signaling::Fact;
 use tokio::sync::mpsc;
 
 use self::disk::Folder;
@@ -83,7 +83,7 @@ impl Journal {
             ))
         };
         let folder = dir.join("journal");
-        fs::create_dir_all(&folder).map_err(cannot)?;
+        make(&folder).map_err(cannot)?;
         let lock = lock(&folder).map_err(cannot)?.ok_or_else(|| {
             Failure::Broken(format!(
                 "{shown} is in use by another Lyceum: end that one, or give this one a directory of its own with [store] dir (LYCEUM__STORE__DIR)"
@@ -97,8 +97,7 @@ impl Journal {
         let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
         let crashed = log.open.crashed(u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX));
         let wall_ms = clock::now().unix_ms;
-        let entries: Vec<Entry> =
-            crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
+        let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
         log.commit(&entries).map_err(cannot)?;
         if !entries.is_empty() {
             tracing::warn!(connections = entries.len(), "closed what the server left open when it last ended");
@@ -129,6 +128,20 @@ impl Journal {
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.shelf.bytes()
+    }
+}
+
+/// Makes a directory and those above it, so that they outlive a power cut.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let folder = std::path::absolute(folder)?;
+    let Some(above) = folder.parent() else { return Ok(()) };
+    make(above)?;
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => File::open(above)?.sync_all(),
     }
 }
 

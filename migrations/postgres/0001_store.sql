@@ -30,6 +30,15 @@ CREATE TABLE rosters (
     PRIMARY KEY (session_id, user_id)
 );
 
+-- When a session begins, and when who is expected is late for it (ms after the start).
+CREATE TABLE schedules (
+    session_id TEXT PRIMARY KEY,
+    starts_at BIGINT NOT NULL,
+    late_after_ms BIGINT NOT NULL,
+    absent_after_ms BIGINT NOT NULL,
+    host_absent_after_ms BIGINT NOT NULL
+);
+
 CREATE TABLE meetings (
     meeting_id TEXT PRIMARY KEY,
     session_id TEXT NOT NULL,
@@ -46,7 +55,7 @@ CREATE TABLE meetings (
     total_participants BIGINT
 );
 CREATE INDEX meetings_by_session ON meetings (session_id, started_at);
-CREATE INDEX meetings_open ON meetings (ended_at, node_id);
+CREATE INDEX meetings_by_node ON meetings (node_id, ended_at);
 
 -- Append-only: everything else about attendance can be derived from it.
 CREATE TABLE connection_log (
@@ -212,8 +221,10 @@ CREATE TABLE deliveries (
     done_at BIGINT,
     PRIMARY KEY (endpoint_id, event_id)
 );
-CREATE INDEX deliveries_due ON deliveries (state, next_at);
-CREATE INDEX deliveries_in_order ON deliveries (endpoint_id, session_id, room_seq);
+CREATE INDEX deliveries_by_event ON deliveries (event_id);
+CREATE INDEX deliveries_due ON deliveries (endpoint_id, next_at) WHERE state = 'pending';
+CREATE INDEX deliveries_in_order ON deliveries (endpoint_id, session_id, room_seq) WHERE state = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (endpoint_id, done_at) WHERE state = 'dead';
 
 -- Events that came from another server, each taken once.
 CREATE TABLE received_events (

@@ -115,7 +115,7 @@ impl Lobby {
         if let Some(room) = self.sessions.get(session).copied() {
             self.apply_rules(room);
         }
-        if !self.rules(session).waiting_room {
+        if !self.rules(session).waiting_room && self.queues.contains_key(session) {
             // Those who find no place go on waiting.
             let _ = self.admit(session, None, now);
         }

@@ -103,7 +103,9 @@ impl Lobby {
             Verb::Join => Err(ErrorCode::Internal.because("A join is not an event of a session.")),
             Verb::Leave => {
                 self.leave(place, Reason::Left);
-                accepted()
+                // Who is told that it has left is never said to have been cut off.
+                let after = Some(FactId(self.facts));
+                return accepted().map(|body| Outcome { body, after });
             }
             Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
             Verb::Chat => return self.chat(socket, place, fields, now),

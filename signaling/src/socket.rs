@@ -86,6 +86,9 @@ impl Lobby {
         }
         let identity = self.sockets.get(&socket).and_then(|s| s.identity.clone());
         if let Err(why) = self.check_token(identity.as_deref()) {
+            if let Some(s) = self.sockets.get_mut(&socket) {
+                s.identity = None;
+            }
             self.close(socket, why, "connect");
         }
     }
@@ -103,7 +106,7 @@ impl Lobby {
                 self.addresses.remove(&socket.address);
             }
         }
-        if let Some(identity) = socket.identity.filter(|_| !socket.has_joined) {
+        if let Some(identity) = socket.identity.filter(|identity| !socket.has_joined && !identity.is_expired) {
             let (session, user) = (identity.session.clone(), identity.user.clone());
             self.record(Fact::Aborted { session, user, at: now.unix_ms });
         }

@@ -14,6 +14,7 @@ use crate::events::Reply;
 use crate::fact::Reason;
 use crate::join::overloaded;
 use crate::limits::{ROOMS_MAX, ROSTER_EVERY, WAITING_MAX};
+use crate::moderation::not_live;
 use crate::seat::Place;
 use crate::wire::Join;
 use crate::{Lobby, Timer};
@@ -138,6 +139,9 @@ impl Lobby {
     /// Lets one in, or all. Whoever finds no place goes on waiting, and the moderator is told why.
     pub(crate) fn admit(&mut self, session: &str, only: Option<&str>, now: Now) -> Result<(), Refused> {
         let queue = self.queues.get(session).copied();
+        if queue.is_none() && !self.sessions.contains_key(session) {
+            return Err(not_live());
+        }
         let people = queue.and_then(|q| self.waiting.get(&q)).map_or(&[][..], |q| &q.people);
         let ids: Vec<Arc<str>> =
             people.iter().filter(|w| only.is_none_or(|id| *w.id == *id)).map(|w| w.id.clone()).collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use signaling::limits::NAME_CHARS_MAX;
 use signaling::{Identity, Permissions, Role};
 
-use super::{Auth, join};
+use super::{Auth, OwnKey, join};
 use crate::config::AuthSettings;
 use crate::error::Failure;
 use crate::outbound::Outbound;
@@ -55,6 +55,6 @@ pub(crate) fn token(settings: &AuthSettings, wanted: &Wanted, now_ms: u64) -> Re
         expires_ms: 0,
         is_expired: false,
     };
-    let auth = Auth::new(settings, &Outbound::new(&[]));
+    let auth = Auth::new(settings, OwnKey::fleeting(), &Outbound::new(&[]));
     Ok(auth.mint(&identity, wanted.ttl_s.map(Duration::from_secs), now_ms).token)
 }

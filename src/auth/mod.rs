@@ -21,15 +21,16 @@ use sfu::Now;
 use signaling::{Identity, Refused};
 
 pub(crate) use self::credentials::{Credentials, unknown_pair};
+use self::hook::Hook;
 pub(crate) use self::hook::{Admitted, Request};
 pub(crate) use self::join::{ROLES, permissions, role};
-pub(crate) use self::token::invalid;
-pub(crate) use self::user::User;
-use self::hook::Hook;
 use self::jwks::KeySet;
+pub(crate) use self::keys::OwnKey;
 use self::keys::{Shared, hash, is_same};
+pub(crate) use self::token::invalid;
 use self::token::{Alg, Claims, Unverified, missing};
 use self::user::Rules;
+pub(crate) use self::user::User;
 use crate::clock;
 use crate::config::{AuthSettings, is_plain_and_far};
 use crate::outbound::Outbound;
@@ -69,12 +70,13 @@ pub(crate) struct Minted {
 
 impl Auth {
     /// By the settings, which were checked.
-    pub(crate) fn new(settings: &AuthSettings, outbound: &Outbound) -> Self {
+    /// Mints with `own` where nothing is shared with anybody.
+    pub(crate) fn new(settings: &AuthSettings, own: OwnKey, outbound: &Outbound) -> Self {
         let url = |url: &String| Some(url.clone()).filter(|url| !url.is_empty());
         let hook = |url| Hook { url, secret: settings.hook_secret.clone(), outbound: outbound.clone() };
         Auth(Arc::new(Inner {
             is_required: settings.is_required(),
-            shared: Shared::new(settings),
+            shared: Shared::new(settings, own),
             set: url(&settings.jwks_url).map(|url| KeySet::new(url, outbound.clone())),
             rules: Rules {
                 issuer: settings.issuer.clone(),
@@ -93,11 +95,6 @@ impl Auth {
     /// Whether joins need a token; else everybody is believed.
     pub(crate) fn is_required(&self) -> bool {
         self.0.is_required
-    }
-
-    /// How long the join tokens are good that we mint.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.0.ttl
     }
 
     /// Fetches the key set, if there is one, before the first user comes.
@@ -191,6 +188,11 @@ impl Auth {
     }
 }
 
+/// Whether there is nothing shared to sign join tokens with.
+pub(crate) fn needs_own_key(settings: &AuthSettings) -> bool {
+    settings.is_required() && settings.secret.0.is_empty() && settings.keys.is_empty()
+}
+
 /// What the operator is told at the start: how tokens are believed, and what is doubtful about it.
 pub(crate) fn describe(settings: &AuthSettings) -> String {
     let mut ways = Vec::new();
@@ -213,7 +215,7 @@ pub(crate) fn warn(settings: &AuthSettings) {
             tracing::warn!(%url, "[auth] {name} is not https: whoever is on the way decides who may enter");
         }
     }
-    if settings.is_required() && settings.secret.0.is_empty() && settings.keys.is_empty() {
-        tracing::warn!("there is no JWT_SECRET: the join tokens of /v1/video/token end with this process, and other nodes do not know them");
+    if needs_own_key(settings) {
+        tracing::warn!("there is no JWT_SECRET: other nodes do not know the join tokens of /v1/video/token");
     }
 }

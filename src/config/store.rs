@@ -31,7 +31,12 @@ pub(crate) struct StoreSettings {
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        StoreSettings { dir: PathBuf::from("data"), url: None, journal_mb: JOURNAL_MB_DEFAULT, retention: Retention::default() }
+        StoreSettings {
+            dir: PathBuf::from("data"),
+            url: None,
+            journal_mb: JOURNAL_MB_DEFAULT,
+            retention: Retention::default(),
+        }
     }
 }
 

@@ -112,3 +112,96 @@ fn bad_values_say_what_is_expected() {
     }
     assert!(with(&[], &[("LYCEUM__MEDIA__PORT", "65535"), ("LYCEUM__MEDIA__WORKERS", "2")]).is_err());
 }
+
+const SECRET: &str = "a secret of 32 bytes and a few more";
+
+#[test]
+fn keys_make_tokens_required() {
+    assert!(!with(&[], &[]).expect("no key is open mode").auth.is_required());
+    for key in [
+        ("JWT_SECRET", SECRET),
+        ("LYCEUM__AUTH__SECRET", SECRET),
+        ("LYCEUM__AUTH__KEYS", "app:a secret of 32 bytes and a few more"),
+        ("SUPABASE_URL", "https://abc.supabase.co"),
+        ("SUPABASE_JWKS_URL", "https://abc.supabase.co/auth/v1/.well-known/jwks.json"),
+    ] {
+        let settings = with(&[], &[key]).expect("a key");
+        assert!(settings.auth.is_required(), "{key:?}");
+        assert!(!format!("{settings:?}").contains("a few more"), "{settings:?}");
+    }
+}
+
+#[test]
+fn a_supabase_project_gives_issuer_key_set_and_audience() {
+    let keys = "https://abc.supabase.co/auth/v1/.well-known/jwks.json";
+    for given in [("SUPABASE_URL", "https://abc.supabase.co/"), ("SUPABASE_JWKS_URL", keys)] {
+        let auth = with(&[], &[given]).expect("a project").auth;
+        assert_eq!((auth.issuer.as_str(), auth.jwks_url.as_str()), ("https://abc.supabase.co/auth/v1", keys));
+        assert!(auth.audience == "authenticated" && auth.is_supabase());
+    }
+    let own = [("SUPABASE_URL", "https://abc.supabase.co"), ("LYCEUM__AUTH__AUDIENCE", "calls")];
+    assert_eq!(with(&[], &own).expect("a project").auth.audience, "calls");
+    let other = [
+        ("LYCEUM__AUTH__JWKS_URL", "https://id.example/keys"),
+        ("LYCEUM__AUTH__ISSUER", "https://id.example"),
+        ("LYCEUM__AUTH__AUDIENCE", "calls"),
+    ];
+    assert!(!with(&[], &other).expect("an issuer").auth.is_supabase());
+    for lacking in [&other[..1], &other[..2]] {
+        assert!(with(&[], lacking).expect_err("an audience").contains("needs [auth] issuer and [auth] audience"));
+    }
+    let join = [other[0], other[1], ("LYCEUM__AUTH__AUDIENCE", "lyceum")];
+    assert!(with(&[], &join).expect_err("that is ours").contains("which is that of join tokens"));
+    for bad in ["abc.supabase.co", "ftp://abc", "https://", "https://user:word@abc.supabase.co", "https://abc\u{7f}"] {
+        assert!(with(&[], &[("SUPABASE_URL", bad)]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn secrets_that_protect_nothing_are_refused_and_not_shown() {
+    let error = |name: &'static str, value: &str| with(&[], &[(name, value)]).expect_err(name);
+    for name in ["JWT_SECRET", "LYCEUM_ADMIN_KEY", "LYCEUM__AUTH__HOOK_SECRET"] {
+        let short = error(name, "hush");
+        assert!(short.contains("expected at least 32 bytes") && !short.contains("hush"), "{short}");
+    }
+    for (pairs, says) in [
+        ("hush", "expected id:secret"),
+        ("a b:hush", "expected id:secret"),
+        (":hush", "expected id:secret"),
+        ("app:hush", "the secret of app: expected at least 32 bytes"),
+    ] {
+        let short = error("LYCEUM__AUTH__KEYS", pairs);
+        assert!(short.contains(says) && !short.contains("hush"), "{short}");
+    }
+    let twice = format!("app:{SECRET},app:{SECRET}");
+    assert!(error("LYCEUM__AUTH__KEYS", &twice).contains("the id app stands there twice"));
+    // Trying things out on this machine alone, one may use what everybody knows.
+    let known = ("JWT_SECRET", "super-secret-jwt-token-with-at-least-32-characters-long");
+    assert!(with(&["--listen", "127.0.0.1:3001"], &[known]).is_ok());
+    assert!(with(&["--listen", "0.0.0.0:3001"], &[known]).expect_err("known").contains("a well-known example"));
+}
+
+#[test]
+fn a_mode_fits_its_keys() {
+    let (open, required) = (("LYCEUM__AUTH__MODE", "open"), ("LYCEUM__AUTH__MODE", "required"));
+    assert!(!with(&[], &[open]).expect("no key").auth.is_required());
+    assert!(with(&[], &[required, ("JWT_SECRET", SECRET)]).expect("a key").auth.is_required());
+    assert!(with(&[], &[required]).expect_err("no key").contains("set JWT_SECRET"));
+    assert!(with(&[], &[open, ("JWT_SECRET", SECRET)]).expect_err("a key").contains("remove one or the other"));
+    assert!(with(&[], &[("LYCEUM__AUTH__MODE", "closed")]).expect_err("no mode").contains("expected open or required"));
+}
+
+#[test]
+fn what_can_be_changed_on_its_way() {
+    for (url, is_so) in [
+        ("http://id.example/keys", true),
+        ("http://10.0.0.7/keys", true),
+        ("https://id.example/keys", false),
+        ("http://localhost:54321/keys", false),
+        ("http://127.0.0.1/keys", false),
+        ("http://[::1]:8000/keys", false),
+        ("", false),
+    ] {
+        assert_eq!(is_plain_and_far(url), is_so, "{url}");
+    }
+}

@@ -203,7 +203,11 @@ impl Log {
         let mut lines = Vec::with_capacity(entries.len() * 256);
         for (index, entry) in (self.next..).zip(entries) {
             let Entry { mono_ms, wall_ms, ref fact } = *entry;
-            line::encode(&mut lines, self.synced, &Record { index, boot: self.boot, mono_ms, wall_ms, fact: fact.clone() });
+            line::encode(
+                &mut lines,
+                self.synced,
+                &Record { index, boot: self.boot, mono_ms, wall_ms, fact: fact.clone() },
+            );
         }
         let Some(tail) = &mut self.tail else { return Err(io::Error::other("no segment is begun")) };
         if let Err(error) = tail.append(&lines).and_then(|()| tail.sync()) {
@@ -259,7 +263,7 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, u64, Open), Unreadable> {
                 next += 1;
             }
             Line::Foreign => return Err(foreign()),
-            Line::Whole(..) | Line::Bad if lines.any(|(_, later)| relies_on(later, at)) => return Err(damaged(at)),
+            Line::Whole(..) | Line::Bad if relies_on(&bytes[at + 1..], at) => return Err(damaged(at)),
             // Torn while it was written: nobody was told of it.
             Line::Whole(..) | Line::Bad => break,
         }
@@ -267,9 +271,13 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, u64, Open), Unreadable> {
     Ok((next, boot, open))
 }
 
-/// Whether a line was written when what stands at `at` was on disk for good.
-fn relies_on(line: &[u8], at: usize) -> bool {
-    line::checked(line).is_some_and(|(synced, _)| synced > at as u64)
+/// Whether anything in `rest` was written when what stands at `at` was on disk for good. A line may begin anywhere in it: the end of
+/// the one before may be what is damaged.
+fn relies_on(rest: &[u8], at: usize) -> bool {
+    rest.split(|byte| *byte == b'\n').any(|line| {
+        let begins = |start: usize| line::checked(&line[start..]).is_some_and(|(synced, _)| synced > at as u64);
+        (0..line.len()).any(begins)
+    })
 }
 
 /// Lines with their ends, and where each begins. What has no end was not written whole.

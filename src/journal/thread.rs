@@ -198,7 +198,10 @@ impl Writer {
             if !refusing {
                 tracing::info!("the journal has room again: newcomers get in");
             } else if disk_is_well {
-                tracing::error!(bytes, "the journal has reached [store] journal_mb: nobody new gets in until the database takes what it holds");
+                tracing::error!(
+                    bytes,
+                    "the journal has reached [store] journal_mb: nobody new gets in until the database takes what it holds"
+                );
             }
         }
     }

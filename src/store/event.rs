@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row as _};
 
 use super::{StoreError, int, text};
+use crate::clock;
 
 /// The kinds of events, as receivers and endpoints name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,8 @@ pub(crate) fn id_of(key: &str) -> String {
 /// already changes nothing.
 pub(crate) async fn emit(connection: &mut AnyConnection, event: &Event<'_>, now_ms: u64) -> Result<(), StoreError> {
     let id = id_of(&event.key);
-    let known = sqlx::query("SELECT 1 FROM outbox WHERE event_id = $1").bind(&*id).fetch_optional(&mut *connection).await?;
+    let known =
+        sqlx::query("SELECT 1 FROM outbox WHERE event_id = $1").bind(&*id).fetch_optional(&mut *connection).await?;
     if known.is_some() {
         return Ok(());
     }
@@ -121,7 +123,8 @@ pub(crate) async fn emit(connection: &mut AnyConnection, event: &Event<'_>, now_
     .bind(&*id)
     .bind(event.session)
     .bind(room_seq)
-    .bind(int(now_ms))
+    // They wait from now on, whenever it happened: events that lay in the journal while the store was away keep their order too.
+    .bind(int(clock::now().unix_ms))
     .bind(event.kind)
     .execute(&mut *connection)
     .await?;

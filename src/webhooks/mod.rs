@@ -1,1 +1,36 @@
-//! Webhooks: the outbox delivered, signed, in order, again and again until it is taken or visibly dead.
+//! Webhooks: what happened is told to others, at least once, signed, in the order of the room.
+//!
+//! Events stand in the store's outbox, put there by the transaction that made them true. `schedule` says when one is tried,
+//! `deliver` tries, `sign` signs as [Standard Webhooks](https://www.standardwebhooks.com) do.
+
+pub(crate) mod cli;
+mod deliver;
+mod schedule;
+pub(crate) mod sign;
+
+use crate::outbound::{Call, Reach, TOTAL_MAX};
+use crate::store::ENDPOINT_CONFIGURED;
+
+pub(crate) use self::deliver::{Deliverer, Tally};
+pub(crate) use self::schedule::{Outcome, Verdict, judge};
+use self::sign::Secret;
+
+/// Longest `webhook-id` that we take from others, in bytes; ours have 36.
+pub(crate) const ID_BYTES_MAX: usize = 128;
+
+/// One attempt: the body as it is, signed for this moment with each secret.
+fn call(endpoint: &str, url: &str, secrets: &[Secret], id: &str, body: &str, now_ms: u64) -> Call {
+    let timestamp = now_ms / 1_000;
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", id.to_owned()),
+        ("webhook-timestamp", timestamp.to_string()),
+        ("webhook-signature", sign::signatures(secrets, id, timestamp, body.as_bytes())),
+    ];
+    // The operator's own endpoint may be where only the operator knows of; all others came by the API.
+    let reach = if endpoint == ENDPOINT_CONFIGURED { Reach::Configured } else { Reach::Public };
+    Call { method: "POST", url: url.to_owned(), headers, body: body.as_bytes().to_vec(), reach, deadline: TOTAL_MAX }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,16 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
-/// Between two signs of life of somebody who is there, ms.
-const SIGN_EVERY_MS: u64 = 60;
+/// Between two signs of life of somebody who is there, ms: as often as hands may be raised.
+const SIGN_EVERY_MS: u64 = 220;
 /// How long somebody stays, ms.
 const STAYS_MS: std::ops::Range<u64> = 30..900;
+/// One in so many people is there until the server is not, or the lesson is ended for all.
+const PATIENT_EVERY: usize = 6;
+/// One in so many people teaches, and now and then ends the lesson for all.
+const TEACHER_EVERY: usize = 8;
+/// How often it does rather than leave.
+const ENDS_SHARE: f64 = 0.35;
 
 /// The wall clock, Unix ms.
 pub(crate) fn unix_ms() -> u64 {
@@ -30,8 +36,8 @@ pub(crate) enum End {
     Left(u64, u64),
     /// Its socket was closed without a word.
     Dropped(u64),
-    /// The server was gone.
-    Cut,
+    /// The connection was cut, by then: the server was killed, or the meeting ended for all.
+    Cut(u64),
 }
 
 /// One join that was acknowledged.
@@ -98,6 +104,8 @@ impl Bots {
             let person = Person {
                 user: format!("user-{number}"),
                 rooms,
+                is_patient: number % PATIENT_EVERY == 1,
+                teaches: number % TEACHER_EVERY == 0,
                 random: StdRng::seed_from_u64(seed ^ (number as u64 + 1) << 32),
                 boots: boots.subscribe(),
                 leaves: leaves.subscribe(),
@@ -120,6 +128,8 @@ impl Bots {
 struct Person {
     user: String,
     rooms: usize,
+    is_patient: bool,
+    teaches: bool,
     random: StdRng,
     boots: watch::Receiver<Option<(u64, String)>>,
     leaves: watch::Receiver<bool>,
@@ -144,10 +154,9 @@ impl Person {
                 Some((session, token)) => (session, Some(token)),
                 None => (format!("room-{}", self.random.random_range(0..self.rooms)), None),
             };
-            let Some((mut stay, token)) = join(&mut client, boot, &self.user, &session, token, &self.truth).await
-            else {
-                continue;
-            };
+            let who = (self.user.as_str(), self.teaches);
+            let joined = join(&mut client, boot, who, &session, token, &self.truth).await;
+            let Some((mut stay, token)) = joined else { continue };
             let comes_back = self.stay(&mut client, &mut stay).await;
             self.truth.read().stays.push(stay);
             drop(client);
@@ -162,10 +171,14 @@ impl Person {
 
     /// Stays for a while, then leaves or drops out. `true` if it will come back to its seat.
     async fn stay(&mut self, client: &mut Client, stay: &mut Stay) -> bool {
-        let until = unix_ms() + self.random.random_range(STAYS_MS);
+        let for_ms = if self.is_patient { u64::MAX / 2 } else { self.random.random_range(STAYS_MS) };
+        let until = unix_ms() + for_ms;
         while unix_ms() < until && !*self.leaves.borrow() {
             let sent = unix_ms();
-            if ask(client, "raise-hand", json!({ "raised": sent % 2 == 0 })).await.is_none() {
+            let answer = ask(client, "raise-hand", json!({ "raised": sent % 2 == 0 })).await;
+            // Whose lesson was ended for all is told that it has not joined.
+            if answer.is_none_or(|answer| answer["ok"] != true) {
+                stay.end = End::Cut(unix_ms());
                 return self.random.random_bool(0.5);
             }
             stay.sign = sent;
@@ -175,24 +188,31 @@ impl Person {
             stay.end = End::Dropped(unix_ms());
             return self.random.random_bool(0.7);
         }
-        let sent = unix_ms();
-        if ask(client, "leave-session", json!({})).await.is_some() {
-            stay.end = End::Left(sent, unix_ms());
+        if self.teaches && self.random.random_bool(ENDS_SHARE) {
+            // Its own connection ends with the meeting.
+            let _ = ask(client, "moderate", json!({ "action": "end" })).await;
+            stay.end = End::Cut(unix_ms());
+            return false;
         }
+        let sent = unix_ms();
+        let answer = ask(client, "leave-session", json!({})).await;
+        let left = answer.is_some_and(|answer| answer["ok"] == true);
+        stay.end = if left { End::Left(sent, unix_ms()) } else { End::Cut(unix_ms()) };
         false
     }
 }
 
 /// Joins; the stay so far, and the token of the seat. `None` if there was no answer.
-async fn join(
+pub(crate) async fn join(
     client: &mut Client,
     boot: u64,
-    user: &str,
+    (user, teaches): (&str, bool),
     session: &str,
     token: Option<String>,
     truth: &Truth,
 ) -> Option<(Stay, String)> {
-    let mut payload = json!({ "sessionId": session, "userId": user, "userName": user, "media": "sfu" });
+    let mut payload =
+        json!({ "sessionId": session, "userId": user, "userName": user, "isInstructor": teaches, "media": "sfu" });
     if let Some(token) = token {
         payload["resumeToken"] = token.into();
     }
@@ -213,13 +233,13 @@ async fn join(
         asked,
         acked: unix_ms(),
         sign: asked,
-        end: End::Cut,
+        end: End::Cut(0),
     };
     Some((stay, word("resumeToken")))
 }
 
 /// Emits, and waits for the answer; `None` if the server is gone.
-async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
+pub(crate) async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
     let asking = async {
         let id = client.emit(event, payload).await.ok()?;
         loop {
@@ -234,9 +254,9 @@ async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> 
 }
 
 /// The first who joins a boot, and leaves.
-pub(crate) async fn probe(url: &str, boot: u64, truth: &Truth) {
+pub(crate) async fn probe(url: &str, boot: u64, session: &str, truth: &Truth) {
     let mut client = Client::connect(url).await.expect("it listens");
-    let (mut stay, _) = join(&mut client, boot, "probe", "probes", None, truth).await.expect("it answers");
+    let (mut stay, _) = join(&mut client, boot, ("probe", false), session, None, truth).await.expect("it answers");
     let sent = unix_ms();
     ask(&mut client, "leave-session", json!({})).await.expect("it answers");
     stay.end = End::Left(sent, unix_ms());

@@ -1,6 +1,7 @@
 //! The lobby through `handle` and `poll`, in virtual time.
 #![allow(clippy::disallowed_methods)]
 
+mod authority;
 mod chaos;
 mod flow;
 mod history;

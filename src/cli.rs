@@ -1,0 +1,106 @@
+//! What the binary does besides serving: short tasks of an operator, with the server's own settings.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::auth::cli::Wanted;
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::store::Store;
+use crate::{applier, auth, clock, webhooks};
+
+/// How long the database gets to answer.
+const STORE_MAX: Duration = Duration::from_secs(30);
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve calls: what happens without a word, too.
+    Serve,
+    /// Print a join token, signed with the server's JWT_SECRET or its first API key pair.
+    Token {
+        /// For which session.
+        #[arg(long)]
+        session: String,
+        /// For which user.
+        #[arg(long)]
+        user: String,
+        /// The name that others see.
+        #[arg(long)]
+        name: Option<String>,
+        /// instructor, participant (the default) or observer.
+        #[arg(long)]
+        role: Option<String>,
+        /// How long it is good, in seconds ([auth] token_ttl_s by default).
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u64>,
+    },
+    /// Webhooks.
+    #[command(subcommand)]
+    Webhook(Webhook),
+    /// Forget a person: a pseudonym takes their place everywhere, minutes of attendance stay.
+    Erase {
+        /// Whom.
+        #[arg(long)]
+        user: String,
+    },
+}
+
+/// What to do with webhooks.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Webhook {
+    /// Send a signed test event to a receiver and show what it answers.
+    Test {
+        /// Its URL.
+        url: String,
+    },
+}
+
+/// Does it, and says on standard output what came of it.
+pub(crate) fn run(settings: &Settings, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve => Ok(()),
+        Command::Token { session, user, name, role, ttl: ttl_s } => {
+            let wanted = Wanted { session, user, name, role, ttl_s };
+            say(&auth::cli::token(&settings.auth, &wanted, clock::now().unix_ms)?)
+        }
+        Command::Webhook(Webhook::Test { url }) => {
+            let secret = Some(&*settings.webhooks.secret.0).filter(|secret| !secret.is_empty());
+            say(&wait(async { webhooks::cli::test(&url, secret).await.map_err(Failure::Broken) })?)
+        }
+        Command::Erase { user } => {
+            let erased = wait(async {
+                let url = applier::url(&settings.store)?;
+                let store = Store::open(&url, STORE_MAX).await.map_err(unreachable)?;
+                store.erase(&user, clock::now().unix_ms).await.map_err(unreachable)
+            })?;
+            let running = match erased.running {
+                0 => String::new(),
+                n => format!("{n} meetings are still on: run this again when they are over.\n"),
+            };
+            say(&format!(
+                "{} meetings and {} chat messages were changed; the pseudonym is {}.\n{running}What was sent to webhooks is not ours to forget.",
+                erased.meetings, erased.messages, erased.pseudonym
+            ))
+        }
+    }
+}
+
+fn unreachable(error: crate::store::StoreError) -> Failure {
+    Failure::Broken(format!("[store] url (DATABASE_URL): {error}"))
+}
+
+/// Runs a task to its end.
+fn wait<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(task)
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::Broken(format!("cannot write: {error}")))
+}
