@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tower_service::Service;
 
 use super::*;
-use crate::auth::Auth;
+use crate::auth::{Auth, OwnKey};
 use crate::config::AuthSettings;
 use crate::control::{INBOX_MAX, Input};
 use crate::outbound::Outbound;
@@ -143,7 +143,7 @@ impl ByHand {
 async fn a_session_that_moves_to_a_websocket_is_heard_on_each_of_its_connections() {
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
     let sessions = Sessions::default();
-    let auth = Auth::new(&AuthSettings::default(), &Outbound::new(&[]));
+    let auth = Auth::new(&AuthSettings::default(), OwnKey::fleeting(), &Outbound::new(&[]));
     let (layer, _sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = Router::new()
         // A service, for a handler would be wrapped anew for each request, and with it all sessions.
