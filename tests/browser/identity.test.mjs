@@ -125,9 +125,9 @@ scenario('who may not publish sends nothing to others, whatever its browser does
   for (const [name, other] of [['chromium', firefox], [firefox, 'chromium']]) {
     const session = `observed by ${name}`;
     const speakers = await Promise.all([join(t, 'chromium', session, PEOPLE[0]), join(t, other, session, PEOPLE[1])]);
+    const before = await dropped();
     const observer = await join(t, name, session, PEOPLE[2], { role: 'observer', defiant: '1' });
     await untilRefused(observer, 'media/not_permitted');
-    const before = await dropped();
     await until(async () => (await dropped()) > before, SOON_MS, `the server drops what ${name} sends`);
     await pass(UNSEEN_MS);
     for (const page of speakers) {
@@ -228,8 +228,11 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
   await isOut();
   await expectFlow([teacher, stays], 1);
   await rig.lyceum.end('SIGKILL');
+  for (const page of [teacher, stays]) await page.evaluate(() => { window.roster = []; });
   await rig.lyceum.start();
-  await until(async () => JSON.stringify(await present(stays)) === '["ada","dan"]', SOON_MS, 'those who were there are there again');
+  for (const page of [teacher, stays]) {
+    await until(async () => JSON.stringify(await present(page)) === '["ada","dan"]', SOON_MS, 'those who were there are there again');
+  }
   await isOut();
   await expectCall([teacher, stays], { windows: 1, ms: 2 * SOON_MS });
 });
