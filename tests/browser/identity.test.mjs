@@ -75,9 +75,21 @@ async function joinToken(user, session, role, app) {
 
 /** Opens a page that joins with a join token of its own. */
 async function join(t, browserName, session, person, { role, app, ...extra } = {}) {
-  const { token } = await joinToken(person.user, session, role, app);
-  return rig.plain(t, browserName, session, { ...person, token, ...extra });
+  const granted = await joinToken(person.user, session, role, app);
+  const page = await rig.plain(t, browserName, session, { ...person, token: granted.token, ...extra });
+  return Object.assign(page, { granted });
 }
+
+/** Whether a page is given a relayed address by these TURN servers. */
+const isRelayed = (page, iceServers) => page.evaluate(async (servers) => {
+  const peer = new RTCPeerConnection({ iceServers: servers, iceTransportPolicy: 'relay' });
+  peer.createDataChannel('any');
+  const found = new Promise((done) => { peer.onicecandidate = ({ candidate }) => (!candidate || / typ relay /.test(candidate.candidate)) && done(candidate !== null); });
+  await peer.setLocalDescription();
+  const is = await found;
+  peer.close();
+  return is;
+}, iceServers);
 
 const refusals = (page) => page.evaluate(() => window.refusals);
 const untilRefused = (page, code) => until(async () => (await refusals(page)).includes(code), SOON_MS, `${page.as.user} is told ${code}`);
@@ -202,6 +214,7 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
   for (const pupil of pupils) {
     const { user } = pupil.as;
     const participantId = await participantOf(teacher, user);
+    assert.equal(await isRelayed(pupil, pupil.granted.iceServers), true, 'the servers that came with the token relay');
     assert.equal((await moderate(teacher, { action: 'remove', participantId })).ok, true);
     await untilRefused(pupil, 'auth/revoked');
     for (const page of [teacher, stays]) {
@@ -210,6 +223,7 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
     }
     await reload(pupil);
     await untilRefused(pupil, 'auth/revoked');
+    assert.equal(await isRelayed(pupil, pupil.granted.iceServers), false, 'they relay no more');
   }
   const isOut = async () => {
     for (const pupil of pupils) {
