@@ -69,8 +69,10 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some(dir) = &self.dir {
-            let _ = std::fs::remove_dir_all(dir);
+        match &self.dir {
+            Some(dir) => drop(std::fs::remove_dir_all(dir)),
+            None if std::thread::panicking() => {}
+            None => drop(server().psql("postgres", &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name))),
         }
     }
 }
