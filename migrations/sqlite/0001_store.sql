@@ -30,6 +30,15 @@ CREATE TABLE rosters (
     PRIMARY KEY (session_id, user_id)
 );
 
+-- When a session begins, and when who is expected is late for it (ms after the start).
+CREATE TABLE schedules (
+    session_id TEXT PRIMARY KEY,
+    starts_at BIGINT NOT NULL,
+    late_after_ms BIGINT NOT NULL,
+    absent_after_ms BIGINT NOT NULL,
+    host_absent_after_ms BIGINT NOT NULL
+);
+
 CREATE TABLE meetings (
     meeting_id TEXT PRIMARY KEY,
     session_id TEXT NOT NULL,

@@ -17,6 +17,7 @@ mod query;
 mod receive;
 mod retention;
 mod rooms;
+mod schedule;
 mod sweep;
 mod text;
 
@@ -35,6 +36,7 @@ pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
 pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
+pub(crate) use self::schedule::Schedule;
 pub(crate) use self::sweep::{Sweeper, Swept};
 
 /// How long anything in the store may take: a statement, the wait for a connection, a whole transaction. Longer is

@@ -3,6 +3,7 @@
 mod applying;
 mod away;
 mod deleting;
+mod delivering;
 mod history;
 mod questions;
 mod schools;
