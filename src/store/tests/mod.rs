@@ -164,10 +164,11 @@ fn meeting(meeting: &str, session: &str, people: &[(&str, u64, u64)]) -> Vec<Fac
 }
 
 /// All tables, and the columns by which their rows are told apart.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "nodes",
     "rooms",
     "rosters",
+    "schedules",
     "meetings",
     "connection_log",
     "connections",
