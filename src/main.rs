@@ -62,6 +62,9 @@ use crate::worker::Worker;
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
+/// Libraries that log whole websocket messages, tokens among them, when all is to be logged.
+const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
+
 fn main() -> ExitCode {
     let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
         cli::Command::Serve => run(&settings),
@@ -258,7 +261,10 @@ fn start_media(
 
 fn start_log(settings: &Settings) {
     // The filter was checked when it was set.
-    let filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
+    let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
+    for quiet in QUIET {
+        filter = filter.add_directive(quiet.parse().expect("a directive of ours"));
+    }
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match settings.log_format {
