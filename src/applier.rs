@@ -238,6 +238,11 @@ async fn sweep(store: Store, node: NodeId, status: Arc<Applying>, retention: Ret
             }
             Err(error) => status.fail(&error.into()),
         }
+        if status.is_up()
+            && let Err(error) = store.look_for_absent(clock::now().unix_ms).await
+        {
+            tracing::warn!(%error, "who is late is not told yet");
+        }
         if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
             continue;
         }
@@ -317,3 +322,6 @@ impl Applier {
         Ok(reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

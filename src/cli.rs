@@ -9,7 +9,7 @@ use crate::auth::cli::Wanted;
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::store::Store;
-use crate::{applier, auth, clock};
+use crate::{applier, auth, clock, webhooks};
 
 /// How long the database gets to answer.
 const STORE_MAX: Duration = Duration::from_secs(30);
@@ -37,11 +37,24 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS")]
         ttl: Option<u64>,
     },
+    /// Webhooks.
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Forget a person: a pseudonym takes their place everywhere, minutes of attendance stay.
     Erase {
         /// Whom.
         #[arg(long)]
         user: String,
+    },
+}
+
+/// What to do with webhooks.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Webhook {
+    /// Send a signed test event to a receiver and show what it answers.
+    Test {
+        /// Its URL.
+        url: String,
     },
 }
 
@@ -52,6 +65,10 @@ pub(crate) fn run(settings: &Settings, command: Command) -> Result<(), Failure> 
         Command::Token { session, user, name, role, ttl: ttl_s } => {
             let wanted = Wanted { session, user, name, role, ttl_s };
             say(&auth::cli::token(&settings.auth, &wanted, clock::now().unix_ms)?)
+        }
+        Command::Webhook(Webhook::Test { url }) => {
+            let secret = Some(&*settings.webhooks.secret.0).filter(|secret| !secret.is_empty());
+            say(&wait(async { webhooks::cli::test(&url, secret).await.map_err(Failure::Broken) })?)
         }
         Command::Erase { user } => {
             let erased = wait(async {

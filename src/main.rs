@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signaling::{Lobby, RoomSettings, WorkerId};
+use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -120,7 +120,8 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         grace_ms: settings.grace_ms,
         empty_timeout_ms: settings.empty_timeout_ms,
     };
-    let lobby = Lobby::new(lobby_config, rand::random());
+    let mut lobby = Lobby::new(lobby_config, rand::random());
+    lobby.set_room_settings(settings.rooms.0.clone());
     let counts = Arc::new(Counts::default());
     let facts = history.journal.facts.clone();
     let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
@@ -137,10 +138,17 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
     let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
-    let api = api::router(api::Api::new(auth.clone(), inbox.downgrade(), history.store.clone()));
-    tokio::spawn(api::watch(history.store.clone(), RoomSettings::default(), inbox.downgrade()));
+    let api = api::router(api::Api::new(
+        auth.clone(),
+        inbox.downgrade(),
+        history.store.clone(),
+        &settings.webhooks.allow,
+        settings.rooms.0.clone(),
+    ));
+    tokio::spawn(api::watch(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
+    let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
@@ -174,6 +182,10 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
+    if let Some(inbox) = last_words.upgrade() {
+        // What a full inbox costs is the time since the last one.
+        let _ = inbox.try_send(control::Input::LastHeartbeat);
+    }
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;

@@ -91,6 +91,20 @@ pub(crate) fn check(url: &str) -> Result<(), CallFailed> {
     Target::parse(url).map(|_| ())
 }
 
+/// The same of a URL that came by the API: an address in it must be public or in `allow`. A name is looked up at each call.
+pub(crate) fn check_public(url: &str, allow: &[Prefix]) -> Result<(), CallFailed> {
+    let target = Target::parse(url)?;
+    match target.host.parse() {
+        Ok(ip) if !target::is_public(ip, allow) => Err(not_public(&target.host)),
+        _ => Ok(()),
+    }
+}
+
+fn not_public(host: &str) -> CallFailed {
+    let why = "leads to an address that is not public; the operator may list it in [webhooks] allow.";
+    failed("forbidden", format!("{host} {why}"))
+}
+
 fn failed(word: &'static str, why: impl Into<String>) -> CallFailed {
     CallFailed { word, why: why.into() }
 }
@@ -153,8 +167,7 @@ impl Outbound {
             .take(ADDRESSES_MAX)
             .collect();
         if reach == Reach::Public && found.iter().any(|it| !target::is_public(it.ip(), &self.allow)) {
-            let why = "leads to an address that is not public; the operator may list it in [webhooks] allow.";
-            return Err(failed("forbidden", format!("{} {why}", target.host)));
+            return Err(not_public(&target.host));
         }
         let mut why = failed("dns", format!("The name {} has no address.", target.host));
         for address in found {

@@ -30,6 +30,15 @@ CREATE TABLE rosters (
     PRIMARY KEY (session_id, user_id)
 );
 
+-- When a session begins, and when who is expected is late for it (ms after the start).
+CREATE TABLE schedules (
+    session_id TEXT PRIMARY KEY,
+    starts_at BIGINT NOT NULL,
+    late_after_ms BIGINT NOT NULL,
+    absent_after_ms BIGINT NOT NULL,
+    host_absent_after_ms BIGINT NOT NULL
+);
+
 CREATE TABLE meetings (
     meeting_id TEXT PRIMARY KEY,
     session_id TEXT NOT NULL,
@@ -46,7 +55,7 @@ CREATE TABLE meetings (
     total_participants BIGINT
 );
 CREATE INDEX meetings_by_session ON meetings (session_id, started_at);
-CREATE INDEX meetings_open ON meetings (ended_at, node_id);
+CREATE INDEX meetings_by_node ON meetings (node_id, ended_at);
 
 -- Append-only: everything else about attendance can be derived from it.
 CREATE TABLE connection_log (

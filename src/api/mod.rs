@@ -8,6 +8,7 @@ pub(crate) mod receive;
 mod rules;
 mod sessions;
 pub(crate) mod token;
+mod webhooks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
-use signaling::{Actor, Command, ErrorCode, Granted, Refused};
+use signaling::{Actor, Command, ErrorCode, Granted, Refused, RoomSettings};
 use tokio::sync::{mpsc, oneshot};
+use turn_server::Prefix;
 
 use crate::auth::Auth;
 use crate::auth::rate::Rate;
@@ -45,13 +47,17 @@ pub(crate) struct Api {
     /// Weak, so that the routes do not keep control from ending.
     inbox: mpsc::WeakSender<Input>,
     store: Store,
+    /// Where webhooks may lead besides public addresses.
+    allow: Arc<[Prefix]>,
     networks: Arc<Rate<IpAddr>>,
+    /// What rules that are left out are.
+    defaults: RoomSettings,
 }
 
 impl Api {
     /// Over these.
-    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store) -> Self {
-        Api { auth, inbox, store, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
+    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store, allow: &[Prefix], defaults: RoomSettings) -> Self {
+        Api { auth, inbox, store, allow: allow.into(), defaults, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
     }
 
     /// Asks the lobby.
@@ -77,6 +83,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .merge(sessions::routes())
         .merge(meetings::routes())
+        .merge(webhooks::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
         .route("/openapi.json", get(openapi::page))

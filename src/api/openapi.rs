@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{meetings, sessions};
+use super::{meetings, sessions, webhooks};
 
 /// An error (RFC 9457). `code` is stable, `detail` says what to do.
 #[derive(ToSchema)]
@@ -39,6 +39,15 @@ pub(super) struct Problem {
         meetings::attendance_csv,
         meetings::user_attendance,
         meetings::chat,
+        webhooks::endpoints,
+        webhooks::endpoint,
+        webhooks::add,
+        webhooks::remove,
+        webhooks::rotate,
+        webhooks::enable,
+        webhooks::disable,
+        webhooks::deliveries,
+        webhooks::replay,
     ),
     modifiers(&Keys),
     security(("bearer" = []), ("pair" = []))

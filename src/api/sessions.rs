@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use signaling::{Action, Command, Role, RoomSettings};
+use signaling::{Action, Command, Role};
 use utoipa::ToSchema;
 
 use super::caller::{Caller, Json, Path};
@@ -15,7 +15,12 @@ use super::rules::Rules;
 use super::{Api, Fault, invalid, operators_only};
 use crate::clock;
 use crate::control::Input;
-use crate::store::{Expected, ROSTER_MAX};
+use crate::store::{Expected, ROSTER_MAX, Schedule};
+
+/// Latest `startsAt`, Unix ms: the year 10000.
+const STARTS_AT_MAX: u64 = 253_402_300_800_000;
+/// Longest time after the start, ms: a class is watched no longer.
+const AFTER_MS_MAX: u64 = 6 * 60 * 60 * 1_000;
 
 /// What to do to one participant or to all.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -41,6 +46,11 @@ pub(super) struct Roster {
     /// At most 5000 people: `{ userId, userName?, role? }`.
     #[schema(value_type = Vec<Object>)]
     people: Vec<Expected>,
+    /// `{ startsAt, lateAfterMs?, absentAfterMs?, hostAbsentAfterMs? }`: with it `participant.late`, `participant.absent` and
+    /// `host.absent` are told to webhooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    schedule: Option<Schedule>,
 }
 
 pub(super) fn routes() -> Router<Api> {
@@ -98,7 +108,7 @@ pub(super) async fn put_session(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let session = name(&session)?;
-    let settings = rules.settings(&RoomSettings::default()).map_err(invalid)?;
+    let settings = rules.settings(&api.defaults).map_err(invalid)?;
     api.store.put_settings(&session, &json!(rules).to_string(), clock::now().unix_ms).await?;
     api.tell(Input::Settings { session: session.into(), settings: Some(Box::new(settings)) })?;
     Ok(answer(json!(rules)))
@@ -113,8 +123,9 @@ pub(super) async fn roster(
     Path(session): Path<String>,
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
-    let people = api.store.roster(&name(&session)?).await?;
-    Ok(answer(json!(Roster { people })))
+    let session = name(&session)?;
+    let (people, schedule) = (api.store.roster(&session).await?, api.store.schedule(&session).await?);
+    Ok(answer(json!(Roster { people, schedule })))
 }
 
 /// Says who is expected in a session, in place of those who were.
@@ -142,6 +153,15 @@ pub(super) async fn put_roster(
     if users.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(invalid("Each userId may be on a roster once."));
     }
+    if let Some(it) = &roster.schedule {
+        let after = [it.late_after_ms, it.absent_after_ms, it.host_absent_after_ms];
+        if it.starts_at > STARTS_AT_MAX || after.into_iter().any(|ms| ms > AFTER_MS_MAX) {
+            return Err(invalid(
+                "schedule: startsAt must be Unix ms before the year 10000, the others at most 6 hours.",
+            ));
+        }
+    }
+    api.store.put_schedule(&session, roster.schedule.as_ref()).await?;
     api.store.put_roster(&session, &roster.people, clock::now().unix_ms).await?;
     Ok(answer(json!(roster)))
 }

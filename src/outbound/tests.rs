@@ -183,6 +183,29 @@ async fn endless_headers_end_the_call() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_ends_the_call() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("they belong together");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let server = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.expect("a connection");
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(tcp).await;
+        tls.is_ok()
+    });
+    let call = Call { deadline: TOTAL_MAX, ..post(format!("https://localhost:{port}/")) };
+    let failure = Outbound::new(&[]).call(call).await.expect_err("not trusted");
+    assert_eq!(failure.word, "tls", "{failure:?}");
+    assert!(!server.await.expect("it ends"), "nothing was sent to it");
+}
+
+#[tokio::test]
 async fn a_name_that_leads_into_the_machine_is_refused_unless_listed() {
     let url = server(b"HTTP/1.1 204 x\r\n\r\n", false).await;
     let call = Call { reach: Reach::Public, deadline: TOTAL_MAX, ..post(url) };
