@@ -322,3 +322,6 @@ impl Applier {
         Ok(reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,8 @@ pub(crate) enum Input {
     },
     /// The journal has this fact and all before it on disk.
     Committed(FactId),
+    /// The server is about to end: a last heartbeat, so that history knows who was there until now.
+    LastHeartbeat,
     /// A worker reports.
     Media {
         /// Which.
@@ -283,6 +285,7 @@ impl Control {
             Input::Restore { open } => self.lobby.handle(signaling::Input::Restore { open }, now),
             Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
             Input::Committed(fact) => self.commit(fact),
+            Input::LastHeartbeat => self.tell_heard(),
             Input::Ask { address, ask, reply } => {
                 let http = self.expect_reply(reply);
                 self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);

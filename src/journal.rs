@@ -83,7 +83,7 @@ impl Journal {
             ))
         };
         let folder = dir.join("journal");
-        fs::create_dir_all(&folder).map_err(cannot)?;
+        make(&folder).map_err(cannot)?;
         let lock = lock(&folder).map_err(cannot)?.ok_or_else(|| {
             Failure::Broken(format!(
                 "{shown} is in use by another Lyceum: end that one, or give this one a directory of its own with [store] dir (LYCEUM__STORE__DIR)"
@@ -128,6 +128,20 @@ impl Journal {
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.shelf.bytes()
+    }
+}
+
+/// Makes a directory and those above it, so that they outlive a power cut.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let folder = std::path::absolute(folder)?;
+    let Some(above) = folder.parent() else { return Ok(()) };
+    make(above)?;
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => File::open(above)?.sync_all(),
     }
 }
 

@@ -62,6 +62,9 @@ use crate::worker::Worker;
 /// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
+/// Libraries that log whole websocket messages, tokens among them, when all is to be logged.
+const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
+
 fn main() -> ExitCode {
     let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
         cli::Command::Serve => run(&settings),
@@ -145,6 +148,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     tokio::spawn(api::watch(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade()));
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
+    let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
 
@@ -178,6 +182,10 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
+    if let Some(inbox) = last_words.upgrade() {
+        // What a full inbox costs is the time since the last one.
+        let _ = inbox.try_send(control::Input::LastHeartbeat);
+    }
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
@@ -253,7 +261,10 @@ fn start_media(
 
 fn start_log(settings: &Settings) {
     // The filter was checked when it was set.
-    let filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
+    let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
+    for quiet in QUIET {
+        filter = filter.add_directive(quiet.parse().expect("a directive of ours"));
+    }
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match settings.log_format {

@@ -360,7 +360,9 @@ mod tests {
             assert_eq!(token(none), Ok(None), "{none}");
         }
         let long = format!(r#"{{"token":"{}"}}"#, "a".repeat(HANDSHAKE_BYTES_MAX));
-        for bad in [r#"{"token":["a","b"]}"#, r#"{"token":7}"#, r#"{"token":"a","token":"b"}"#, r#"{"token":"a""#, &long] {
+        for bad in
+            [r#"{"token":["a","b"]}"#, r#"{"token":7}"#, r#"{"token":"a","token":"b"}"#, r#"{"token":"a""#, &long]
+        {
             assert_eq!(token(bad), Err(ErrorCode::AuthInvalid), "{bad}");
         }
     }

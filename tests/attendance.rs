@@ -1,7 +1,7 @@
 //! The real binary under load, killed with -9 at random moments, on SQLite and on a PostgreSQL that is stopped and killed too: what it
 //! acknowledged is in the database, once. Truth is what its clients wrote down.
 //!
-//! `LYCEUM_LONG=1` kills it a thousand times rather than ten. `LYCEUM_SEED` chooses the moments.
+//! `LYCEUM_LONG=1` kills it a thousand times rather than ten, `LYCEUM_KILLS` as often as it says. `LYCEUM_SEED` chooses the moments.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
 #[path = "attendance/bots.rs"]
@@ -9,25 +9,31 @@ mod bots;
 #[path = "attendance/check.rs"]
 mod check;
 mod postgres;
+#[path = "attendance/receiver.rs"]
+mod receiver;
 #[path = "attendance/server.rs"]
 mod server;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bench::socketio::Client;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 
 use self::bots::{Bots, Truth, unix_ms};
 use self::postgres::Postgres;
+use self::receiver::{HARD_ROOM, Receiver};
 use self::server::Server;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a meeting stays open with nobody there, so that some end while the server is killed again and again.
 const EMPTY_MS: u64 = 1_500;
 const GRACE_MS: u64 = 700;
+/// The same where a restart must be over before.
+const RESTART_MAX_MS: u64 = 10_000;
 /// How long the server may run before it is killed, ms: from before it is ready.
 const MOMENTS_MS: std::ops::Range<u64> = 200..1_600;
 /// Once it runs for so long, ms: then heartbeats say how long people were there.
@@ -39,7 +45,8 @@ const ROOMS: usize = 8;
 const PEOPLE: usize = 24;
 
 fn rounds() -> usize {
-    if std::env::var_os("LYCEUM_LONG").is_some() { 1_000 } else { 10 }
+    let wished = std::env::var("LYCEUM_KILLS").ok().and_then(|kills| kills.parse().ok());
+    wished.unwrap_or(if std::env::var_os("LYCEUM_LONG").is_some() { 1_000 } else { 10 })
 }
 
 /// What happens to a database in a round.
@@ -64,13 +71,14 @@ struct Rig {
     database: Option<Postgres>,
     is_away: bool,
     random: StdRng,
+    receiver: Receiver,
     boots: watch::Sender<Option<(u64, String)>>,
     truth: Truth,
     ready_max: Duration,
 }
 
 impl Rig {
-    fn new(name: &str, database: Option<Postgres>) -> (Self, Bots) {
+    fn new(name: &str, database: Option<Postgres>, receiver: Receiver) -> (Self, Bots) {
         let seed = std::env::var("LYCEUM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
         eprintln!("attendance on {name}: LYCEUM_SEED={seed}");
         let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-{name}", std::process::id()));
@@ -81,7 +89,7 @@ impl Rig {
         let truth = Truth::default();
         let bots = Bots::start(PEOPLE, ROOMS, seed, &boots, &truth);
         let random = StdRng::seed_from_u64(seed);
-        (Rig { dir, url, database, is_away: false, random, boots, truth, ready_max: Duration::ZERO }, bots)
+        (Rig { dir, url, database, is_away: false, random, receiver, boots, truth, ready_max: Duration::ZERO }, bots)
     }
 
     /// The URL by which the test reads what the server wrote.
@@ -92,8 +100,8 @@ impl Rig {
     /// Starts the server, and waits until it has acknowledged a join.
     async fn start(&mut self, boot: u64) -> Server {
         let begun = Instant::now();
-        let server = Server::start(&self.dir, self.url.as_deref(), GRACE_MS, EMPTY_MS);
-        bots::probe(&server.url, boot, &self.truth).await;
+        let server = Server::start(&self.dir, self.url.as_deref(), &self.receiver.url, EMPTY_MS);
+        bots::probe(&server.url, boot, "probes", &self.truth).await;
         self.ready_max = self.ready_max.max(begun.elapsed());
         self.boots.send_replace(Some((boot, server.url.clone())));
         server
@@ -149,18 +157,25 @@ impl Rig {
         let last = rounds() as u64;
         let mut server = self.start(last).await;
         bots.leave().await;
+        bots::probe(&server.url, last, HARD_ROOM, &self.truth).await;
         let begun = Instant::now();
         loop {
             let waiting = server.metric("lyceum_store_waiting_facts");
             let open = check::open_meetings(&self.read_url()).await;
-            if waiting == 0.0 && open == 0 {
+            let undelivered = check::undelivered(&self.read_url()).await;
+            if waiting == 0.0 && open == 0 && undelivered == 0 {
                 break;
             }
-            assert!(begun.elapsed() < PATIENCE, "{waiting} facts wait, {open} meetings are open\n{}", server.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{waiting} facts wait, {open} meetings are open, {undelivered} events are not delivered\n{}",
+                server.log()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(server.end().success(), "{}", server.log());
         let error_max = check::all(&self.read_url(), &self.truth).await;
+        self.receiver.compare(&mut check::connect(&self.read_url()).await).await;
         let aim = if self.url.is_some() { 5 } else { 3 };
         eprintln!(
             "attendance on {}: killed {last} times; {} joins acknowledged, all there; ready again within {} ms (aim {aim} s); a crash was known to {error_max} ms (aim 10 s)",
@@ -173,8 +188,47 @@ impl Rig {
     }
 }
 
+/// Waits until all that happened is in the database and all meetings are over.
+async fn settled(server: &Server, database: &str) {
+    let begun = Instant::now();
+    while server.metric("lyceum_store_waiting_facts") > 0.0 || check::open_meetings(database).await > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_goes_on_after_a_clean_stop_and_who_was_in_it_was_there_until_then() {
+    let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-stop", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a writable temporary directory");
+    let database = format!("sqlite://{}", dir.join("lyceum.db").display());
+    let (receiver, truth) = (Receiver::start().await, Truth::default());
+    let mut server = Server::start(&dir, None, &receiver.url, RESTART_MAX_MS);
+    let mut client = Client::connect(&server.url).await.expect("it listens");
+    let (stay, _) = bots::join(&mut client, 0, ("ada", false), "lesson", None, &truth).await.expect("an answer");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let sign = unix_ms();
+    let raised = bots::ask(&mut client, "raise-hand", serde_json::json!({ "raised": true })).await;
+    assert_eq!(raised.expect("an answer")["ok"], true);
+    assert!(server.end().success(), "{}", server.log());
+    let stopped = unix_ms();
+
+    let mut server = Server::start(&dir, None, &receiver.url, RESTART_MAX_MS);
+    let mut client = Client::connect(&server.url).await.expect("it listens");
+    let (next, _) = bots::join(&mut client, 1, ("bob", false), "lesson", None, &truth).await.expect("an answer");
+    assert_eq!(next.meeting, stay.meeting, "it is the same meeting");
+    assert!(bots::ask(&mut client, "leave-session", serde_json::json!({})).await.is_some());
+    settled(&server, &database).await;
+    assert!(server.end().success(), "{}", server.log());
+    let (ended, reason) = check::end_of(&database, &stay.participant).await;
+    // Without a last heartbeat it would be when she joined.
+    assert!((sign - 500..=stopped + 500).contains(&ended), "{ended} is not between {sign} and {stopped}");
+    assert_eq!(reason, "crashed");
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
 async fn survives(name: &str, database: Option<Postgres>) {
-    let (mut rig, bots) = Rig::new(name, database);
+    let (mut rig, bots) = Rig::new(name, database, Receiver::start().await);
     for round in 0..rounds() {
         rig.round(round).await;
     }

@@ -55,7 +55,7 @@ CREATE TABLE meetings (
     total_participants BIGINT
 );
 CREATE INDEX meetings_by_session ON meetings (session_id, started_at);
-CREATE INDEX meetings_open ON meetings (ended_at, node_id);
+CREATE INDEX meetings_by_node ON meetings (node_id, ended_at);
 
 -- Append-only: everything else about attendance can be derived from it.
 CREATE TABLE connection_log (

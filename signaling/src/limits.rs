@@ -76,6 +76,8 @@ pub const EARLY_BYTES_MAX: usize = 512 * 1024;
 pub const TOKEN_SKEW: Duration = Duration::from_secs(30);
 /// How long before its end a token is minted anew for who is still there. Later might be too late for a slow network.
 pub const RENEW_BEFORE: Duration = Duration::from_secs(60);
+/// Tokens of a seat are not renewed closer together than this.
+pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a meeting's proofs of life are written down: what a crash may cost each connection at most. Rarer would be less to write
 /// and a worse guess of when the server died.

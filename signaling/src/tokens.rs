@@ -10,7 +10,9 @@ use sfu::Now;
 use crate::access::Identity;
 use crate::api::{Output, SocketId};
 use crate::code::{ErrorCode, Refused};
-use crate::limits::{RENEW_BEFORE, REVOKED_MAX, TOKEN_HOLDERS_MAX, TOKEN_HOLDERS_PER_USER_MAX, TOKEN_SKEW};
+use crate::limits::{
+    RENEW_BEFORE, RENEW_EVERY, REVOKED_MAX, TOKEN_HOLDERS_MAX, TOKEN_HOLDERS_PER_USER_MAX, TOKEN_SKEW,
+};
 use crate::seat::Place;
 use crate::{Lobby, Timer};
 
@@ -56,7 +58,9 @@ impl Lobby {
         let Some(seat) = self.seat_mut(place) else { return };
         let due = seat.identity.as_ref().map(|identity| {
             let left = Duration::from_millis(identity.expires_ms.saturating_sub(now.unix_ms));
-            if is_over { now.mono } else { now.mono + left.saturating_sub(RENEW_BEFORE) }
+            // Half of a short life, and never at once again: tokens may live less than a minute.
+            let wait = left.saturating_sub(RENEW_BEFORE).max(left / 2).max(RENEW_EVERY);
+            if is_over { now.mono } else { now.mono + wait }
         });
         let old = std::mem::replace(&mut seat.renew_at, due);
         self.rearm(Timer::Renew(place), old, due);

@@ -25,7 +25,8 @@ impl Credentials {
     pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Refused> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };
-        let unreadable = || invalid("Send one Authorization header: Bearer with a token, or Basic with an API key pair.");
+        let unreadable =
+            || invalid("Send one Authorization header: Bearer with a token, or Basic with an API key pair.");
         let text = value.to_str().ok().filter(|text| text.len() <= TOKEN_BYTES_MAX + "Bearer ".len());
         let (scheme, rest) = text.and_then(|text| text.split_once(' ')).ok_or_else(unreadable)?;
         if values.next().is_some() {
@@ -52,7 +53,9 @@ impl Auth {
             Some(Credentials::Bearer(text)) if self.is_admin(&text, now_ms) => Ok(Actor::Operator),
             Some(Credentials::Bearer(token)) => self.member(&token, now_ms).await.map(Actor::Member),
             None if !self.is_required() && source.to_canonical().is_loopback() => Ok(Actor::Operator),
-            None => Err(missing("Send the admin key or a token as Authorization: Bearer, or an API key pair as Basic.")),
+            None => {
+                Err(missing("Send the admin key or a token as Authorization: Bearer, or an API key pair as Basic."))
+            }
         }
     }
 

@@ -29,9 +29,8 @@ pub(crate) fn identity(claims: &Claims, now_ms: u64) -> Result<Identity, Refused
         return Err(expired());
     }
     claims.text("iss")?;
-    let required = |name: &str| {
-        claims.name(name, NAME_CHARS_MAX)?.ok_or_else(|| invalid(format!("The token has no {name}.")))
-    };
+    let required =
+        |name: &str| claims.name(name, NAME_CHARS_MAX)?.ok_or_else(|| invalid(format!("The token has no {name}.")));
     let role = match claims.text("role")? {
         None => Role::default(),
         Some(word) => role(word).ok_or_else(|| invalid(ROLES))?,

@@ -96,13 +96,16 @@ impl OwnKey {
         let path = directory.join(OWN_KEY_FILE);
         let failed = |error: io::Error| {
             let shown = path.display();
-            Failure::Setting(format!("cannot keep the key of join tokens in {shown}: {error}; set JWT_SECRET, or [store] dir"))
+            Failure::Setting(format!(
+                "cannot keep the key of join tokens in {shown}: {error}; set JWT_SECRET, or [store] dir"
+            ))
         };
         fs::create_dir_all(directory).map_err(failed)?;
         let fresh = Self::fleeting();
         // Written beside and moved there whole: two that start at once have one key, and no crash leaves half of one.
         let beside = directory.join(format!("{OWN_KEY_FILE}.{}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
         file.write_all(&fresh.0).and_then(|()| file.sync_all()).map_err(failed)?;
         let linked = fs::hard_link(&beside, &path);
         fs::remove_file(&beside).map_err(failed)?;
@@ -165,7 +168,11 @@ fn one(jwk: &Map<String, Value>) -> Option<Published> {
         }
         ("EC", Some("P-256")) => {
             let is_point = [bytes("x")?, bytes("y")?].iter().all(|c| c.len() == POINT_BYTES);
-            (Alg::Es256, ["ES256"; 2], DecodingKey::from_ec_components(text("x")?, text("y")?).ok().filter(|_| is_point)?)
+            (
+                Alg::Es256,
+                ["ES256"; 2],
+                DecodingKey::from_ec_components(text("x")?, text("y")?).ok().filter(|_| is_point)?,
+            )
         }
         ("OKP", Some("Ed25519")) => {
             let key = bytes("x").filter(|x| x.len() == POINT_BYTES)?;

@@ -21,16 +21,16 @@ use sfu::Now;
 use signaling::{Identity, Refused};
 
 pub(crate) use self::credentials::{Credentials, unknown_pair};
-pub(crate) use self::hook::{Admitted, Request};
-pub(crate) use self::keys::OwnKey;
-pub(crate) use self::join::{ROLES, permissions, role};
-pub(crate) use self::token::invalid;
-pub(crate) use self::user::User;
 use self::hook::Hook;
+pub(crate) use self::hook::{Admitted, Request};
+pub(crate) use self::join::{ROLES, permissions, role};
 use self::jwks::KeySet;
+pub(crate) use self::keys::OwnKey;
 use self::keys::{Shared, hash, is_same};
+pub(crate) use self::token::invalid;
 use self::token::{Alg, Claims, Unverified, missing};
 use self::user::Rules;
+pub(crate) use self::user::User;
 use crate::clock;
 use crate::config::{AuthSettings, is_plain_and_far};
 use crate::outbound::Outbound;
@@ -95,11 +95,6 @@ impl Auth {
     /// Whether joins need a token; else everybody is believed.
     pub(crate) fn is_required(&self) -> bool {
         self.0.is_required
-    }
-
-    /// How long the join tokens are good that we mint.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.0.ttl
     }
 
     /// Fetches the key set, if there is one, before the first user comes.

@@ -84,14 +84,17 @@ async fn names_are_those_of_the_wire() {
     assert_eq!((&*identity.user, &*identity.session), ("7", "Algebra"));
     // What only looks like a session is another session: nothing is folded.
     for session in ["*", "ALGEBRA", "algebra%20", "аlgebra", "algebra\u{200b}", "../algebra"] {
-        let identity = verified(&auth, &hs256(&changed("sessionId", Some(json!(session))))).await.expect("a good token");
+        let identity =
+            verified(&auth, &hs256(&changed("sessionId", Some(json!(session))))).await.expect("a good token");
         assert_eq!(&*identity.session, session);
     }
 }
 
 #[tokio::test]
 async fn what_is_minted_is_believed() {
-    for settings in [settings(), with_pair(), AuthSettings { secret: Secret::default(), ..with_pair() }, AuthSettings::default()] {
+    for settings in
+        [settings(), with_pair(), AuthSettings { secret: Secret::default(), ..with_pair() }, AuthSettings::default()]
+    {
         let auth = auth(&settings);
         let first = verified(&self::auth(&self::settings()), &hs256(&claims())).await.expect("a good token");
         let minted = auth.mint(&first, None, NOW * 1000 + 999);
@@ -106,7 +109,8 @@ async fn what_is_minted_is_believed() {
 #[tokio::test]
 async fn a_pair_signs_under_its_own_name() {
     let auth = auth(&with_pair());
-    let token = |secret: &str, kid: &str| Signer::shared(secret).token(&json!({ "alg": "HS256", "kid": kid }), &claims());
+    let token =
+        |secret: &str, kid: &str| Signer::shared(secret).token(&json!({ "alg": "HS256", "kid": kid }), &claims());
     assert!(verified(&auth, &token(PAIR.1, PAIR.0)).await.is_ok());
     assert!(verified(&auth, &token(SECRET, "another issuer's name")).await.is_ok(), "issuers name their secrets, too");
     assert_eq!(verified(&auth, &token(SECRET, PAIR.0)).await, Err(ErrorCode::AuthInvalid));

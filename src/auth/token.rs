@@ -82,9 +82,11 @@ impl<'t> Unverified<'t> {
         if let Some(field) = FOREIGN.iter().find(|field| header.contains_key(**field)) {
             return Err(invalid(format!("The token's header has {field:?}, which is not taken.")));
         }
-        let alg = header.get("alg").and_then(Value::as_str).and_then(Alg::parse).ok_or_else(|| {
-            invalid("The token's algorithm is none of HS256, RS256, ES256 and EdDSA.")
-        })?;
+        let alg = header
+            .get("alg")
+            .and_then(Value::as_str)
+            .and_then(Alg::parse)
+            .ok_or_else(|| invalid("The token's algorithm is none of HS256, RS256, ES256 and EdDSA."))?;
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.clone()),

@@ -62,7 +62,8 @@ impl Rules {
         let id = join::user(id.ok_or_else(|| invalid("The token has no sub: nobody is named by it."))?)?;
         // A name that nobody could be shown is no reason to keep its owner out.
         let name = claims.name("name", NAME_CHARS_MAX).ok().flatten();
-        let metadata = |name: &str| claims.0.get("app_metadata").and_then(|all| all.get(name)).filter(|_| !name.is_empty());
+        let metadata =
+            |name: &str| claims.0.get("app_metadata").and_then(|all| all.get(name)).filter(|_| !name.is_empty());
         let role = metadata(&self.role_claim).and_then(Value::as_str).and_then(join::role).unwrap_or_default();
         let sessions = match metadata(&self.sessions_claim) {
             Some(Value::String(one)) => vec![one.clone()],

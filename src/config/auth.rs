@@ -36,8 +36,8 @@ const PLACEHOLDERS: [&str; 12] = [
 const SUPABASE_PATH: &str = "/auth/v1";
 /// Where an issuer's key set lies.
 const JWKS_PATH: &str = "/.well-known/jwks.json";
-/// `[auth] token_ttl_s`: 1 minute to 1 day.
-const TTL_S: (u64, u64) = (60, 86_400);
+/// `[auth] token_ttl_s`: 2 minutes, since tokens are renewed a minute before their end, to 1 day.
+const TTL_S: (u64, u64) = (120, 86_400);
 
 /// `[auth]`.
 #[derive(Clone, Debug)]
@@ -254,9 +254,11 @@ pub(super) fn complete(settings: &mut Settings) -> Result<(), String> {
     }
     match auth.required {
         Some(true) if !auth.has_key() => {
-            return Err("[auth] mode is required, but there is no key: set JWT_SECRET (`openssl rand -base64 32` gives \
+            return Err(
+                "[auth] mode is required, but there is no key: set JWT_SECRET (`openssl rand -base64 32` gives \
                 one), SUPABASE_URL or [auth] keys"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Some(false) if auth.has_key() => {
             return Err("[auth] mode is open, but there is a key (JWT_SECRET, SUPABASE_URL, [auth] secret, keys or \
@@ -268,9 +270,11 @@ pub(super) fn complete(settings: &mut Settings) -> Result<(), String> {
     // Who serves only this machine may try things out with what the documentation of others says.
     let is_public = [Some(settings.http_listen), settings.tls_listen].iter().flatten().any(|at| !at.ip().is_loopback());
     if is_public && auth.secrets().any(is_placeholder) {
-        return Err("a secret of [auth] (JWT_SECRET, secret, keys, admin_key or hook_secret) is a well-known example or \
+        return Err(
+            "a secret of [auth] (JWT_SECRET, secret, keys, admin_key or hook_secret) is a well-known example or \
             repeats a few characters: anybody could sign tokens with it; take what `openssl rand -base64 32` gives"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -282,5 +286,6 @@ fn is_placeholder(secret: &str) -> bool {
     let mut seen = [false; 256];
     secret.bytes().for_each(|byte| seen[usize::from(byte)] = true);
     let lower = secret.to_ascii_lowercase();
-    seen.iter().filter(|seen| **seen).count() < DISTINCT_BYTES_MIN || PLACEHOLDERS.iter().any(|word| lower.contains(word))
+    seen.iter().filter(|seen| **seen).count() < DISTINCT_BYTES_MIN
+        || PLACEHOLDERS.iter().any(|word| lower.contains(word))
 }

@@ -45,7 +45,13 @@ impl Store {
         let mut applied = before;
         let mut boot = 0;
         for record in records.iter().filter(|record| record.index > before) {
-            let origin = Origin { node, boot: record.boot, index: record.index, mono_ms: record.mono_ms, wall_ms: record.wall_ms };
+            let origin = Origin {
+                node,
+                boot: record.boot,
+                index: record.index,
+                mono_ms: record.mono_ms,
+                wall_ms: record.wall_ms,
+            };
             fact(&mut tx, &origin, &text::clean_fact(&record.fact)?).await?;
             applied = record.index;
             boot = record.boot;
@@ -68,18 +74,22 @@ impl Store {
     /// Up to which index this node's journal is applied; 0 if nothing is.
     pub(crate) async fn applied(&self, node: &str) -> Result<u64, StoreError> {
         super::in_time(async {
-            let row = sqlx::query("SELECT applied FROM nodes WHERE node_id = $1").bind(node).fetch_optional(self.read().await?).await?;
+            let row = sqlx::query("SELECT applied FROM nodes WHERE node_id = $1")
+                .bind(node)
+                .fetch_optional(self.read().await?)
+                .await?;
             row.map_or(Ok(0), |row| Ok(nat(row.try_get(0)?)))
         })
         .await
     }
 }
 
-/// Notes that a node lives, locks its row, and gives how far it is applied.
+/// Notes that a node lives, locks its row, and gives how far it is applied. The time may go back, as its clock may: that it moves is
+/// the sign of life.
 pub(super) async fn seen(connection: &mut AnyConnection, node: &str, now_ms: u64) -> Result<u64, StoreError> {
     let row = sqlx::query(
-        "INSERT INTO nodes (node_id, seen_at) VALUES ($1, $2) ON CONFLICT (node_id) DO UPDATE
-         SET seen_at = CASE WHEN excluded.seen_at > nodes.seen_at THEN excluded.seen_at ELSE nodes.seen_at END RETURNING applied",
+        "INSERT INTO nodes (node_id, seen_at) VALUES ($1, $2)
+         ON CONFLICT (node_id) DO UPDATE SET seen_at = excluded.seen_at RETURNING applied",
     )
     .bind(node)
     .bind(int(now_ms))
@@ -160,7 +170,12 @@ async fn insert_meeting(
 
 /// Appends to a meeting's log and gives the row's `seq` and the room. A meeting whose beginning this database never saw (it was put in
 /// the place of another) begins here, in a room without a name, rather than losing who is there.
-pub(super) async fn log(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact, meeting: &str) -> Result<(u64, String), StoreError> {
+pub(super) async fn log(
+    connection: &mut AnyConnection,
+    origin: &Origin<'_>,
+    fact: &Fact,
+    meeting: &str,
+) -> Result<(u64, String), StoreError> {
     let left_at = if let Fact::Left { at, .. } = fact { Some(int(*at)) } else { None };
     let mut row = None;
     for _ in 0..2 {
@@ -220,7 +235,9 @@ async fn tell(
 }
 
 async fn joined(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact) -> Result<(), StoreError> {
-    let Fact::Joined { meeting, connection: id, participant, user, name, role, at, resumes } = fact else { return Ok(()) };
+    let Fact::Joined { meeting, connection: id, participant, user, name, role, at, resumes } = fact else {
+        return Ok(());
+    };
     let done = sqlx::query(
         "INSERT INTO connections (connection_id, meeting_id, participant_id, user_id, user_name, role, node_id, started_at, alive_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (connection_id) DO NOTHING",
@@ -271,7 +288,13 @@ pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fa
     let Some(row) = row else { return Ok(()) };
     sqlx::query("DELETE FROM tracks WHERE connection_id = $1").bind(&**id).execute(&mut *connection).await?;
     let (seq, session) = log(connection, origin, fact, meeting).await?;
-    let who = Who { session, participant: row.try_get(0)?, user: row.try_get(1)?, name: row.try_get(2)?, role: row.try_get(3)? };
+    let who = Who {
+        session,
+        participant: row.try_get(0)?,
+        user: row.try_get(1)?,
+        name: row.try_get(2)?,
+        role: row.try_get(3)?,
+    };
     let mut data = who.data(meeting, id);
     data["leftAt"] = json!(at);
     data["reason"] = json!(reason);
@@ -283,7 +306,9 @@ pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fa
 async fn track(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact) -> Result<(), StoreError> {
     let Fact::Track { meeting, connection: id, track, source, on, at, .. } = fact else { return Ok(()) };
     let statement = if *on {
-        sqlx::query("INSERT INTO tracks (connection_id, track_id) VALUES ($1, $2) ON CONFLICT (connection_id, track_id) DO NOTHING")
+        sqlx::query(
+            "INSERT INTO tracks (connection_id, track_id) VALUES ($1, $2) ON CONFLICT (connection_id, track_id) DO NOTHING",
+        )
     } else {
         sqlx::query("DELETE FROM tracks WHERE connection_id = $1 AND track_id = $2")
     };
@@ -297,7 +322,13 @@ async fn track(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else { return Ok(()) };
-    let who = Who { session, participant: row.try_get(0)?, user: row.try_get(1)?, name: row.try_get(2)?, role: row.try_get(3)? };
+    let who = Who {
+        session,
+        participant: row.try_get(0)?,
+        user: row.try_get(1)?,
+        name: row.try_get(2)?,
+        role: row.try_get(3)?,
+    };
     let mut data = who.data(meeting, id);
     data["trackId"] = json!(track);
     data["source"] = json!(source);

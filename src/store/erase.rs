@@ -66,10 +66,11 @@ impl Store {
     async fn erase_in(&self, change: &Change<'_>, meeting: &str, now_ms: u64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         // Whoever applies facts of this meeting waits.
-        let ended = sqlx::query("UPDATE meetings SET last_seq = last_seq WHERE meeting_id = $1 AND ended_at IS NOT NULL")
-            .bind(meeting)
-            .execute(&mut *tx)
-            .await?;
+        let ended =
+            sqlx::query("UPDATE meetings SET last_seq = last_seq WHERE meeting_id = $1 AND ended_at IS NOT NULL")
+                .bind(meeting)
+                .execute(&mut *tx)
+                .await?;
         if ended.rows_affected() == 0 {
             return Ok(false);
         }
@@ -82,7 +83,10 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         change.summary(&mut tx, meeting, now_ms).await?;
-        let events = sqlx::query("SELECT event_id, body FROM outbox WHERE meeting_id = $1").bind(meeting).fetch_all(&mut *tx).await?;
+        let events = sqlx::query("SELECT event_id, body FROM outbox WHERE meeting_id = $1")
+            .bind(meeting)
+            .fetch_all(&mut *tx)
+            .await?;
         for row in &events {
             change.event(&mut tx, row.try_get(0)?, row.try_get(1)?).await?;
         }
@@ -93,12 +97,15 @@ impl Store {
     /// What belongs to no meeting, or to chat. Gives how many messages there were.
     async fn erase_elsewhere(&self, change: &Change<'_>, now_ms: u64) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
-        let chat = sqlx::query("DELETE FROM chat_messages WHERE user_id = $1").bind(change.user).execute(&mut *tx).await?;
-        sqlx::query("UPDATE rooms SET updated_at = $2 WHERE session_id IN (SELECT session_id FROM rosters WHERE user_id = $1)")
-            .bind(change.user)
-            .bind(super::int(now_ms))
-            .execute(&mut *tx)
-            .await?;
+        let chat =
+            sqlx::query("DELETE FROM chat_messages WHERE user_id = $1").bind(change.user).execute(&mut *tx).await?;
+        sqlx::query(
+            "UPDATE rooms SET updated_at = $2 WHERE session_id IN (SELECT session_id FROM rosters WHERE user_id = $1)",
+        )
+        .bind(change.user)
+        .bind(super::int(now_ms))
+        .execute(&mut *tx)
+        .await?;
         sqlx::query("DELETE FROM rosters WHERE user_id = $1").bind(change.user).execute(&mut *tx).await?;
         // A token stays void; whoever was removed from a meeting that runs stays out.
         sqlx::query("UPDATE revocations SET user_id = $2 WHERE user_id = $1 AND meeting_id NOT IN (SELECT meeting_id FROM meetings WHERE ended_at IS NULL)")
@@ -171,7 +178,8 @@ impl Change<'_> {
             .fetch_optional(&mut *connection)
             .await?;
         let Some(row) = row else { return Ok(()) };
-        let mut summary: Summary = serde_json::from_str(row.try_get::<&str, _>(0)?).map_err(|why| unreadable("a summary", &why))?;
+        let mut summary: Summary =
+            serde_json::from_str(row.try_get::<&str, _>(0)?).map_err(|why| unreadable("a summary", &why))?;
         for person in summary.participants.iter_mut().filter(|person| &*person.user_id == self.user) {
             person.user_id = self.pseudonym.into();
             person.user_name = ERASED_NAME.into();
@@ -186,7 +194,11 @@ impl Change<'_> {
         let mut value: Value = serde_json::from_str(body).map_err(|why| unreadable("an event", &why))?;
         if self.replace(&mut value) {
             // The order of the keys is that of a sorted map from now on: receivers parse.
-            sqlx::query("UPDATE outbox SET body = $2 WHERE event_id = $1").bind(id).bind(value.to_string()).execute(&mut *connection).await?;
+            sqlx::query("UPDATE outbox SET body = $2 WHERE event_id = $1")
+                .bind(id)
+                .bind(value.to_string())
+                .execute(&mut *connection)
+                .await?;
         }
         Ok(())
     }

@@ -81,7 +81,8 @@ pub(crate) fn id_of(key: &str) -> String {
 /// already changes nothing.
 pub(crate) async fn emit(connection: &mut AnyConnection, event: &Event<'_>, now_ms: u64) -> Result<(), StoreError> {
     let id = id_of(&event.key);
-    let known = sqlx::query("SELECT 1 FROM outbox WHERE event_id = $1").bind(&*id).fetch_optional(&mut *connection).await?;
+    let known =
+        sqlx::query("SELECT 1 FROM outbox WHERE event_id = $1").bind(&*id).fetch_optional(&mut *connection).await?;
     if known.is_some() {
         return Ok(());
     }

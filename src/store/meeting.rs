@@ -21,7 +21,12 @@ use super::{StoreError, Text, int, nat, text, unreadable};
 const ROWS_PER_STATEMENT: usize = 200;
 
 /// Ends a meeting, once; connections that are open still end with it.
-pub(super) async fn end(connection: &mut AnyConnection, origin: &Origin<'_>, meeting: &str, at: u64) -> Result<(), StoreError> {
+pub(super) async fn end(
+    connection: &mut AnyConnection,
+    origin: &Origin<'_>,
+    meeting: &str,
+    at: u64,
+) -> Result<(), StoreError> {
     close_open(connection, origin, meeting, Reason::Ended).await?;
     let done = sqlx::query("UPDATE meetings SET ended_at = $2 WHERE meeting_id = $1 AND ended_at IS NULL")
         .bind(meeting)
@@ -36,14 +41,20 @@ pub(super) async fn end(connection: &mut AnyConnection, origin: &Origin<'_>, mee
 }
 
 /// Closes what is open in a meeting, each at its last proof of life.
-async fn close_open(connection: &mut AnyConnection, origin: &Origin<'_>, meeting: &str, reason: Reason) -> Result<(), StoreError> {
+async fn close_open(
+    connection: &mut AnyConnection,
+    origin: &Origin<'_>,
+    meeting: &str,
+    reason: Reason,
+) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT connection_id, alive_at FROM connections WHERE meeting_id = $1 AND ended_at IS NULL ORDER BY started_at, connection_id")
         .bind(meeting)
         .fetch_all(&mut *connection)
         .await?;
     for row in rows {
         let (id, alive_at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let fact = Fact::Left { meeting: meeting.into(), connection: id.into(), at: nat(alive_at), reason, uncertainty_ms: 0 };
+        let fact =
+            Fact::Left { meeting: meeting.into(), connection: id.into(), at: nat(alive_at), reason, uncertainty_ms: 0 };
         left(connection, origin, &fact).await?;
     }
     Ok(())
@@ -60,14 +71,22 @@ async fn sum_up(connection: &mut AnyConnection, origin: &Origin<'_>, meeting: &s
     .await?;
     let Some(row) = row else { return Ok(()) };
     let (session, seq, before): (String, i64, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let before: Option<Summary> = before.map(|body| serde_json::from_str(&body)).transpose().map_err(|why| unreadable("a summary", &why))?;
+    let before: Option<Summary> =
+        before.map(|body| serde_json::from_str(&body)).transpose().map_err(|why| unreadable("a summary", &why))?;
     let Some(mut summary) = summary_of_log(connection, meeting, 0).await? else { return Ok(()) };
-    sqlx::query("UPDATE meetings SET summary_seq = $2 WHERE meeting_id = $1").bind(meeting).bind(seq).execute(&mut *connection).await?;
+    sqlx::query("UPDATE meetings SET summary_seq = $2 WHERE meeting_id = $1")
+        .bind(meeting)
+        .bind(seq)
+        .execute(&mut *connection)
+        .await?;
     summary.version = before.as_ref().map_or(1, |before| before.version);
     if before.is_some_and(|before| before == summary) {
         return Ok(());
     }
-    let known = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM summaries WHERE meeting_id = $1").bind(meeting).fetch_one(&mut *connection).await?;
+    let known = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM summaries WHERE meeting_id = $1")
+        .bind(meeting)
+        .fetch_one(&mut *connection)
+        .await?;
     summary.version = u32::try_from(known.try_get::<i64, _>(0)?).unwrap_or(u32::MAX - 1) + 1;
     write(connection, &summary, origin.wall_ms).await?;
     let event = Event {
@@ -83,14 +102,21 @@ async fn sum_up(connection: &mut AnyConnection, origin: &Origin<'_>, meeting: &s
 }
 
 /// What a meeting's log says; `None` if there is no log (no such meeting, or retention took it).
-pub(super) async fn summary_of_log(connection: &mut AnyConnection, meeting: &str, now_ms: u64) -> Result<Option<Summary>, StoreError> {
+pub(super) async fn summary_of_log(
+    connection: &mut AnyConnection,
+    meeting: &str,
+    now_ms: u64,
+) -> Result<Option<Summary>, StoreError> {
     let facts = facts(connection, meeting).await?;
     Ok((!facts.is_empty()).then(|| summarize(&facts, now_ms)))
 }
 
 /// A meeting's log in order. Its end stands last, at the last end of a connection, whatever came after it was ended too soon.
 pub(super) async fn facts(connection: &mut AnyConnection, meeting: &str) -> Result<Vec<Fact>, StoreError> {
-    let rows = sqlx::query("SELECT fact, seq FROM connection_log WHERE meeting_id = $1 ORDER BY seq").bind(meeting).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query("SELECT fact, seq FROM connection_log WHERE meeting_id = $1 ORDER BY seq")
+        .bind(meeting)
+        .fetch_all(&mut *connection)
+        .await?;
     // What retention left of it says nothing of the whole.
     if rows.first().is_some_and(|row| row.try_get::<i64, _>(1).is_ok_and(|seq| seq != 1)) {
         return Ok(Vec::new());
@@ -127,13 +153,15 @@ pub(super) async fn write(connection: &mut AnyConnection, summary: &Summary, now
         .bind(int(now_ms))
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE meetings SET ended_at = $2, peak_participants = $3, total_participants = $4 WHERE meeting_id = $1")
-        .bind(meeting)
-        .bind(summary.ended_at.map(int))
-        .bind(i64::from(summary.peak_participants))
-        .bind(i64::from(summary.total_participants))
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "UPDATE meetings SET ended_at = $2, peak_participants = $3, total_participants = $4 WHERE meeting_id = $1",
+    )
+    .bind(meeting)
+    .bind(summary.ended_at.map(int))
+    .bind(i64::from(summary.peak_participants))
+    .bind(i64::from(summary.total_participants))
+    .execute(&mut *connection)
+    .await?;
     sqlx::query("DELETE FROM attendance WHERE meeting_id = $1").bind(meeting).execute(&mut *connection).await?;
     sqlx::query("DELETE FROM visits WHERE meeting_id = $1").bind(meeting).execute(&mut *connection).await?;
     let ended_at = summary.ended_at.unwrap_or(summary.started_at);
@@ -165,7 +193,11 @@ pub(super) async fn write(connection: &mut AnyConnection, summary: &Summary, now
 }
 
 async fn write_visits(connection: &mut AnyConnection, summary: &Summary, ended_at: u64) -> Result<(), StoreError> {
-    let visits: Vec<_> = summary.participants.iter().flat_map(|person| (1_i64..).zip(&person.visits).map(|(n, visit)| (&*person.user_id, n, visit))).collect();
+    let visits: Vec<_> = summary
+        .participants
+        .iter()
+        .flat_map(|person| (1_i64..).zip(&person.visits).map(|(n, visit)| (&*person.user_id, n, visit)))
+        .collect();
     for some in visits.chunks(ROWS_PER_STATEMENT) {
         let statement = format!(
             "INSERT INTO visits (meeting_id, user_id, number, joined_at, left_at, reason, gaps_ms, uncertainty_ms) VALUES {}",

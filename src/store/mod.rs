@@ -31,7 +31,7 @@ use sqlx::migrate::MigrateError;
 pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, ENDPOINTS_MAX, Endpoint, NewEndpoint};
 pub(crate) use self::erase::Erased;
 pub(crate) use self::outbox::{Backlog, Claimed, Delivery, Recipient};
-pub(crate) use self::pool::{Engine, Store, Tx};
+pub(crate) use self::pool::{Engine, Store};
 pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};

@@ -17,6 +17,8 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 8;
 const SQLITE_READERS_MAX: u32 = 4;
 /// How long a connection that is given back may take to show that it lives; then it is dropped.
 const PING_MAX: Duration = Duration::from_secs(2);
+/// How long making the tables may take: on large ones a migration may be long.
+const MIGRATE_MAX: Duration = Duration::from_secs(600);
 /// Times that the tables are tried to be made while others try the same (SQLite has no lock for it).
 const MIGRATE_TRIES: u32 = 20;
 
@@ -98,15 +100,30 @@ impl Store {
     }
 
     /// Makes the tables, or brings those of an older version up to date; safe when several start at once. Everything else here
-    /// does it first where it has not succeeded yet.
+    /// does it first where it has not succeeded yet. It goes on, for [`MIGRATE_MAX`] at most, when the caller waits no longer.
     pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
-        self.inner.tables.get_or_try_init(|| self.make_tables()).await.map(|_| ())
+        if self.inner.tables.initialized() {
+            return Ok(());
+        }
+        let store = self.clone();
+        let made = async move {
+            let made = store.inner.tables.get_or_try_init(|| store.make_tables());
+            match tokio::time::timeout(MIGRATE_MAX, made).await {
+                Ok(made) => made.map(|_| ()),
+                Err(_) => Err(StoreError::Away(format!("its tables are not made within {} s", MIGRATE_MAX.as_secs()))),
+            }
+        };
+        let ended = |why| StoreError::Away(format!("making its tables was broken off: {why}"));
+        tokio::spawn(made).await.map_err(ended)?
     }
 
     async fn make_tables(&self) -> Result<(), StoreError> {
         if self.inner.engine == Engine::Postgres {
-            // sqlx takes an advisory lock; a lock timeout would end the wait of those that come second.
             let mut connection = self.inner.writer.acquire().await?;
+            // sqlx takes an advisory lock: those that come second wait for it as long as the first needs, and it must not
+            // outlive a failure in the pool.
+            connection.close_on_drop();
+            connection.execute(sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")).await?;
             return Ok(POSTGRES_TABLES.run_direct(None, &mut *connection, false).await?);
         }
         // Each migration is a transaction with its own row: who loses the race finds it done at the next try.
@@ -115,7 +132,10 @@ impl Store {
             let mut connection = self.inner.writer.acquire().await?;
             match SQLITE_TABLES.run_direct(None, &mut *connection, false).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (sqlx::migrate::MigrateError::VersionMismatch(_) | sqlx::migrate::MigrateError::VersionMissing(_))) => return Err(error.into()),
+                Err(
+                    error @ (sqlx::migrate::MigrateError::VersionMismatch(_)
+                    | sqlx::migrate::MigrateError::VersionMissing(_)),
+                ) => return Err(error.into()),
                 Err(error) => last = error.into(),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -140,15 +160,6 @@ impl Store {
     pub(crate) async fn read(&self) -> Result<&AnyPool, StoreError> {
         in_time(self.migrate()).await?;
         Ok(&self.inner.reader)
-    }
-
-    /// Whether it answers, for the health check.
-    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        in_time(async {
-            sqlx::query("SELECT 1").fetch_one(self.read().await?).await?;
-            Ok(())
-        })
-        .await
     }
 }
 

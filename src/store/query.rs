@@ -125,7 +125,12 @@ const ATTENDED: &str = "meeting_id, session_id, user_id, user_name, role, first_
 impl Store {
     /// Meetings, newest first, at most `limit` (1..=[`PAGE_MAX`]) after `cursor` ([`Page::next`]; one that does not read counts
     /// as none).
-    pub(crate) async fn meetings(&self, filter: &MeetingFilter, cursor: Option<&str>, limit: usize) -> Result<Page<Listed>, StoreError> {
+    pub(crate) async fn meetings(
+        &self,
+        filter: &MeetingFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Listed>, StoreError> {
         let limit = limit.clamp(1, PAGE_MAX);
         let after = cursor.and_then(Cursor::parse).unwrap_or(Cursor { at: i64::MAX, id: String::new() });
         in_time(async {
@@ -181,7 +186,14 @@ impl Store {
     }
 
     /// A person's meetings that have ended and in which it first joined from `from` until before `to` (Unix ms), oldest first.
-    pub(crate) async fn attended(&self, user: &str, from: u64, to: u64, cursor: Option<&str>, limit: usize) -> Result<Page<Attended>, StoreError> {
+    pub(crate) async fn attended(
+        &self,
+        user: &str,
+        from: u64,
+        to: u64,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Attended>, StoreError> {
         let limit = limit.clamp(1, PAGE_MAX);
         let after = cursor.and_then(Cursor::parse).unwrap_or(Cursor { at: -1, id: String::new() });
         in_time(async {
@@ -206,7 +218,12 @@ impl Store {
     }
 
     /// What was said in a room, over all its meetings, newest first.
-    pub(crate) async fn chat(&self, session: &str, cursor: Option<&str>, limit: usize) -> Result<Page<ChatLine>, StoreError> {
+    pub(crate) async fn chat(
+        &self,
+        session: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ChatLine>, StoreError> {
         let limit = limit.clamp(1, PAGE_MAX);
         let after = cursor.and_then(Cursor::parse).unwrap_or(Cursor { at: i64::MAX, id: String::new() });
         in_time(async {
@@ -223,19 +240,6 @@ impl Store {
             .await?;
             let items = rows.iter().map(chat_line).collect::<Result<Vec<_>, _>>()?;
             Ok(page(items, limit, |line| (line.timestamp, &line.id)))
-        })
-        .await
-    }
-
-    /// Whether a token was revoked and would be good still at `now_ms`.
-    pub(crate) async fn revoked(&self, token: &str, now_ms: u64) -> Result<bool, StoreError> {
-        in_time(async {
-            let row = sqlx::query("SELECT 1 FROM revocations WHERE token_id = $1 AND expires_at > $2 LIMIT 1")
-                .bind(token)
-                .bind(int(now_ms))
-                .fetch_optional(self.read().await?)
-                .await?;
-            Ok(row.is_some())
         })
         .await
     }

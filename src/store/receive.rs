@@ -36,16 +36,19 @@ impl Store {
         text::clean_value(&mut event.data, "");
         in_time(async {
             let mut tx = self.write().await?;
-            let noted = sqlx::query("INSERT INTO received_events (event_id, received_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING")
-                .bind(&*event.id)
-                .bind(int(now_ms))
-                .execute(&mut *tx)
-                .await?;
+            let noted = sqlx::query(
+                "INSERT INTO received_events (event_id, received_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING",
+            )
+            .bind(&*event.id)
+            .bind(int(now_ms))
+            .execute(&mut *tx)
+            .await?;
             if noted.rows_affected() == 0 {
                 return Ok(false);
             }
             if event.r#type == Kind::SessionEnded.as_str() {
-                let summary: Summary = serde_json::from_value(event.data).map_err(|why| unreadable("the summary", &why))?;
+                let summary: Summary =
+                    serde_json::from_value(event.data).map_err(|why| unreadable("the summary", &why))?;
                 take(&mut tx, &summary, now_ms).await?;
             }
             tx.commit().await?;
@@ -78,7 +81,10 @@ async fn take(connection: &mut AnyConnection, summary: &Summary, now_ms: u64) ->
         .bind(meeting)
         .fetch_one(&mut *connection)
         .await?;
-    let known = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM summaries WHERE meeting_id = $1").bind(meeting).fetch_one(&mut *connection).await?;
+    let known = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM summaries WHERE meeting_id = $1")
+        .bind(meeting)
+        .fetch_one(&mut *connection)
+        .await?;
     if row.try_get::<&str, _>(0)? != RECEIVED || nat(known.try_get(0)?) >= u64::from(summary.version) {
         return Ok(());
     }

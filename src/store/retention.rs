@@ -99,7 +99,12 @@ impl Store {
         }
     }
 
-    async fn delete_meetings(&self, old: &'static str, statements: &[&'static str], before_ms: i64) -> Result<u64, StoreError> {
+    async fn delete_meetings(
+        &self,
+        old: &'static str,
+        statements: &[&'static str],
+        before_ms: i64,
+    ) -> Result<u64, StoreError> {
         let mut gone = 0;
         loop {
             let count = in_time(async {

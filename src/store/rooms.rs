@@ -53,18 +53,6 @@ impl Store {
         .await
     }
 
-    /// What was said of a room; `None` if nothing ever was and nobody ever came.
-    pub(crate) async fn room(&self, session: &str) -> Result<Option<Room>, StoreError> {
-        in_time(async {
-            let row = sqlx::query("SELECT session_id, settings, updated_at FROM rooms WHERE session_id = $1")
-                .bind(session)
-                .fetch_optional(self.read().await?)
-                .await?;
-            row.as_ref().map(room).transpose()
-        })
-        .await
-    }
-
     /// Rooms of which something was said at or after `since_ms`, by time: what another node changed. Clocks of nodes differ, so ask from
     /// a while before the newest that is known. At most [`super::PAGE_MAX`]; ask again from the last.
     pub(crate) async fn rooms_changed(&self, since_ms: u64) -> Result<Vec<Room>, StoreError> {

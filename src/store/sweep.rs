@@ -112,7 +112,10 @@ impl Store {
     async fn others(&self, node: &str, now_ms: u64) -> Result<Vec<(String, i64)>, StoreError> {
         self.seen(node, now_ms).await?;
         in_time(async {
-            let rows = sqlx::query("SELECT node_id, seen_at FROM nodes WHERE node_id <> $1").bind(node).fetch_all(self.read().await?).await?;
+            let rows = sqlx::query("SELECT node_id, seen_at FROM nodes WHERE node_id <> $1")
+                .bind(node)
+                .fetch_all(self.read().await?)
+                .await?;
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
         })
         .await
@@ -159,13 +162,24 @@ async fn close_connections(connection: &mut AnyConnection, origin: &Origin<'_>, 
     let uncertainty_ms = u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX);
     for row in &rows {
         let (id, meeting, alive_at): (String, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let fact = Fact::Left { meeting: meeting.into(), connection: id.into(), at: nat(alive_at), reason: Reason::Crashed, uncertainty_ms };
+        let fact = Fact::Left {
+            meeting: meeting.into(),
+            connection: id.into(),
+            at: nat(alive_at),
+            reason: Reason::Crashed,
+            uncertainty_ms,
+        };
         left(connection, origin, &fact).await?;
     }
     Ok(rows.len() as u64)
 }
 
-async fn end_meetings(connection: &mut AnyConnection, origin: &Origin<'_>, node: &str, now_ms: u64) -> Result<u64, StoreError> {
+async fn end_meetings(
+    connection: &mut AnyConnection,
+    origin: &Origin<'_>,
+    node: &str,
+    now_ms: u64,
+) -> Result<u64, StoreError> {
     let empty_ms = u64::try_from(EMPTY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
     let rows = sqlx::query(
         "SELECT meeting_id, COALESCE(last_left_at, started_at) FROM meetings

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
-/// Between two signs of life of somebody who is there, ms.
-const SIGN_EVERY_MS: u64 = 60;
+/// Between two signs of life of somebody who is there, ms: as often as hands may be raised.
+const SIGN_EVERY_MS: u64 = 220;
 /// How long somebody stays, ms.
 const STAYS_MS: std::ops::Range<u64> = 30..900;
 /// One in so many people is there until the server is not, or the lesson is ended for all.
@@ -22,7 +22,7 @@ const PATIENT_EVERY: usize = 6;
 /// One in so many people teaches, and now and then ends the lesson for all.
 const TEACHER_EVERY: usize = 8;
 /// How often it does rather than leave.
-const ENDS_SHARE: f64 = 0.2;
+const ENDS_SHARE: f64 = 0.35;
 
 /// The wall clock, Unix ms.
 pub(crate) fn unix_ms() -> u64 {
@@ -203,7 +203,7 @@ impl Person {
 }
 
 /// Joins; the stay so far, and the token of the seat. `None` if there was no answer.
-async fn join(
+pub(crate) async fn join(
     client: &mut Client,
     boot: u64,
     (user, teaches): (&str, bool),
@@ -239,7 +239,7 @@ async fn join(
 }
 
 /// Emits, and waits for the answer; `None` if the server is gone.
-async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
+pub(crate) async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> {
     let asking = async {
         let id = client.emit(event, payload).await.ok()?;
         loop {
@@ -254,9 +254,9 @@ async fn ask(client: &mut Client, event: &str, payload: Value) -> Option<Value> 
 }
 
 /// The first who joins a boot, and leaves.
-pub(crate) async fn probe(url: &str, boot: u64, truth: &Truth) {
+pub(crate) async fn probe(url: &str, boot: u64, session: &str, truth: &Truth) {
     let mut client = Client::connect(url).await.expect("it listens");
-    let (mut stay, _) = join(&mut client, boot, ("probe", false), "probes", None, truth).await.expect("it answers");
+    let (mut stay, _) = join(&mut client, boot, ("probe", false), session, None, truth).await.expect("it answers");
     let sent = unix_ms();
     ask(&mut client, "leave-session", json!({})).await.expect("it answers");
     stay.end = End::Left(sent, unix_ms());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::receiver::SECRET;
+use super::{GRACE_MS, PATIENCE};
 
 /// A process; it ends with this.
 pub(crate) struct Server {
@@ -23,7 +24,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it and waits until it says where it listens.
-    pub(crate) fn start(dir: &Path, url: Option<&str>, grace_ms: u64, empty_ms: u64) -> Self {
+    pub(crate) fn start(dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
         for (name, _) in std::env::vars() {
             if name.starts_with("LYCEUM") || name.starts_with("TURN_") {
@@ -36,8 +37,9 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", dir);
-        command.env("LYCEUM__ROOM__GRACE_MS", grace_ms.to_string());
+        command.env("LYCEUM__ROOM__GRACE_MS", GRACE_MS.to_string());
         command.env("LYCEUM__ROOM__EMPTY_TIMEOUT_MS", empty_ms.to_string());
+        command.env("LYCEUM__WEBHOOKS__URL", receiver).env("LYCEUM__WEBHOOKS__SECRET", SECRET);
         if let Some(url) = url {
             command.env("DATABASE_URL", url);
         }

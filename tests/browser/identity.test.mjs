@@ -140,6 +140,28 @@ scenario('who may not publish sends nothing to others, whatever its browser does
   }
 });
 
+scenario('who is promoted is seen with what it offered before, and who is demoted is gone', async (t) => {
+  for (const [name, other] of [['chromium', firefox], [firefox, 'chromium']]) {
+    const session = `promoted in ${name}`;
+    const teacher = await join(t, other, session, PEOPLE[0], { app: { lyceum_role: 'instructor' } });
+    const pupil = await join(t, name, session, PEOPLE[1], { role: 'observer' });
+    await untilRefused(pupil, 'media/not_permitted');
+    const participantId = await until(() => participantOf(teacher, 'bob'), SOON_MS, 'the roster names the pupil');
+    for (let round = 0; round < 2; round++) {
+      assert.equal((await moderate(teacher, { action: 'promote', participantId, role: 'participant' })).ok, true);
+      await expectCall([teacher, pupil], { windows: 1 });
+      assert.equal((await moderate(teacher, { action: 'promote', participantId, role: 'observer' })).ok, true);
+      await until(() => teacher.evaluate(() => window.roster.find((one) => one.userId === 'bob').tracks.length === 0), SOON_MS, 'the pupil\'s tracks go');
+      // A browser may keep what has ended in its stream.
+      await until(() => teacher.evaluate(() => [...document.querySelectorAll('video')]
+        .every((video) => video.srcObject.getTracks().every((track) => track.readyState === 'ended'))), SOON_MS, 'for the page, too');
+      pupil.as.recv = true;
+      await expectFlow([teacher, pupil], 1);
+      pupil.as.recv = undefined;
+    }
+  }
+});
+
 scenario('an instructor mutes somebody, who alone can be heard again', async (t) => {
   const session = 'quiet';
   const teacher = await join(t, 'chromium', session, PEOPLE[0], { app: { lyceum_role: 'instructor' } });

@@ -7,7 +7,7 @@ import { startServer } from './lib/server.mjs';
 
 const SECRET = 'the secret of the foreign clients, 32 bytes';
 const OTHER = 'another secret, which the server does not know';
-const PAIR = ['app', 'the pair of the foreign clients, 32 bytes'];
+const PAIR = ['app', 'the pair of the foreign clients of 32 bytes'];
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 /** What any JWT library makes of it. */

@@ -25,14 +25,14 @@ wait "$pid"
 "#;
 
 /// A server that runs, or that a test stopped.
-pub struct Postgres {
+pub(crate) struct Postgres {
     dir: PathBuf,
     keeper: Option<Child>,
 }
 
 impl Postgres {
     /// A new one, started.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("lyceum-pg-{}-{number}", std::process::id()));
@@ -56,7 +56,7 @@ impl Postgres {
     }
 
     /// Starts it again after [`Postgres::stop`] or [`Postgres::kill`]; what was committed is there.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let begun = Instant::now();
         loop {
             match self.try_start() {
@@ -113,18 +113,18 @@ impl Postgres {
     }
 
     /// Makes a database and gives its URL.
-    pub fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         self.psql("postgres", &format!("CREATE DATABASE \"{name}\""));
         self.url(name)
     }
 
     /// The URL of a database.
-    pub fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         format!("postgres:///{name}?user=postgres&host={}", self.dir.display())
     }
 
     /// What psql prints for a script: rows by lines, columns by `|`.
-    pub fn psql(&self, database: &str, script: &str) -> String {
+    pub(crate) fn psql(&self, database: &str, script: &str) -> String {
         let output = Command::new(program("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
             .arg(&self.dir)
@@ -137,18 +137,18 @@ impl Postgres {
     }
 
     /// The process of the server itself.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         let file = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("the server runs");
         file.lines().next().and_then(|line| line.parse().ok()).expect("the first line is its process")
     }
 
     /// Ends it as an operator does who is in a hurry; `start_again` brings it back.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.signal("INT");
     }
 
     /// kill -9: no goodbye, no last write.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal("KILL");
     }
 

@@ -197,6 +197,21 @@ fn a_token_is_renewed_in_time_for_who_is_there() {
 }
 
 #[test]
+fn tokens_of_seconds_are_renewed_and_not_without_end() {
+    let mut w = world();
+    let brief = Arc::new(Identity { expires_ms: w.now.unix_ms + 10_000, ..(*student(&w, "ann")).clone() });
+    let (ann, _) = w.enter(&brief, json!({}));
+    w.wait(5_000);
+    assert_eq!(w.renewals.len(), 1);
+    for renewed in 2..5 {
+        w.handle(Input::Renewed { socket: ann, token: None, expires_ms: w.now.unix_ms });
+        assert_eq!(w.renewals.len(), renewed - 1);
+        w.wait(1_000);
+        assert_eq!(w.renewals.len(), renewed);
+    }
+}
+
+#[test]
 fn who_is_away_is_renewed_on_coming_back() {
     let mut w = world();
     w.rules("math", signaling::RoomSettings { grace_ms: Some(7_200_000), ..Default::default() });

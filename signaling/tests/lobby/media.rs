@@ -125,6 +125,21 @@ fn when_offers_cross_the_sfu_learns_whether_ours_was_seen() {
 }
 
 #[test]
+fn who_would_publish_what_it_may_not_is_told() {
+    let mut w = world();
+    let (ann, _, peer) = w.join_sfu("math", "ann");
+    let (bob, _, _) = w.join_sfu("math", "bob");
+    w.mail(ann);
+    w.mail(bob);
+    w.sfu(sfu::Event::NotPermitted { peer, source: sfu::Source::Screen });
+    let mail = w.mail(ann);
+    assert_eq!(names(&mail), ["session-error"]);
+    assert_eq!((&mail[0].1["code"], &mail[0].1["event"]), (&json!("media/not_permitted"), &json!("offer")));
+    assert!(mail[0].1["message"].as_str().is_some_and(|why| why.contains("screen")));
+    assert_eq!(w.mail(bob), []);
+}
+
+#[test]
 fn descriptions_and_candidates_are_checked() {
     let mut w = world();
     let (ann, _, _) = w.join_sfu("math", "ann");

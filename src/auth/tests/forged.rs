@@ -16,13 +16,18 @@ async fn algorithms_that_sign_nothing_or_something_else() {
     let headers = ["none", "None", "NONE", "nOnE", "", "HS384", "HS512", "hs256", "RS256", "ES256", "EdDSA", "PS256"];
     let mut tokens: Vec<(String, String)> =
         headers.iter().map(|alg| (format!("alg {alg}"), shared.token(&json!({ "alg": alg }), &claims()))).collect();
-    for header in [json!({ "typ": "JWT" }), json!({ "alg": null }), json!({ "alg": ["HS256"] }), json!({ "alg": 256 }), json!([])] {
+    for header in
+        [json!({ "typ": "JWT" }), json!({ "alg": null }), json!({ "alg": ["HS256"] }), json!({ "alg": 256 }), json!([])]
+    {
         tokens.push((format!("header {header}"), shared.token(&header, &claims())));
     }
     let unsigned = format!("{}.{}.", part(br#"{"alg":"none"}"#), part(claims().to_string().as_bytes()));
     tokens.push(("no signature".to_owned(), unsigned));
     tokens.push(("an empty secret".to_owned(), Signer::shared("").named("x", &claims())));
-    tokens.push(("another secret".to_owned(), Signer::shared("another secret of at least 32 bytes").named("x", &claims())));
+    tokens.push((
+        "another secret".to_owned(),
+        Signer::shared("another secret of at least 32 bytes").named("x", &claims()),
+    ));
     all_invalid(&auth, tokens).await;
 }
 
@@ -48,7 +53,10 @@ async fn headers_that_bring_their_own_key() {
         tokens.push((format!("{field}, signed by its own key"), ec.token(&header, &claims())));
     }
     for kid in [json!(7), json!(null), json!(["app"])] {
-        tokens.push((format!("kid {kid}"), Signer::shared(SECRET).token(&json!({ "alg": "HS256", "kid": kid }), &claims())));
+        tokens.push((
+            format!("kid {kid}"),
+            Signer::shared(SECRET).token(&json!({ "alg": "HS256", "kid": kid }), &claims()),
+        ));
     }
     // A name is looked up in a list, and never a path, a query or an address; what it makes of the key is empty.
     for kid in ["../../../dev/null", "/dev/null", "x' UNION SELECT 'k", "https://evil.example/key", "app\0", ""] {
@@ -121,7 +129,15 @@ async fn times_that_are_none() {
     let auth = auth(&settings());
     let mut tokens = Vec::new();
     let soon = NOW + 600;
-    for value in [json!(soon.to_string()), json!(soon as f64 + 0.5), json!(-1), json!(null), json!([soon]), json!(u64::MAX), json!(true)] {
+    for value in [
+        json!(soon.to_string()),
+        json!(soon as f64 + 0.5),
+        json!(-1),
+        json!(null),
+        json!([soon]),
+        json!(u64::MAX),
+        json!(true),
+    ] {
         tokens.push((format!("exp {value}"), hs256(&changed("exp", Some(value.clone())))));
         tokens.push((format!("nbf {value}"), hs256(&changed("nbf", Some(value)))));
     }

@@ -227,7 +227,7 @@ async fn who_is_no_user() {
         ("sub", None),
         ("role", Some(json!("anon"))),
         ("role", Some(json!("service_role"))),
-        ("role", Some(json!("")),),
+        ("role", Some(json!(""))),
         ("role", None),
         ("exp", None),
         ("exp", Some(json!("2030-01-01"))),
@@ -270,11 +270,8 @@ async fn supabase_keys_that_are_tokens_name_nobody() {
 
 #[tokio::test]
 async fn only_configured_claims_under_app_metadata_count() {
-    let configured = AuthSettings {
-        role_claim: "lyceum_role".to_owned(),
-        sessions_claim: "cohorts".to_owned(),
-        ..settings()
-    };
+    let configured =
+        AuthSettings { role_claim: "lyceum_role".to_owned(), sessions_claim: "cohorts".to_owned(), ..settings() };
     let mut claims = json!({ "sub": "t1", "name": "Grace", "aud": "app", "exp": NOW + 600,
         "lyceum_role": "instructor", "cohorts": ["c0"], "user_metadata": { "lyceum_role": "instructor", "cohorts": ["c0"] } });
     let named = |auth: Auth, claims: &Value| {

@@ -9,7 +9,8 @@ async fn a_postgres_that_stops_or_is_killed_costs_nothing_that_was_applied() {
     let mut server = Postgres::start();
     let store = Store::new(&server.database("lyceum")).expect("the URL is right");
     let mut node = Node::new("n_1");
-    let records = node.records(meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + MINUTE), ("bob", MONDAY, MONDAY + 5)]));
+    let records =
+        node.records(meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + MINUTE), ("bob", MONDAY, MONDAY + 5)]));
     for kill in [false, true] {
         let half = if kill { &records[3..] } else { &records[..3] };
         if kill {
@@ -42,20 +43,45 @@ async fn a_start_without_the_database_fails_in_time_and_later_succeeds() {
         assert!(matches!(refused, Err(StoreError::Away(_))), "{refused:?}");
     }
     let store = Store::new(&lite).expect("the URL is right");
-    assert!(store.ping().await.is_err());
+    assert!(store.migrate().await.is_err());
     std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
-    store.ping().await.expect("now it is there");
+    store.migrate().await.expect("now it is there");
     Node::new("n_1").apply(&store, meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + 1)])).await;
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
 
 #[tokio::test]
+async fn a_batch_that_finds_a_lock_fails_as_a_whole_and_is_applied_later() {
+    for fresh in Fresh::both() {
+        let (one, two) = (fresh.open().await, fresh.open().await);
+        let mut node = Node::new("n_1");
+        let records = node.records(meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + 1)]));
+        apply_all(&one, &node.id, &records[..1]).await;
+        let before = everything(&one).await;
+        let mut other = two.write().await.expect("it writes");
+        // The last record of the batch would need this row; on SQLite there is but one writer anyway.
+        sqlx::query("UPDATE rooms SET settings = '{}' WHERE session_id = 'algebra'")
+            .execute(&mut *other)
+            .await
+            .expect("it updates");
+        let refused = one.apply(&node.id, &records).await;
+        assert!(matches!(refused, Err(StoreError::Away(_))), "{refused:?}");
+        other.rollback().await.expect("it rolls back");
+        assert_eq!(everything(&one).await, before);
+        apply_all(&one, &node.id, &records).await;
+        assert_eq!(count(&one, "SELECT COUNT(*) FROM summaries").await, 1);
+    }
+}
+
+#[tokio::test]
 async fn errors_never_say_the_password() {
-    for url in ["postgres://lyceum:hunter2@127.0.0.1:1/x", "postgres://lyceum:hunter2@[/x", "mysql://lyceum:hunter2@h/x"] {
+    for url in
+        ["postgres://lyceum:hunter2@127.0.0.1:1/x", "postgres://lyceum:hunter2@[/x", "mysql://lyceum:hunter2@h/x"]
+    {
         let error = match Store::new(url) {
             Ok(store) => {
                 assert!(!format!("{store:?}").contains("hunter2"));
-                store.ping().await.expect_err("nobody is there")
+                store.migrate().await.expect_err("nobody is there")
             }
             Err(error) => error,
         };

@@ -62,9 +62,21 @@ fn facts(script: &[(Step, u16)]) -> Vec<Fact> {
             }
             Step::Leave(c, r) => of(c).map(|(meeting, connection)| {
                 let reason = REASONS[usize::from(r) % REASONS.len()];
-                Fact::Left { meeting, connection, at, reason, uncertainty_ms: if reason == Reason::Crashed { 10_000 } else { 0 } }
+                Fact::Left {
+                    meeting,
+                    connection,
+                    at,
+                    reason,
+                    uncertainty_ms: if reason == Reason::Crashed { 10_000 } else { 0 },
+                }
             }),
-            Step::Rename(c) => of(c).map(|(meeting, connection)| Fact::Changed { meeting, connection, name: format!("name {c}").into(), role: Role::Instructor, at }),
+            Step::Rename(c) => of(c).map(|(meeting, connection)| Fact::Changed {
+                meeting,
+                connection,
+                name: format!("name {c}").into(),
+                role: Role::Instructor,
+                at,
+            }),
             Step::Media(c, up) => of(c).map(|(meeting, connection)| Fact::Media { meeting, connection, up, at }),
             Step::Track(c, on, muted) => of(c).map(|(meeting, connection)| Fact::Track {
                 meeting,
@@ -99,7 +111,9 @@ fn facts(script: &[(Step, u16)]) -> Vec<Fact> {
 
 /// Each meeting's rows are what its log says.
 async fn agrees(store: &Store) {
-    for row in rows(store, "SELECT meeting_id FROM meetings WHERE ended_at IS NOT NULL AND last_seq = summary_seq").await {
+    for row in
+        rows(store, "SELECT meeting_id FROM meetings WHERE ended_at IS NOT NULL AND last_seq = summary_seq").await
+    {
         let id = row.trim_start_matches("meeting_id=");
         let mut connection = store.read().await.expect("it is there").acquire().await.expect("it connects");
         let log = super::super::meeting::facts(&mut connection, id).await.expect("it reads");
@@ -107,9 +121,15 @@ async fn agrees(store: &Store) {
         let said = store.attendance(id, 0).await.expect("it answers").expect("it has ended");
         let derived = Summary { version: said.version, ..summarize(&log, 0) };
         assert_eq!(serde_json::to_string(&said).ok(), serde_json::to_string(&derived).ok());
-        assert_eq!(count(store, &format!("SELECT COUNT(*) FROM attendance WHERE meeting_id = '{id}'")).await, said.participants.len() as u64);
+        assert_eq!(
+            count(store, &format!("SELECT COUNT(*) FROM attendance WHERE meeting_id = '{id}'")).await,
+            said.participants.len() as u64
+        );
         let visits: usize = said.participants.iter().map(|p| p.visits.len()).sum();
-        assert_eq!(count(store, &format!("SELECT COUNT(*) FROM visits WHERE meeting_id = '{id}'")).await, visits as u64);
+        assert_eq!(
+            count(store, &format!("SELECT COUNT(*) FROM visits WHERE meeting_id = '{id}'")).await,
+            visits as u64
+        );
     }
     assert_eq!(count(store, "SELECT COUNT(*) FROM connections WHERE ended_at < started_at").await, 0);
     let dense = "SELECT COUNT(*) FROM meetings WHERE last_seq <> (SELECT COUNT(*) FROM connection_log WHERE connection_log.meeting_id = meetings.meeting_id)
@@ -122,9 +142,15 @@ async fn agrees(store: &Store) {
 
 #[test]
 fn both_engines_end_with_the_same_rows() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
     let long = std::env::var("LYCEUM_LONG").is_ok_and(|long| !long.is_empty());
-    let config = Config { cases: if long { 300 } else { 12 }, max_shrink_iters: 100, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: if long { 300 } else { 12 },
+        max_shrink_iters: 100,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let tried = TestRunner::new(config).run(&(steps(), 1_usize..20), |(script, batch)| {
         runtime.block_on(async {
             let facts = facts(&script);

@@ -136,7 +136,14 @@ fn ended(meeting: &str, at: u64) -> Fact {
 }
 
 fn chat(meeting: &str, id: &str, user: &str, message: &str, at: u64) -> Fact {
-    Fact::Chat { meeting: meeting.into(), id: id.into(), user: user.into(), name: user.into(), message: message.into(), at }
+    Fact::Chat {
+        meeting: meeting.into(),
+        id: id.into(),
+        user: user.into(),
+        name: user.into(),
+        message: message.into(),
+        at,
+    }
 }
 
 /// A whole meeting: each person comes and goes at these times.
@@ -144,9 +151,9 @@ fn meeting(meeting: &str, session: &str, people: &[(&str, u64, u64)]) -> Vec<Fac
     let from = people.iter().map(|p| p.1).min().unwrap_or(MONDAY);
     let to = people.iter().map(|p| p.2).max().unwrap_or(MONDAY);
     let mut facts = vec![];
-    for (user, came, went) in people {
-        facts.push(joined(meeting, &format!("c_{meeting}_{user}"), user, *came));
-        facts.push(left(meeting, &format!("c_{meeting}_{user}"), *went));
+    for (number, (user, came, went)) in people.iter().enumerate() {
+        facts.push(joined(meeting, &format!("c_{meeting}_{number}"), user, *came));
+        facts.push(left(meeting, &format!("c_{meeting}_{number}"), *went));
     }
     facts.sort_by_key(Fact::at);
     facts.insert(0, started(meeting, session, from));
@@ -156,14 +163,31 @@ fn meeting(meeting: &str, session: &str, people: &[(&str, u64, u64)]) -> Vec<Fac
 
 /// All tables, and the columns by which their rows are told apart.
 const TABLES: [&str; 16] = [
-    "nodes", "rooms", "rosters", "meetings", "connection_log", "connections", "tracks", "summaries", "attendance", "visits",
-    "chat_messages", "revocations", "webhook_endpoints", "outbox", "deliveries", "received_events",
+    "nodes",
+    "rooms",
+    "rosters",
+    "meetings",
+    "connection_log",
+    "connections",
+    "tracks",
+    "summaries",
+    "attendance",
+    "visits",
+    "chat_messages",
+    "revocations",
+    "webhook_endpoints",
+    "outbox",
+    "deliveries",
+    "received_events",
 ];
 
 /// Rows of a query, each as one line.
 async fn rows(store: &Store, query: &str) -> Vec<String> {
     let pool = store.read().await.expect("it is there");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(query.to_owned())).fetch_all(pool).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query.to_owned()))
+        .fetch_all(pool)
+        .await
+        .unwrap_or_else(|error| panic!("{query}: {error}"));
     rows.iter()
         .map(|row| {
             let cell = |at: usize| {
@@ -172,7 +196,10 @@ async fn rows(store: &Store, query: &str) -> Vec<String> {
                 let cell = number.or_else(|_| text()).unwrap_or_else(|error| panic!("{query}: {error}"));
                 cell.unwrap_or_else(|| "NULL".to_owned())
             };
-            (0..row.columns().len()).map(|at| format!("{}={}", row.column(at).name(), cell(at))).collect::<Vec<_>>().join(" ")
+            (0..row.columns().len())
+                .map(|at| format!("{}={}", row.column(at).name(), cell(at)))
+                .collect::<Vec<_>>()
+                .join(" ")
         })
         .collect()
 }
@@ -196,10 +223,12 @@ async fn everything(store: &Store) -> Vec<String> {
 
 /// The types of all events of a room, in order, after checking that their numbers have no gap.
 async fn events(store: &Store, session: &str) -> Vec<String> {
-    let bodies = rows(store, &format!("SELECT body FROM outbox WHERE session_id = '{session}' ORDER BY room_seq")).await;
+    let bodies =
+        rows(store, &format!("SELECT body FROM outbox WHERE session_id = '{session}' ORDER BY room_seq")).await;
     let mut types = vec![];
     for (number, body) in (1_u64..).zip(bodies) {
-        let body: serde_json::Value = serde_json::from_str(body.strip_prefix("body=").expect("one column")).expect("it is JSON");
+        let body: serde_json::Value =
+            serde_json::from_str(body.strip_prefix("body=").expect("one column")).expect("it is JSON");
         assert_eq!(body["roomSeq"], number, "{body}");
         types.push(body["type"].as_str().expect("it has a type").to_owned());
     }

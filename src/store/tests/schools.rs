@@ -17,16 +17,31 @@ async fn the_questions_of_schools_are_answered_by_psql() {
     let store = fresh.open().await;
     let mut node = Node::new("n_1");
     let ten = MONDAY + 8 * 60 * MINUTE; // 10 o'clock in Berlin
-    let first = [("teacher", ten, ten + 60 * MINUTE), ("ann", ten, ten + 60 * MINUTE), ("bob", ten + 25 * MINUTE, ten + 60 * MINUTE)];
+    let first = [
+        ("teacher", ten, ten + 60 * MINUTE),
+        ("ann", ten, ten + 60 * MINUTE),
+        ("bob", ten + 25 * MINUTE, ten + 60 * MINUTE),
+    ];
     node.apply(&store, meeting("mtg_1", "algebra", &first)).await;
     let ten = ten + 2 * 24 * 60 * MINUTE;
-    let second = [("teacher", ten + 5 * MINUTE, ten + 60 * MINUTE), ("ann", ten, ten + 30 * MINUTE), ("eve", ten + 14 * MINUTE, ten + 60 * MINUTE)];
+    let second = [
+        ("teacher", ten + 5 * MINUTE, ten + 60 * MINUTE),
+        ("ann", ten, ten + 30 * MINUTE),
+        ("eve", ten + 14 * MINUTE, ten + 60 * MINUTE),
+    ];
     node.apply(&store, meeting("mtg_2", "algebra", &second)).await;
     let ten = ten + WEEK;
     node.apply(&store, meeting("mtg_3", "algebra", &[("ann", ten, ten + 90_000)])).await;
     node.apply(&store, meeting("mtg_4", "biology", &[("ann", ten, ten + MINUTE)])).await;
-    node.apply(&store, [started("mtg_5", "algebra", ten), joined("mtg_5", "c_5", "ann", ten), joined("mtg_5", "c_6", "ann", ten)]).await;
-    let roster: Vec<_> = ["ann", "bob"].iter().map(|user| Expected { user_id: (*user).to_owned(), user_name: None, role: Role::Participant }).collect();
+    node.apply(
+        &store,
+        [started("mtg_5", "algebra", ten), joined("mtg_5", "c_5", "ann", ten), joined("mtg_5", "c_6", "ann", ten)],
+    )
+    .await;
+    let roster: Vec<_> = ["ann", "bob"]
+        .iter()
+        .map(|user| Expected { user_id: (*user).to_owned(), user_name: None, role: Role::Participant })
+        .collect();
     store.put_roster("algebra", &roster, MONDAY).await.expect("it writes");
 
     let answers: Vec<String> = questions().iter().map(|sql| server().psql(&fresh.name, sql)).collect();

@@ -70,10 +70,14 @@ async fn a_silent_nodes_visits_end_at_their_last_proof_of_life() {
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 130, 300).await, Swept { connections: 0, meetings: 1 });
         let summary = store.attendance("mtg_a", 0).await.expect("it answers").expect("it is there");
         assert_eq!((summary.ended_at, summary.uncertainty_ms), (Some(MONDAY + 9_000), 10_000));
-        assert_eq!(events(&store, "algebra").await, ["session.started", "participant.joined", "participant.left", "session.ended"]);
+        assert_eq!(
+            events(&store, "algebra").await,
+            ["session.started", "participant.joined", "participant.left", "session.ended"]
+        );
 
         // The node comes back: what it knows takes the place of what was guessed, a join that nobody heard of is kept.
-        a.apply(&store, [left("mtg_a", "c_mtg_a", MONDAY + 11_000), joined("mtg_a", "c_x", "bob", MONDAY + 11_500)]).await;
+        a.apply(&store, [left("mtg_a", "c_mtg_a", MONDAY + 11_000), joined("mtg_a", "c_x", "bob", MONDAY + 11_500)])
+            .await;
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 310, 360).await, Swept::default());
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 370, 520).await, Swept { connections: 1, meetings: 1 });
         let summary = store.attendance("mtg_a", 0).await.expect("it answers").expect("it is there");
@@ -95,7 +99,11 @@ async fn an_outage_of_the_store_is_nobodys_death() {
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 640, 680).await, Swept::default());
         store.seen("n_a", MONDAY + 690_000).await.expect("it answers");
         assert_eq!(rounds(&mut sweeper, &store, &b, begun, 690, 740).await, Swept::default());
-        assert_eq!(rounds(&mut sweeper, &store, &b, begun, 750, 760).await.connections, 1, "silent for a minute after all");
+        assert_eq!(
+            rounds(&mut sweeper, &store, &b, begun, 750, 760).await.connections,
+            1,
+            "silent for a minute after all"
+        );
     }
 }
 
@@ -112,7 +120,8 @@ async fn two_sweepers_close_everything_once() {
         let (mut of_b, mut of_c) = (Sweeper::default(), Sweeper::default());
         let mut all = Swept::default();
         for seconds in (0..=300).step_by(10) {
-            let (x, y) = tokio::join!(of_b.round(&one, &b, at(begun, seconds)), of_c.round(&two, &c, at(begun, seconds)));
+            let (x, y) =
+                tokio::join!(of_b.round(&one, &b, at(begun, seconds)), of_c.round(&two, &c, at(begun, seconds)));
             for swept in [x.expect("it sweeps"), y.expect("it sweeps")] {
                 all.connections += swept.connections;
                 all.meetings += swept.meetings;

@@ -1,0 +1,87 @@
+//! The way from the journal to a store that is new, there already, or ahead.
+
+use std::path::PathBuf;
+
+use signaling::{Fact, FactId};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("lyceum-applier-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    path
+}
+
+/// A journal with so many facts that are on disk.
+async fn journal(dir: &Path, facts: u64) -> Journal {
+    // Control is not there to be told.
+    let (inbox, _) = mpsc::channel(1);
+    let (ended, _) = mpsc::unbounded_channel();
+    let (journal, _) = Journal::start(dir, u64::MAX, inbox, ended).unwrap_or_else(|failure| panic!("{failure}"));
+    for id in 1..=facts {
+        let fact = Fact::Aborted { session: "math".into(), user: format!("u{id}").into(), at: id };
+        assert!(journal.facts.write(FactId(id), fact, clock::now()).is_ok());
+    }
+    tokio::time::timeout(PATIENCE, journal.facts.flush()).await.expect("a good disk");
+    journal
+}
+
+fn store(dir: &Path) -> Store {
+    Store::new(&sqlite(dir).expect("a path")).expect("a good URL")
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_gets_each_fact_once_whoever_carries_it_on() {
+    let dir = folder("once");
+    // More than a batch.
+    let journal = journal(&dir, 2 * BATCH_MAX as u64 + 3).await;
+    let store = store(&dir);
+    let first = Arc::new(Applying::default());
+    let task = tokio::spawn(run(store.clone(), journal.clone(), first.clone()));
+    until("a batch is applied", || first.applied() > 0).await;
+    // It dies wherever it is.
+    task.abort();
+    let second = Arc::new(Applying::default());
+    let task = tokio::spawn(run(store.clone(), journal.clone(), second.clone()));
+    until("all is applied", || second.applied() == journal.committed()).await;
+    assert!(second.is_up());
+    until("nothing waits", || second.age(u64::MAX) == Duration::ZERO).await;
+    task.abort();
+    assert_eq!(store.applied(&journal.node).await.expect("it is there"), journal.committed());
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_a_journal_is_not_taken_for_ours() {
+    let (dir, old) = (folder("new"), folder("old"));
+    let journal_ = journal(&dir, 10).await;
+    let store = store(&dir);
+    let status = Arc::new(Applying::default());
+    let task = tokio::spawn(run(store.clone(), journal_.clone(), status.clone()));
+    until("all is applied", || status.applied() == 10).await;
+    task.abort();
+    std::fs::create_dir_all(old.join("journal")).expect("a writable directory");
+    std::fs::copy(dir.join("journal/node-id"), old.join("journal/node-id")).expect("it is there");
+    let copy = journal(&old, 3).await;
+    assert_eq!(copy.node, journal_.node);
+    let status = Arc::new(Applying::default());
+    let task = tokio::spawn(run(store, copy, status.clone()));
+    until("it is refused", || status.failures() > 0).await;
+    assert!(!status.is_up() && status.applied() == 0);
+    let said = status.trouble.lock().expect("nobody panics with it").clone().expect("a reason");
+    assert!(said.contains("old copy") && said.contains("[store] dir"), "{said}");
+    task.abort();
+    let _ = (std::fs::remove_dir_all(&dir), std::fs::remove_dir_all(&old));
+}
