@@ -2,13 +2,13 @@
 //!
 //! An event that comes twice is taken once and answered alike; one that was recorded and is sent again later is refused.
 
+use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::Json;
 use serde_json::json;
 use signaling::{ErrorCode, Refused};
 
@@ -46,7 +46,10 @@ impl Receiver {
     /// `false` if it came before.
     async fn take(&self, headers: &HeaderMap, body: &[u8]) -> Result<bool, Fault> {
         let Some(secret) = &self.secret else {
-            return Err(refused(ErrorCode::AuthInvalid, "No events are taken here: set [webhooks] receive_secret first."));
+            return Err(refused(
+                ErrorCode::AuthInvalid,
+                "No events are taken here: set [webhooks] receive_secret first.",
+            ));
         };
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (Some(id), Some(timestamp), Some(signatures)) =

@@ -22,7 +22,8 @@ pub(crate) struct WebhookSettings {
 
 fn url(value: &str) -> Result<Secret, String> {
     let value = value.trim();
-    outbound::check(value).map_err(|why| format!("expected a URL such as https://school.example/hooks. {}", why.why))?;
+    outbound::check(value)
+        .map_err(|why| format!("expected a URL such as https://school.example/hooks. {}", why.why))?;
     Ok(Secret(value.to_owned()))
 }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
-use sqlx::any::AnyRow;
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError, in_time, int, nat};
 
@@ -130,7 +130,13 @@ impl Store {
     /// Adds the endpoint of the operator's settings, or makes it what they say now. A secret that was another before signs too for
     /// [`FORMER_SECRET_MS`]. It is enabled, whatever switched it off: the settings say that it wants to be told. It is told of
     /// what was written since `since_ms` too, when this server started: the store may have been away.
-    pub(crate) async fn configure_endpoint(&self, url: &str, secret: &str, since_ms: u64, now_ms: u64) -> Result<(), StoreError> {
+    pub(crate) async fn configure_endpoint(
+        &self,
+        url: &str,
+        secret: &str,
+        since_ms: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         in_time(async {
             let mut tx = self.write().await?;
             sqlx::query(
@@ -166,7 +172,8 @@ impl Store {
     pub(crate) async fn remove_endpoint(&self, id: &str) -> Result<bool, StoreError> {
         in_time(async {
             let mut tx = self.write().await?;
-            let done = sqlx::query("DELETE FROM webhook_endpoints WHERE endpoint_id = $1").bind(id).execute(&mut *tx).await?;
+            let done =
+                sqlx::query("DELETE FROM webhook_endpoints WHERE endpoint_id = $1").bind(id).execute(&mut *tx).await?;
             sqlx::query("DELETE FROM deliveries WHERE endpoint_id = $1").bind(id).execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(done.rows_affected() == 1)
@@ -221,11 +228,12 @@ impl Store {
     pub(crate) async fn switch_off(&self, id: &str, reason: &str) -> Result<bool, StoreError> {
         in_time(async {
             let mut tx = self.write().await?;
-            let done = sqlx::query("UPDATE webhook_endpoints SET enabled = 0, disabled_reason = $2 WHERE endpoint_id = $1")
-                .bind(id)
-                .bind(reason)
-                .execute(&mut *tx)
-                .await?;
+            let done =
+                sqlx::query("UPDATE webhook_endpoints SET enabled = 0, disabled_reason = $2 WHERE endpoint_id = $1")
+                    .bind(id)
+                    .bind(reason)
+                    .execute(&mut *tx)
+                    .await?;
             tx.commit().await?;
             Ok(done.rows_affected() == 1)
         })

@@ -127,7 +127,13 @@ impl Store {
     }
 
     /// Claims up to `count` deliveries that are due at an endpoint: of each room the first that is pending.
-    pub(crate) async fn claim(&self, node: &str, endpoint: &str, count: usize, now_ms: u64) -> Result<Vec<Claimed>, StoreError> {
+    pub(crate) async fn claim(
+        &self,
+        node: &str,
+        endpoint: &str,
+        count: usize,
+        now_ms: u64,
+    ) -> Result<Vec<Claimed>, StoreError> {
         // Two servers at one Postgres pass over what the other is about to claim. On SQLite there is one writer at a time.
         let lock = if self.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         let statement = format!(
@@ -305,13 +311,20 @@ impl Store {
 }
 
 /// Switches an endpoint off that says itself that nobody is there. What waits for it is dead, which can be seen and replayed.
-async fn gone(connection: &mut AnyConnection, endpoint: &str, outcome: &Outcome, now_ms: u64) -> Result<(), StoreError> {
+async fn gone(
+    connection: &mut AnyConnection,
+    endpoint: &str,
+    outcome: &Outcome,
+    now_ms: u64,
+) -> Result<(), StoreError> {
     let reason = outcome.error.as_deref().unwrap_or("410");
-    sqlx::query("UPDATE webhook_endpoints SET enabled = 0, disabled_reason = $2 WHERE endpoint_id = $1 AND enabled = 1")
-        .bind(endpoint)
-        .bind(reason)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "UPDATE webhook_endpoints SET enabled = 0, disabled_reason = $2 WHERE endpoint_id = $1 AND enabled = 1",
+    )
+    .bind(endpoint)
+    .bind(reason)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "UPDATE deliveries SET state = 'dead', last_error = $2, done_at = $3, claimed_by = NULL, claimed_until = NULL
          WHERE endpoint_id = $1 AND state = 'pending'",

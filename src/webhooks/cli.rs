@@ -21,7 +21,8 @@ pub(crate) async fn test(url: &str, secret: Option<&str>) -> Result<String, Stri
     let now_ms = clock::now().unix_ms;
     let id = format!("msg_test_{:016x}", rand::random::<u64>());
     let data = json!({ "message": "This is a test. Nothing happened." });
-    let body = json!({ "type": "webhook.test", "timestamp": now_ms, "data": data, "seq": null, "roomSeq": 0 }).to_string();
+    let body =
+        json!({ "type": "webhook.test", "timestamp": now_ms, "data": data, "seq": null, "roomSeq": 0 }).to_string();
     // Whoever types the URL here may go there.
     let call = super::call(ENDPOINT_CONFIGURED, url, &[signer], &id, &body, now_ms);
     debug_assert_eq!(call.reach, Reach::Configured, "an operator's own URL");
@@ -33,12 +34,19 @@ pub(crate) async fn test(url: &str, secret: Option<&str>) -> Result<String, Stri
         Ok(answer) => answer,
         Err(failure) => return Err(format!("{said}no answer ({}): {}", failure.word, failure.why)),
     };
-    let text: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+    let text: String =
+        String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
     said += &format!("the receiver answered {} {text}\n", answer.status);
     let todo = match answer.status {
-        200..=299 => return Ok(format!("{said}It works. Check that the receiver refuses it when the body or the secret is another.")),
+        200..=299 => {
+            return Ok(format!(
+                "{said}It works. Check that the receiver refuses it when the body or the secret is another."
+            ));
+        }
         300..=399 => "Redirects are not followed: give the URL that it leads to.",
-        400 | 401 | 403 => "It refuses: check that it has this secret, and that it verifies the bytes of the body as they came.",
+        400 | 401 | 403 => {
+            "It refuses: check that it has this secret, and that it verifies the bytes of the body as they came."
+        }
         404 | 405 => "There is nothing that takes POST: check the path.",
         410 => "It says that nobody is there any more: a real endpoint would be switched off now.",
         429 => "It asks to be asked less often: a real event would be sent again later.",

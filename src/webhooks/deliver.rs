@@ -213,12 +213,26 @@ fn log(claimed: &Claimed, outcome: &Outcome, verdict: Verdict) {
         Verdict::Delivered => {}
         Verdict::Again(_) => {
             if let Some(left_out) = FAILED.due() {
-                tracing::warn!(endpoint, event, attempt, error, left_out, "a webhook did not arrive; it is tried again");
+                tracing::warn!(
+                    endpoint,
+                    event,
+                    attempt,
+                    error,
+                    left_out,
+                    "a webhook did not arrive; it is tried again"
+                );
             }
         }
         Verdict::Dead => {
             if let Some(left_out) = DEAD.due() {
-                tracing::error!(endpoint, event, attempt, error, left_out, "a webhook is given up; replay it when its receiver is well");
+                tracing::error!(
+                    endpoint,
+                    event,
+                    attempt,
+                    error,
+                    left_out,
+                    "a webhook is given up; replay it when its receiver is well"
+                );
             }
         }
         Verdict::Gone => {

@@ -12,7 +12,9 @@ use crate::outbound::{Call, Reach, TOTAL_MAX};
 use crate::store::ENDPOINT_CONFIGURED;
 
 pub(crate) use self::deliver::{Deliverer, Tally};
-pub(crate) use self::schedule::{Outcome, Verdict, judge};
+#[cfg(test)]
+pub(crate) use self::schedule::judge;
+pub(crate) use self::schedule::{Outcome, Verdict};
 use self::sign::Secret;
 
 /// Longest `webhook-id` that we take from others, in bytes; ours have 36.

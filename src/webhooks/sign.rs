@@ -34,9 +34,12 @@ impl Secret {
     /// Reads `whsec_…`. The error says what is expected, and nothing of what was given.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let expected = || {
-            format!("expected whsec_ and 24 to 64 random bytes in Base64, such as `echo whsec_$(openssl rand -base64 {FRESH_BYTES})` gives")
+            format!(
+                "expected whsec_ and 24 to 64 random bytes in Base64, such as `echo whsec_$(openssl rand -base64 {FRESH_BYTES})` gives"
+            )
         };
-        let bytes = text.trim().strip_prefix(PREFIX).and_then(|rest| STANDARD.decode(rest).ok()).ok_or_else(expected)?;
+        let bytes =
+            text.trim().strip_prefix(PREFIX).and_then(|rest| STANDARD.decode(rest).ok()).ok_or_else(expected)?;
         if SECRET_BYTES.contains(&bytes.len()) { Ok(Secret(bytes)) } else { Err(expected()) }
     }
 

@@ -68,7 +68,14 @@ fn secrets_are_long_enough_and_do_not_show_themselves() {
     let fresh = Secret::generate();
     assert!(fresh != Secret::generate());
     assert_eq!(format!("{:?}", Secret::parse(&fresh).expect("ours are good")), "(secret)");
-    for bad in ["", "whsec_", "whsec_c2hvcnQ=", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!!!", &format!("whsec_{}", "A".repeat(100))] {
+    for bad in [
+        "",
+        "whsec_",
+        "whsec_c2hvcnQ=",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_!!!",
+        &format!("whsec_{}", "A".repeat(100)),
+    ] {
         let error = Secret::parse(bad).expect_err(bad);
         assert!(error.starts_with("expected whsec_ and 24 to 64 random bytes"), "{error}");
     }
@@ -85,7 +92,11 @@ fn attempts_are_made_for_a_day_each_a_little_early_or_late() {
         let (mut now_ms, mut attempt) = (1_000_000, 1);
         while let Verdict::Again(at) = judge(&failure, attempt, now_ms, chance) {
             let wait = OFFSETS_MS[attempt as usize] - OFFSETS_MS[attempt as usize - 1];
-            assert!((wait - wait / 10..=wait + wait / 10).contains(&(at - now_ms)), "attempt {attempt}: {}", at - now_ms);
+            assert!(
+                (wait - wait / 10..=wait + wait / 10).contains(&(at - now_ms)),
+                "attempt {attempt}: {}",
+                at - now_ms
+            );
             (now_ms, attempt) = (at, attempt + 1);
         }
         assert_eq!((judge(&failure, attempt, now_ms, chance), attempt), (Verdict::Dead, 10));
@@ -125,7 +136,8 @@ fn a_receiver_may_ask_for_a_longer_wait_but_not_for_ever() {
 #[tokio::test]
 async fn a_test_event_says_what_came_back_and_what_to_do() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    for (answer, says) in [("200 OK", "It works"), ("404 x", "check the path"), ("308 x", "Redirects are not followed")] {
+    for (answer, says) in [("200 OK", "It works"), ("404 x", "check the path"), ("308 x", "Redirects are not followed")]
+    {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
         let receiver = tokio::spawn(async move {
@@ -142,7 +154,10 @@ async fn a_test_event_says_what_came_back_and_what_to_do() {
         let said = cli::test(&url, None).await.unwrap_or_else(|error| error);
         assert!(said.contains(says), "{said}");
         let request = receiver.await.expect("it was called").to_ascii_lowercase();
-        assert!(request.starts_with("post /hook http/1.1\r\n") && request.contains("webhook-signature: v1,"), "{request}");
+        assert!(
+            request.starts_with("post /hook http/1.1\r\n") && request.contains("webhook-signature: v1,"),
+            "{request}"
+        );
         assert!(request.contains(r#""type":"webhook.test""#), "{request}");
     }
     assert!(cli::test("http://127.0.0.1:1/", Some("short")).await.expect_err("no secret").contains("expected whsec_"));

@@ -65,10 +65,26 @@ class Server:
             "LYCEUM__TURN__PORT": "0",
             "LYCEUM__TURN__TLS_PORT": "0",
         }
+        self.environment = environment | (settings or {})
+        self._start()
+
+    def _start(self) -> None:
         # The default store is `./data/`, so a directory of its own keeps servers apart.
         self.process = subprocess.Popen(
-            [BINARY], cwd=self.directory, env=environment | (settings or {}), stdout=self.log, stderr=self.log
+            [BINARY], cwd=self.directory, env=self.environment, stdout=self.log, stderr=self.log
         )
+
+    async def killed(self) -> "Server":
+        """Kills it without a warning, and starts it again with the same store."""
+        self.process.kill()
+        self.process.wait()
+        self._start()
+        return await self.ready()
+
+    def said(self) -> str:
+        """Its log so far."""
+        with open(f"{self.directory}/log", errors="replace") as log:
+            return log.read()
 
     async def ready(self) -> "Server":
         for _ in range(READY_S_MAX * 20):

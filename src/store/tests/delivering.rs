@@ -26,7 +26,12 @@ impl Attempt {
 }
 
 fn new(id: &str) -> NewEndpoint {
-    NewEndpoint { id: id.to_owned(), url: format!("https://{id}.example/"), secret: format!("whsec_{id}"), events: None }
+    NewEndpoint {
+        id: id.to_owned(),
+        url: format!("https://{id}.example/"),
+        secret: format!("whsec_{id}"),
+        events: None,
+    }
 }
 
 fn answer(status: u16) -> Outcome {
@@ -101,7 +106,10 @@ async fn one_that_fails_for_a_day_delays_nobody_and_can_be_told_again() {
     for fresh in Fresh::both() {
         let store = told(&fresh, &["bad", "good", "well"], &["algebra", "latin"], 1).await;
         let start = clock::now().unix_ms + 1;
-        let made = deliver(&store, start, start + 40 * HOUR, |attempt| answer(if attempt.endpoint == "bad" { 500 } else { 200 })).await;
+        let made = deliver(&store, start, start + 40 * HOUR, |attempt| {
+            answer(if attempt.endpoint == "bad" { 500 } else { 200 })
+        })
+        .await;
         for endpoint in ["good", "well"] {
             let theirs = of(&made, endpoint);
             assert!(theirs.len() == 8 && theirs.iter().all(|attempt| attempt.at == start), "at once and once each");
@@ -121,14 +129,20 @@ async fn one_that_fails_for_a_day_delays_nobody_and_can_be_told_again() {
         let backlog = store.backlog().await.expect("it answers");
         assert_eq!(backlog, Backlog { pending: 0, dead: 8, oldest_ms: None });
         let dead = store.deliveries("bad", Some("dead"), 0, 100).await.expect("it answers");
-        assert!(dead.len() == 8 && dead.iter().all(|d| d.attempts == 10 && d.last_status == Some(500) && d.done_at.is_some()));
+        assert!(
+            dead.len() == 8
+                && dead.iter().all(|d| d.attempts == 10 && d.last_status == Some(500) && d.done_at.is_some())
+        );
         assert_eq!(store.deliveries("good", Some("dead"), 0, 100).await.expect("it answers"), []);
 
         let later = start + 50 * HOUR;
         assert_eq!(store.replay("bad", Some("algebra"), 2, later).await.expect("it writes"), (3, false));
         let again = deliver(&store, later, later + HOUR, |_| answer(204)).await;
         assert_eq!(again.iter().map(Attempt::room_seq).collect::<Vec<_>>(), [2, 3, 4]);
-        assert!(again.iter().all(|a| bad.iter().any(|b| (&b.event, &b.body) == (&a.event, &a.body))), "the same bodies and ids");
+        assert!(
+            again.iter().all(|a| bad.iter().any(|b| (&b.event, &b.body) == (&a.event, &a.body))),
+            "the same bodies and ids"
+        );
         assert_eq!(store.backlog().await.expect("it answers").dead, 5);
     }
 }
@@ -139,7 +153,9 @@ async fn one_that_comes_back_soon_hears_everything_in_order() {
         let store = told(&fresh, &["hook"], &["algebra"], 3).await;
         let start = clock::now().unix_ms + 1;
         let back = start + 3 * MINUTE;
-        let made = deliver(&store, start, start + 40 * HOUR, |attempt| answer(if attempt.at < back { 503 } else { 200 })).await;
+        let made =
+            deliver(&store, start, start + 40 * HOUR, |attempt| answer(if attempt.at < back { 503 } else { 200 }))
+                .await;
         let failed: Vec<_> = made.iter().filter(|a| a.at < back).map(Attempt::room_seq).collect();
         assert_eq!(failed, [1, 1], "at once and after 5 s");
         let arrived: Vec<_> = made.iter().filter(|a| a.at >= back).map(Attempt::room_seq).collect();
@@ -153,13 +169,23 @@ async fn one_that_is_gone_is_switched_off_and_on_again() {
     for fresh in Fresh::both() {
         let store = told(&fresh, &["gone", "good"], &["algebra"], 1).await;
         let start = clock::now().unix_ms + 1;
-        let made = deliver(&store, start, start + HOUR, |attempt| answer(if attempt.endpoint == "gone" { 410 } else { 200 })).await;
+        let made =
+            deliver(&store, start, start + HOUR, |attempt| answer(if attempt.endpoint == "gone" { 410 } else { 200 }))
+                .await;
         assert_eq!((of(&made, "gone").len(), of(&made, "good").len()), (1, 4));
         let endpoint = store.endpoint("gone").await.expect("it answers").expect("it is there");
         assert_eq!((endpoint.enabled, endpoint.disabled_reason.as_deref()), (false, Some("it said 410")));
-        assert_eq!(store.deliveries("gone", Some("dead"), 0, 100).await.expect("it answers").len(), 4, "they can be seen");
+        assert_eq!(
+            store.deliveries("gone", Some("dead"), 0, 100).await.expect("it answers").len(),
+            4,
+            "they can be seen"
+        );
         happen(&store, &["latin"], 1).await;
-        assert_eq!(store.deliveries("gone", None, 0, 100).await.expect("it answers").len(), 4, "it is told of nothing more");
+        assert_eq!(
+            store.deliveries("gone", None, 0, 100).await.expect("it answers").len(),
+            4,
+            "it is told of nothing more"
+        );
         assert!(store.switch_on("gone", start).await.expect("it writes"));
         assert!(!store.switch_on("nobody", start).await.expect("it writes"));
         assert_eq!(store.replay("gone", None, 1, start).await.expect("it writes"), (8, false), "what it missed too");
@@ -174,7 +200,10 @@ async fn a_longer_wait_that_is_asked_for_is_kept() {
     let store = told(&fresh, &["busy"], &["algebra"], 0).await;
     let start = clock::now().unix_ms + 1;
     let asked = Outcome { retry_after_s: Some(1_200), ..answer(429) };
-    let made = deliver(&store, start, start + 40 * HOUR, |attempt| if attempt.at < start + MINUTE { asked.clone() } else { answer(200) }).await;
+    let made = deliver(&store, start, start + 40 * HOUR, |attempt| {
+        if attempt.at < start + MINUTE { asked.clone() } else { answer(200) }
+    })
+    .await;
     assert!(made.len() >= 3 && made[1].at == start + 1_200_000, "{made:?}");
     assert!(made.iter().skip(1).map(Attempt::room_seq).is_sorted());
 }
@@ -215,7 +244,8 @@ async fn many_who_claim_at_once_never_get_the_same() {
         loop {
             let [a, b, c, d] = claims.map(|(store, node)| store.claim(node, "hook", 3, now));
             let (a, b, c, d) = tokio::join!(a, b, c, d);
-            let found: Vec<_> = [a, b, c, d].into_iter().flat_map(|some| some.expect("it answers")).map(|one| one.event).collect();
+            let found: Vec<_> =
+                [a, b, c, d].into_iter().flat_map(|some| some.expect("it answers")).map(|one| one.event).collect();
             if found.is_empty() {
                 break;
             }
@@ -251,7 +281,10 @@ async fn endpoints_come_change_their_secret_and_go() {
         assert_eq!(store.replay("some", None, 1, now).await.expect("it writes").0, 2, "only what it wants");
         assert!(store.switch_off("some", "we said so").await.expect("it writes"));
         assert!(store.claim("n_1", "some", 4, now).await.is_ok_and(|claimed| claimed.len() == 1));
-        assert!(!store.recipients(now).await.expect("it answers").iter().any(|r| r.id == "some"), "not while it is off");
+        assert!(
+            !store.recipients(now).await.expect("it answers").iter().any(|r| r.id == "some"),
+            "not while it is off"
+        );
         assert!(store.remove_endpoint("hook").await.expect("it writes"));
         assert!(!store.remove_endpoint("hook").await.expect("it writes"));
         assert_eq!(store.deliveries("hook", None, 0, 10).await.expect("it answers"), []);
