@@ -84,7 +84,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn answer(
+/// A join token for one session.
+#[utoipa::path(post, path = "/v1/video/token", tag = "tokens", request_body = Object, responses((status = 200, body = Object)))]
+pub(super) async fn answer(
     State(tokens): State<Tokens>,
     Extension(source): Extension<Source>,
     encrypted: Option<Extension<Encrypted>>,
