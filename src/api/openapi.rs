@@ -1,8 +1,8 @@
 //! `/openapi.json`: what the API is, from the handlers themselves.
 
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{meetings, receive, sessions, token, webhooks};
@@ -84,7 +84,8 @@ impl Modify for Refusals {
         for path in description.paths.paths.values_mut() {
             for route in [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten() {
                 for (status, why) in COMMON {
-                    let response = ResponseBuilder::new().description(why).content("application/problem+json", content.clone());
+                    let response =
+                        ResponseBuilder::new().description(why).content("application/problem+json", content.clone());
                     route.responses.responses.insert(status.to_owned(), response.build().into());
                 }
             }

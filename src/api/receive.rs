@@ -18,7 +18,7 @@ use crate::store::{Received, Store, StoreError};
 use crate::webhooks::sign::{self, Disbelief, Secret, Signed};
 
 #[derive(Clone)]
-struct Receiver {
+pub(super) struct Receiver {
     store: Store,
     secret: Option<Secret>,
 }

@@ -38,7 +38,7 @@ const ICE_MAX: Duration = Duration::from_secs(5);
 const TTL_S: (u64, u64) = (60, 86_400);
 
 #[derive(Clone)]
-struct Tokens {
+pub(super) struct Tokens {
     auth: Auth,
     /// Weak, so that the route does not keep control from ending.
     inbox: mpsc::WeakSender<Input>,
