@@ -134,7 +134,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
     let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
     let deliveries = delivering.tally.clone();
-    let admin = admin::Admin { deliveries, health: health.clone(), inbox: inbox.downgrade(), certificates: certificates.clone() };
+    let admin = admin::Admin {
+        deliveries,
+        health: health.clone(),
+        inbox: inbox.downgrade(),
+        certificates: certificates.clone(),
+    };
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
     let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());

@@ -183,7 +183,14 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         // The socket is none yet: no event of it comes before this has ended.
         let token = token(handshake.as_ref()).map_err(|why| refused(why.as_str()))?;
         let identity = self.auth.admit(token.as_deref(), clock::now().unix_ms).await;
-        let identity = identity.map_err(|why| refused(why.code.as_str()))?;
+        let identity = identity.map_err(|why| {
+            static LINE: Seldom = Seldom::new();
+            // The client hears the code alone; whoever made the token wants to know what is wrong with it.
+            if let Some(more) = LINE.due() {
+                tracing::info!(code = why.code.as_str(), why = why.message, more, "a connection was refused");
+            }
+            refused(why.code.as_str())
+        })?;
         let socket = SocketId(self.next.fetch_add(1, Ordering::Relaxed));
         let address = source.address.ip().to_canonical();
         let heard = self.sessions.enter(client.id);

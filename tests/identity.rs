@@ -52,9 +52,13 @@ impl Server {
     /// With [`SECRET`], [`PAIR`] and [`ADMIN`].
     fn start(settings: &[(&str, &str)]) -> Self {
         let mut command = lyceum();
-        command.args(["--listen", "127.0.0.1:0"]);
         command.env("JWT_SECRET", SECRET).env("LYCEUM__AUTH__KEYS", format!("{}:{}", PAIR.0, PAIR.1));
         command.env("LYCEUM_ADMIN_KEY", ADMIN).envs(settings.iter().copied());
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]);
         let mut child = command.spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let log = Arc::new(Mutex::new(String::new()));
@@ -485,6 +489,75 @@ fn a_user_who_asks_too_often_is_told_when_to_ask_again() {
     let wait = limited.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).expect("a time");
     assert!((1..=4).contains(&wait.parse::<u64>().expect("seconds")), "{wait}");
     assert_eq!(ask("grace").status, 200, "others are served");
+}
+
+/// A Supabase project with one ES256 key: its URL, and what signs access tokens for a user.
+fn supabase() -> (String, impl Fn(&str) -> String) {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+    let part = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+    let point = pair.public_key().as_ref().to_vec();
+    let (x, y) = (part(&point[1..33]), part(&point[33..]));
+    let key = json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "key_ops": ["verify"], "ext": true, "kid": "k1", "x": x, "y": y });
+    let set = json!({ "keys": [key] }).to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+            while !request.ends_with(b"\r\n\r\n") {
+                let read = stream.read(&mut buffer).expect("a request");
+                assert!(read > 0, "it ended early");
+                request.extend_from_slice(&buffer[..read]);
+            }
+            assert!(request.starts_with(b"GET /auth/v1/.well-known/jwks.json HTTP/1.1\r\n"));
+            let length = set.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{set}");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let issuer = format!("{url}/auth/v1");
+    let sign = move |user: &str| {
+        let claims = json!({ "iss": issuer, "sub": user, "aud": "authenticated", "role": "authenticated", "exp": soon(600),
+            "app_metadata": { "provider": "email" }, "user_metadata": { "role": "instructor" } });
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": "k1" });
+        let message = format!("{}.{}", part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()));
+        let signature = pair.sign(&aws_lc_rs::rand::SystemRandom::new(), message.as_bytes()).expect("it signs");
+        format!("{message}.{}", part(signature.as_ref()))
+    };
+    (url, sign)
+}
+
+#[tokio::test]
+async fn users_of_a_supabase_project_get_in_and_their_tokens_outlive_a_restart() {
+    let (url, sign) = supabase();
+    let store = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("identity-supabase-{}", std::process::id()));
+    let start = || {
+        let mut command = lyceum();
+        command
+            .env("SUPABASE_URL", &url)
+            .env("LYCEUM__AUTH__ANY_USER_MAY_JOIN", "true")
+            .env("LYCEUM__STORE__DIR", &store);
+        Server::run(command)
+    };
+    let server = start();
+    let user = sign("6f1c");
+    assert_eq!(Client::connect(&server, Some(&json!({ "token": user }))).await.err().as_deref(), Some("auth/invalid"));
+    let answer =
+        server.token(&[("authorization", &bearer(&user))], json!({ "sessionId": "algebra", "userName": "Ada" }));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let granted = answer.json();
+    assert_eq!((&granted["userId"], &granted["role"]), (&json!("6f1c"), &json!("participant")));
+    // A stranger's project has a key of the same name.
+    let (_, forge) = supabase();
+    let forged = server.token(&[("authorization", &bearer(&forge("6f1c")))], json!({ "sessionId": "algebra" }));
+    assert_eq!(forged.refusal(), (401, "auth/invalid".to_owned()));
+    let token = granted["token"].as_str().expect("a token");
+    assert_eq!(Client::with_token(&server, token).await.join("algebra", "x").await["userId"], "6f1c");
+    drop(server);
+    let server = start();
+    assert_eq!(Client::with_token(&server, token).await.join("algebra", "x").await["userId"], "6f1c");
 }
 
 /// Answers each request with this body and remembers what was asked.

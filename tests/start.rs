@@ -40,7 +40,11 @@ fn lyceum() -> Command {
         "TURN_URIS",
         "TURN_USERNAME",
         "TURN_CREDENTIAL",
-        "TURN_SECRET", "JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS_URL", "LYCEUM_ADMIN_KEY",
+        "TURN_SECRET",
+        "JWT_SECRET",
+        "SUPABASE_URL",
+        "SUPABASE_JWKS_URL",
+        "LYCEUM_ADMIN_KEY",
         "DATABASE_URL",
     ] {
         command.env_remove(name);

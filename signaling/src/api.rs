@@ -230,7 +230,7 @@ pub enum Input {
         /// When the last packet of it came: its proof of life.
         heard: Instant,
     },
-    /// When packets of sockets last came, once before each heartbeat ([`crate::limits::HEARTBEAT_EVERY`]).
+    /// When packets of sockets last came, every [`crate::limits::HEARTBEAT_EVERY`]: it makes the heartbeat ([`Fact::Activity`]).
     Heard {
         /// Each that is connected.
         sockets: Vec<(SocketId, Instant)>,

@@ -97,7 +97,7 @@ pub enum Fact {
         meeting: Arc<str>,
         /// Which.
         connection: Arc<str>,
-        /// Its last proof of life.
+        /// Its last proof of life. Of one who was there when it left by its own wish, was removed, or the meeting was ended: then.
         at: u64,
         /// Why.
         reason: Reason,
@@ -145,7 +145,8 @@ pub enum Fact {
         /// When.
         at: u64,
     },
-    /// The heartbeat: every [`crate::limits::HEARTBEAT_EVERY`] for each meeting with connections.
+    /// The heartbeat: every [`crate::limits::HEARTBEAT_EVERY`] for each meeting where anything is new; also right before the end of
+    /// a connection that spoke since.
     Activity {
         /// Where.
         meeting: Arc<str>,

@@ -56,7 +56,13 @@ pub(crate) struct Api {
 
 impl Api {
     /// Over these.
-    pub(crate) fn new(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store, allow: &[Prefix], defaults: RoomSettings) -> Self {
+    pub(crate) fn new(
+        auth: Auth,
+        inbox: mpsc::WeakSender<Input>,
+        store: Store,
+        allow: &[Prefix],
+        defaults: RoomSettings,
+    ) -> Self {
         Api { auth, inbox, store, allow: allow.into(), defaults, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
     }
 

@@ -18,7 +18,7 @@ use crate::store::{Received, Store, StoreError};
 use crate::webhooks::sign::{self, Disbelief, Secret, Signed};
 
 #[derive(Clone)]
-struct Receiver {
+pub(super) struct Receiver {
     store: Store,
     secret: Option<Secret>,
 }
@@ -31,7 +31,9 @@ pub(crate) fn router(store: Store, secret: Option<Secret>) -> Router {
         .with_state(Receiver { store, secret })
 }
 
-async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+/// Takes an event of another Lyceum, signed as Standard Webhooks say, once.
+#[utoipa::path(post, path = "/v1/webhooks/attendance", tag = "webhooks", request_body = Object, responses((status = 200, body = Object)))]
+pub(super) async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
     match receiver.take(&headers, &body).await {
         Ok(is_new) => (StatusCode::OK, Json(json!({ "ok": true, "isNew": is_new }))).into_response(),
         Err(fault) => fault.into_response(),

@@ -38,7 +38,7 @@ const ICE_MAX: Duration = Duration::from_secs(5);
 const TTL_S: (u64, u64) = (60, 86_400);
 
 #[derive(Clone)]
-struct Tokens {
+pub(super) struct Tokens {
     auth: Auth,
     /// Weak, so that the route does not keep control from ending.
     inbox: mpsc::WeakSender<Input>,
@@ -84,7 +84,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn answer(
+/// A join token for one session.
+#[utoipa::path(post, path = "/v1/video/token", tag = "tokens", request_body = Object, responses((status = 200, body = Object)))]
+pub(super) async fn answer(
     State(tokens): State<Tokens>,
     Extension(source): Extension<Source>,
     encrypted: Option<Extension<Encrypted>>,

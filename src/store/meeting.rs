@@ -6,11 +6,12 @@
 //! ended. When its node says that it is over (or the sweeper finds nobody in it) the log is summed up once more, and if
 //! that says anything new it becomes the next version of the summary, with its own `session.ended`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
 use signaling::attendance::{Summary, summarize};
-use signaling::{Fact, Reason};
+use signaling::{Alive, Fact, Reason};
 use sqlx::{AnyConnection, Row as _};
 
 use super::apply::{Origin, left, log};
@@ -19,6 +20,8 @@ use super::{StoreError, Text, int, nat, text, unreadable};
 
 /// Rows that one statement inserts: 12 parameters each, and Postgres takes 65,535, older SQLite 32,766.
 const ROWS_PER_STATEMENT: usize = 200;
+/// Rows of a log that are read at once: a heartbeat of a thousand people is 70 KB.
+const LOG_ROWS_PER_STATEMENT: i64 = 200;
 
 /// Ends a meeting, once; connections that are open still end with it.
 pub(super) async fn end(
@@ -111,35 +114,77 @@ pub(super) async fn summary_of_log(
     Ok((!facts.is_empty()).then(|| summarize(&facts, now_ms)))
 }
 
-/// A meeting's log in order. Its end stands last, at the last end of a connection, whatever came after it was ended too soon.
+/// A meeting's log in order, as far as its summary needs it: the heartbeats, which are most of it, are added up into one, and the
+/// end stands last, at the last end of a connection, whatever came after a meeting that was ended too soon. Empty if
+/// retention has taken any of it: what is left says nothing of the whole.
 pub(super) async fn facts(connection: &mut AnyConnection, meeting: &str) -> Result<Vec<Fact>, StoreError> {
-    let rows = sqlx::query("SELECT fact, seq FROM connection_log WHERE meeting_id = $1 ORDER BY seq")
+    let mut log = Log::default();
+    let mut after = 0;
+    loop {
+        let rows = sqlx::query(
+            "SELECT fact, seq FROM connection_log WHERE meeting_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
         .bind(meeting)
+        .bind(after)
+        .bind(LOG_ROWS_PER_STATEMENT)
         .fetch_all(&mut *connection)
         .await?;
-    // What retention left of it says nothing of the whole.
-    if rows.first().is_some_and(|row| row.try_get::<i64, _>(1).is_ok_and(|seq| seq != 1)) {
-        return Ok(Vec::new());
-    }
-    let mut facts = Vec::with_capacity(rows.len());
-    let mut ended: Option<u64> = None;
-    let mut last_left = 0;
-    for row in rows {
-        let fact: Fact = serde_json::from_str(row.try_get::<&str, _>(0)?).map_err(|why| unreadable("a fact", &why))?;
-        match &fact {
-            Fact::MeetingEnded { at, .. } => {
-                ended = ended.max(Some(*at));
-                continue;
+        for row in &rows {
+            let seq: i64 = row.try_get(1)?;
+            if seq != after + 1 {
+                return Ok(Vec::new());
             }
-            Fact::Left { at, .. } => last_left = last_left.max(*at),
-            _ => {}
+            after = seq;
+            log.take(serde_json::from_str(row.try_get::<&str, _>(0)?).map_err(|why| unreadable("a fact", &why))?);
         }
-        facts.push(fact);
+        if int(rows.len() as u64) < LOG_ROWS_PER_STATEMENT {
+            return Ok(log.facts(&Arc::from(meeting)));
+        }
     }
-    if let Some(at) = ended {
-        facts.push(Fact::MeetingEnded { meeting: meeting.into(), at: at.max(last_left) });
+}
+
+/// A log while it is read.
+#[derive(Default)]
+struct Log {
+    facts: Vec<Fact>,
+    /// The last heartbeat, and each connection's last proof of life with all its speaking.
+    beat_at: Option<u64>,
+    alive: BTreeMap<Text, (u64, u64)>,
+    ended_at: Option<u64>,
+    last_left_at: u64,
+}
+
+impl Log {
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Activity { alive, at, .. } => {
+                self.beat_at = self.beat_at.max(Some(at));
+                for one in alive {
+                    let (at, speaking_ms) = self.alive.entry(one.connection).or_default();
+                    *at = one.at.max(*at);
+                    *speaking_ms = speaking_ms.saturating_add(one.speaking_ms);
+                }
+            }
+            Fact::MeetingEnded { at, .. } => self.ended_at = self.ended_at.max(Some(at)),
+            Fact::Left { at, .. } => {
+                self.last_left_at = self.last_left_at.max(at);
+                self.facts.push(fact);
+            }
+            _ => self.facts.push(fact),
+        }
     }
-    Ok(facts)
+
+    fn facts(mut self, meeting: &Text) -> Vec<Fact> {
+        if let Some(at) = self.beat_at {
+            let alive =
+                self.alive.into_iter().map(|(connection, (at, speaking_ms))| Alive { connection, at, speaking_ms });
+            self.facts.push(Fact::Activity { meeting: Arc::clone(meeting), alive: alive.collect(), at });
+        }
+        if let Some(at) = self.ended_at {
+            self.facts.push(Fact::MeetingEnded { meeting: Arc::clone(meeting), at: at.max(self.last_left_at) });
+        }
+        self.facts
+    }
 }
 
 /// Writes a summary and the rows that say the same, in place of those of an older version.

@@ -29,13 +29,12 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 
 pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, ENDPOINTS_MAX, Endpoint, NewEndpoint};
-pub(crate) use self::erase::Erased;
 pub(crate) use self::outbox::{Backlog, Claimed, Delivery, Recipient};
 pub(crate) use self::pool::{Engine, Store};
-pub(crate) use self::query::{Attended, ChatLine, Listed, MeetingFilter, Page};
+pub(crate) use self::query::{MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
-pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
+pub(crate) use self::rooms::{Expected, ROSTER_MAX};
 pub(crate) use self::schedule::Schedule;
 pub(crate) use self::sweep::{Sweeper, Swept};
 

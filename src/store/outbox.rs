@@ -134,14 +134,17 @@ impl Store {
         count: usize,
         now_ms: u64,
     ) -> Result<Vec<Claimed>, StoreError> {
+        // The head of a room is asked for by its index: of "there is none before it" Postgres, whose statistics are old after an outage,
+        // makes a join of all that wait with all that wait.
         // Two servers at one Postgres pass over what the other is about to claim. On SQLite there is one writer at a time.
         let lock = if self.engine() == Engine::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         let statement = format!(
             "WITH due AS MATERIALIZED (
                  SELECT d.event_id FROM deliveries AS d WHERE d.endpoint_id = $1 AND d.state = 'pending' AND d.next_at <= $2
                      AND (d.claimed_until IS NULL OR d.claimed_until <= $2)
-                     AND NOT EXISTS (SELECT 1 FROM deliveries AS b WHERE b.endpoint_id = d.endpoint_id AND b.session_id = d.session_id
-                         AND b.state = 'pending' AND b.room_seq < d.room_seq AND b.created_at > $3)
+                     AND d.room_seq <= COALESCE((SELECT b.room_seq FROM deliveries AS b WHERE b.endpoint_id = d.endpoint_id
+                         AND b.session_id = d.session_id AND b.state = 'pending' AND b.created_at > $3
+                         ORDER BY b.room_seq LIMIT 1), d.room_seq)
                  ORDER BY d.next_at, d.room_seq LIMIT $4 {lock})
              UPDATE deliveries SET claimed_by = $5, claimed_until = $6, attempts = attempts + 1
              WHERE endpoint_id = $1 AND event_id IN (SELECT event_id FROM due)

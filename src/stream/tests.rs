@@ -136,7 +136,8 @@ fn a_run_goes_straight_to_a_stream_that_takes_it() {
     let packets: Vec<Vec<u8>> = (0..100u8).map(|n| rtp(200, n)).collect();
     let frames = || packets.iter().map(|packet| [&b"head"[..], packet, &b"000"[..]]);
     let whole: Vec<u8> = frames().flatten().flatten().copied().collect();
-    for (room, most) in [(usize::MAX, usize::MAX), (usize::MAX, 333), (20_000, usize::MAX), (20_000, 7), (1, 1), (0, 1)] {
+    for (room, most) in [(usize::MAX, usize::MAX), (usize::MAX, 333), (20_000, usize::MAX), (20_000, 7), (1, 1), (0, 1)]
+    {
         let (mut outbox, now) = (Outbox::default(), Instant::now());
         let mut stream = Slow { room, most, wire: Vec::new(), writes: 0 };
         let mut writable = true;

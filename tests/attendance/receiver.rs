@@ -88,7 +88,8 @@ impl Receiver {
         let came = self.came();
         for row in &rows {
             let word = |at: usize| row.try_get::<String, _>(at).expect("a word");
-            let event = came.events.get(&word(0)).unwrap_or_else(|| panic!("{} was not delivered: {}", word(0), word(3)));
+            let event =
+                came.events.get(&word(0)).unwrap_or_else(|| panic!("{} was not delivered: {}", word(0), word(3)));
             let room_seq = row.try_get::<i64, _>(2).expect("a number") as u64;
             assert_eq!((&event.room, event.room_seq), (&word(1), room_seq));
             assert_eq!(event.body, word(3).as_bytes());

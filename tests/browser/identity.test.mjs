@@ -75,9 +75,21 @@ async function joinToken(user, session, role, app) {
 
 /** Opens a page that joins with a join token of its own. */
 async function join(t, browserName, session, person, { role, app, ...extra } = {}) {
-  const { token } = await joinToken(person.user, session, role, app);
-  return rig.plain(t, browserName, session, { ...person, token, ...extra });
+  const granted = await joinToken(person.user, session, role, app);
+  const page = await rig.plain(t, browserName, session, { ...person, token: granted.token, ...extra });
+  return Object.assign(page, { granted });
 }
+
+/** Whether a page is given a relayed address by these TURN servers. */
+const isRelayed = (page, iceServers) => page.evaluate(async (servers) => {
+  const peer = new RTCPeerConnection({ iceServers: servers, iceTransportPolicy: 'relay' });
+  peer.createDataChannel('any');
+  const found = new Promise((done) => { peer.onicecandidate = ({ candidate }) => (!candidate || / typ relay /.test(candidate.candidate)) && done(candidate !== null); });
+  await peer.setLocalDescription();
+  const is = await found;
+  peer.close();
+  return is;
+}, iceServers);
 
 const refusals = (page) => page.evaluate(() => window.refusals);
 const untilRefused = (page, code) => until(async () => (await refusals(page)).includes(code), SOON_MS, `${page.as.user} is told ${code}`);
@@ -125,9 +137,9 @@ scenario('who may not publish sends nothing to others, whatever its browser does
   for (const [name, other] of [['chromium', firefox], [firefox, 'chromium']]) {
     const session = `observed by ${name}`;
     const speakers = await Promise.all([join(t, 'chromium', session, PEOPLE[0]), join(t, other, session, PEOPLE[1])]);
+    const before = await dropped();
     const observer = await join(t, name, session, PEOPLE[2], { role: 'observer', defiant: '1' });
     await untilRefused(observer, 'media/not_permitted');
-    const before = await dropped();
     await until(async () => (await dropped()) > before, SOON_MS, `the server drops what ${name} sends`);
     await pass(UNSEEN_MS);
     for (const page of speakers) {
@@ -202,6 +214,7 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
   for (const pupil of pupils) {
     const { user } = pupil.as;
     const participantId = await participantOf(teacher, user);
+    assert.equal(await isRelayed(pupil, pupil.granted.iceServers), true, 'the servers that came with the token relay');
     assert.equal((await moderate(teacher, { action: 'remove', participantId })).ok, true);
     await untilRefused(pupil, 'auth/revoked');
     for (const page of [teacher, stays]) {
@@ -210,6 +223,7 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
     }
     await reload(pupil);
     await untilRefused(pupil, 'auth/revoked');
+    assert.equal(await isRelayed(pupil, pupil.granted.iceServers), false, 'they relay no more');
   }
   const isOut = async () => {
     for (const pupil of pupils) {
@@ -228,8 +242,11 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
   await isOut();
   await expectFlow([teacher, stays], 1);
   await rig.lyceum.end('SIGKILL');
+  for (const page of [teacher, stays]) await page.evaluate(() => { window.roster = []; });
   await rig.lyceum.start();
-  await until(async () => JSON.stringify(await present(stays)) === '["ada","dan"]', SOON_MS, 'those who were there are there again');
+  for (const page of [teacher, stays]) {
+    await until(async () => JSON.stringify(await present(page)) === '["ada","dan"]', SOON_MS, 'those who were there are there again');
+  }
   await isOut();
   await expectCall([teacher, stays], { windows: 1, ms: 2 * SOON_MS });
 });

@@ -12,6 +12,15 @@ use std::time::{Duration, Instant};
 
 /// How long it may take to start, recovery after a kill included.
 const START_MAX: Duration = Duration::from_secs(120);
+/// Small, and quick: a test kills the server, never the machine.
+const SETTINGS: [&str; 6] = [
+    "fsync=off",
+    "logging_collector=off",
+    "max_connections=200",
+    "max_wal_senders=0",
+    "max_wal_size=64MB",
+    "wal_level=minimal",
+];
 /// It runs the server until its own input ends, as it does when the test ends or is killed; then it takes all away.
 const KEEPER: &str = r#"
 dir=$1; shift
@@ -78,7 +87,8 @@ impl Postgres {
             .arg(self.dir.join("data"))
             .arg("-k")
             .arg(&self.dir)
-            .args(["-h", "", "-c", "max_connections=200", "-c", "logging_collector=off", "-c", "fsync=off"])
+            .args(["-h", ""])
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

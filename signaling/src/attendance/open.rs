@@ -106,12 +106,7 @@ impl OpenMeeting {
                 self.connections.entry(connection.clone()).or_insert_with(began);
                 self.empty_since = None;
             }
-            Fact::Left { connection, at, .. } => {
-                if self.connections.remove(connection).is_some() {
-                    self.last_end = self.last_end.max(*at);
-                    self.empty_since = self.connections.is_empty().then_some(self.last_end);
-                }
-            }
+            Fact::Left { connection, at, .. } => self.left(connection, *at),
             Fact::Changed { connection, role, .. } => {
                 if let Some(open) = self.connections.get_mut(connection) {
                     open.role = *role;
@@ -126,6 +121,13 @@ impl OpenMeeting {
             }
             Fact::Removed { user, token, expires_ms, .. } => self.remove(user, token.as_ref(), *expires_ms),
             _ => {}
+        }
+    }
+
+    fn left(&mut self, connection: &str, at: u64) {
+        if self.connections.remove(connection).is_some() {
+            self.last_end = self.last_end.max(at);
+            self.empty_since = self.connections.is_empty().then_some(self.last_end);
         }
     }
 
@@ -191,7 +193,7 @@ mod tests {
         assert_eq!(open.meetings["m"].empty_since, None);
         let (meeting, connection) = ("m".into(), "a".into());
         let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 10_000 };
-        assert_eq!(open.crashed(10_000), [crash.clone()]);
+        assert_eq!(open.crashed(10_000), std::slice::from_ref(&crash));
         let mut closed = open;
         closed.apply(&crash);
         assert_eq!(closed.crashed(10_000), []);

@@ -192,7 +192,7 @@ impl Node {
         let end = self.now + ms;
         while self.now < end {
             let beat = (self.now / HEARTBEAT_MS + 1) * HEARTBEAT_MS;
-            let due = self.lobby.deadline().map_or(end, |at| (at - self.start).as_millis() as u64);
+            let due = self.lobby.deadline().map_or(end, |at| (at - self.start).as_nanos().div_ceil(1_000_000) as u64);
             self.now = beat.min(due.max(self.now + 1)).min(end);
             self.handle(Input::Tick);
             if self.now == beat {

@@ -81,8 +81,8 @@ fn day() -> Script {
     }
     plan.push((4 * HOUR + 10 * MINUTE, Step::Outage(true)));
     plan.push((4 * HOUR + 35 * MINUTE, Step::Outage(false)));
-    plan.push((5 * HOUR + 20 * MINUTE, Step::ClockStep(3_600_000)));
-    plan.push((6 * HOUR + 20 * MINUTE, Step::ClockStep(-3_600_000)));
+    plan.push((5 * HOUR + 20 * MINUTE, Step::SetClock(3_600_000)));
+    plan.push((6 * HOUR + 20 * MINUTE, Step::SetClock(-3_600_000)));
     plan.sort_by_key(|(at, _)| *at);
     let mut steps = Vec::new();
     let mut now = 0;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 
 use signaling::attendance::{check, summarize};
 use signaling::{Fact, Reason};
@@ -71,6 +70,22 @@ fn run(script: &Script) -> (Vec<String>, BTreeMap<&'static str, u64>) {
     })
 }
 
+/// What took effect how often, and which seeds failed.
+fn run_all(seeds: &[u64]) -> (BTreeMap<&'static str, u64>, Vec<u64>) {
+    let (mut effects, mut failed) = (BTreeMap::new(), Vec::new());
+    for seed in seeds {
+        let (faults, did) = run(&Script::random(*seed));
+        did.into_iter().for_each(|(what, times)| *effects.entry(what).or_default() += times);
+        if !faults.is_empty() {
+            failed.push(*seed);
+        }
+        if failed.len() >= FAILURES_MAX {
+            break;
+        }
+    }
+    (effects, failed)
+}
+
 /// The least of a script that still fails: steps are left out, many at a time and then one by one.
 fn shrink(mut script: Script) -> Script {
     let mut chunk = script.steps.len() / 2;
@@ -94,34 +109,21 @@ fn histories_are_counted_as_they_were() {
     };
     println!("seeds {} to {}", seeds[0], seeds[seeds.len() - 1]);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let (effects, failed) = (Mutex::new(BTreeMap::<&str, u64>::new()), Mutex::new(Vec::new()));
+    let (mut effects, mut failed) = (BTreeMap::<&str, u64>::new(), Vec::new());
     std::thread::scope(|scope| {
-        for share in seeds.chunks(seeds.len().div_ceil(threads)) {
-            let (effects, failed) = (&effects, &failed);
-            scope.spawn(move || {
-                let mut mine: BTreeMap<&str, u64> = BTreeMap::new();
-                for seed in share {
-                    if failed.lock().unwrap().len() >= FAILURES_MAX {
-                        return;
-                    }
-                    let (faults, did) = run(&Script::random(*seed));
-                    did.into_iter().for_each(|(what, times)| *mine.entry(what).or_default() += times);
-                    if !faults.is_empty() {
-                        failed.lock().unwrap().push(*seed);
-                    }
-                }
-                let mut all = effects.lock().unwrap();
-                mine.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
-            });
+        let shares = seeds.chunks(seeds.len().div_ceil(threads));
+        let running: Vec<_> = shares.map(|share| scope.spawn(|| run_all(share))).collect();
+        for share in running {
+            let (did, seeds) = share.join().expect("a panic of a history is its fault");
+            did.into_iter().for_each(|(what, times)| *effects.entry(what).or_default() += times);
+            failed.extend(seeds);
         }
     });
-    let failed = failed.into_inner().unwrap();
     for seed in &failed {
         let least = shrink(Script::random(*seed));
         println!("LYCEUM_SEED={seed}: {:#?}\n{least:?}", run(&least).0);
     }
     assert!(failed.is_empty(), "LYCEUM_SEED={}", failed[0]);
-    let effects = effects.into_inner().unwrap();
     println!("{effects:?}");
     if seeds.len() > 1 {
         let all = ["join", "resume", "drop", "refused", "refused for its token", "remove", "end", "crash", "drain"];

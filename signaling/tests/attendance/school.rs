@@ -1,17 +1,20 @@
 //! The real lobby under a script: devices with sockets, a journal, a store, a clock that somebody sets.
 
+mod media;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sfu::{Kind, Now, PeerId, RoomId, Sample, Source, TrackId, TrackInfo};
+use sfu::{Now, PeerId};
 use signaling::attendance::Open;
 use signaling::*;
 
 use crate::facts::GRACE_MS;
 use crate::script::*;
 use crate::truth::*;
+use media::Peer;
 
 const EMPTY_MS: u64 = limits::EMPTY_TIMEOUT.as_millis() as u64;
 const HEARTBEAT_MS: u64 = limits::HEARTBEAT_EVERY.as_millis() as u64;
@@ -46,14 +49,6 @@ struct Device {
     link: Option<Link>,
     resume_token: Option<String>,
     token: Option<Arc<Identity>>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    room: RoomId,
-    participant: String,
-    has_microphone: bool,
-    tracks: Vec<(TrackId, Source, Option<u64>)>,
 }
 
 pub(crate) struct School {
@@ -160,7 +155,7 @@ impl School {
                 self.heartbeat();
                 self.crash(down, 0);
             }
-            Step::ClockStep(by) => {
+            Step::SetClock(by) => {
                 self.wall += by;
                 self.handle(Input::Tick);
             }
@@ -266,7 +261,7 @@ impl School {
     fn wait(&mut self, ms: u64) {
         let end = self.now + ms;
         loop {
-            let ticks = self.lobby.deadline().map(|at| (at - self.start).as_millis() as u64);
+            let ticks = self.lobby.deadline().map(|at| (at - self.start).as_nanos().div_ceil(1_000_000) as u64);
             let found = self.ghosts.iter().filter(|g| !g.is_found).map(|g| g.found_at).min();
             let beat = (self.now / HEARTBEAT_MS + 1) * HEARTBEAT_MS;
             let next = [ticks, found, Some(beat)].into_iter().flatten().min().unwrap_or(end).max(self.now);
@@ -525,106 +520,6 @@ impl School {
                 stay.beyond += if ghost.is_found { 0 } else { now - ghost.heard };
                 ghost.link.stay = None;
             }
-        }
-    }
-
-    // Media.
-
-    fn peer_of(&self, device: usize) -> Option<(PeerId, usize)> {
-        let stay = self.stay_of(device)?;
-        let participant = &self.truth.stays[stay].participant;
-        let (peer, _) = self.peers.iter().find(|(_, peer)| peer.participant == *participant)?;
-        Some((*peer, stay))
-    }
-
-    fn media(&mut self, event: sfu::Event) {
-        self.handle(Input::Media { worker: WorkerId(0), event });
-    }
-
-    fn publish(&mut self, device: usize, screen: bool, muted: bool) {
-        let Some((peer, _)) = self.peer_of(device) else { return };
-        self.next += 1;
-        let source = if screen { Source::Screen } else { Source::Camera };
-        let info = TrackInfo { track: TrackId(self.next), kind: Kind::Video, source, muted };
-        let since = (!muted).then_some(self.now);
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.tracks.push((info.track, source, since));
-        }
-        self.did("publish");
-        self.media(sfu::Event::TrackPublished { peer, info });
-    }
-
-    fn mute(&mut self, device: usize, muted: bool) {
-        let Some((peer, stay)) = self.peer_of(device) else { return };
-        let Some((track, _, _)) = self.peers[&peer].tracks.last().copied() else { return };
-        let Some(link) = self.devices[device].link.as_mut().filter(|link| link.stay == Some(stay)) else { return };
-        link.last_event = self.now;
-        let socket = link.socket;
-        let ack = self.emit(socket, "track-update", json!({ "trackId": track.to_string(), "muted": muted }));
-        assert_eq!(ack["ok"], true, "{ack}");
-        self.cut(peer, track, !muted);
-        self.did("mute");
-    }
-
-    fn unpublish(&mut self, device: usize) {
-        let Some((peer, _)) = self.peer_of(device) else { return };
-        let Some((track, _, _)) = self.peers[&peer].tracks.last().copied() else { return };
-        self.cut(peer, track, false);
-        self.peers.get_mut(&peer).expect("it is there").tracks.pop();
-        self.media(sfu::Event::TrackUnpublished { peer, track });
-    }
-
-    /// Ends what a track shows, or begins it anew.
-    fn cut(&mut self, peer: PeerId, track: TrackId, goes_on: bool) {
-        let now = self.now;
-        let Some(peer) = self.peers.get_mut(&peer) else { return };
-        for (_, source, since) in peer.tracks.iter_mut().filter(|(id, _, _)| *id == track) {
-            if let Some(from) = std::mem::replace(since, goes_on.then_some(now)) {
-                let (participant, is_screen) = (peer.participant.clone(), *source == Source::Screen);
-                self.truth.shown.push(Shown { participant, is_screen, from, to: now });
-            }
-        }
-    }
-
-    fn end_peer(&mut self, peer: PeerId) {
-        let tracks: Vec<TrackId> = self.peers.get(&peer).map_or(Vec::new(), |p| p.tracks.iter().map(|t| t.0).collect());
-        tracks.into_iter().for_each(|track| self.cut(peer, track, false));
-        self.peers.remove(&peer);
-    }
-
-    fn sample(&mut self, device: usize, silence: u64) {
-        let Some((peer, stay)) = self.peer_of(device) else { return };
-        let at = self.now.saturating_sub(silence);
-        match self.devices[device].link.as_mut().filter(|link| link.stay == Some(stay)) {
-            Some(link) => link.last_event = link.last_event.max(at),
-            None => {
-                let stay = &mut self.truth.stays[stay];
-                stay.to = stay.to.max(Some(at.max(stay.from)));
-                self.did("media after the socket");
-            }
-        }
-        let silence = Duration::from_millis(silence.min(self.now));
-        let sample = Box::new(Sample { silence, ..Sample::default() });
-        self.media(sfu::Event::Sample { peer, sample });
-    }
-
-    fn speak(&mut self, devices: &[usize]) {
-        let mut speakers = Vec::new();
-        let mut room = None;
-        for device in devices {
-            let Some((id, _)) = self.peer_of(*device) else { continue };
-            self.next += 1;
-            let info =
-                TrackInfo { track: TrackId(self.next), kind: Kind::Audio, source: Source::Microphone, muted: false };
-            let peer = self.peers.get_mut(&id).expect("it is there");
-            room = Some(peer.room);
-            speakers.push((id, 90));
-            if !std::mem::replace(&mut peer.has_microphone, true) {
-                self.media(sfu::Event::TrackPublished { peer: id, info });
-            }
-        }
-        if let Some(room) = room {
-            self.media(sfu::Event::Speakers { room, speakers, audio: Vec::new() });
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum Step {
     Drain {
         down: u64,
     },
-    ClockStep(i64),
+    SetClock(i64),
     /// The store cannot be reached, or can again.
     Outage(bool),
     /// Whether the journal takes facts.
@@ -101,25 +101,25 @@ impl Script {
 fn step(rng: &mut impl Rng) -> Step {
     let device = rng.random_range(0..DEVICES);
     match rng.random_range(0..100) {
-        0..25 => Step::Wait(match rng.random_range(0..10) {
+        0..22 => Step::Wait(match rng.random_range(0..10) {
             0 => rng.random_range(100_000..200_000),
             1..4 => rng.random_range(15_000..30_000),
             4..8 => rng.random_range(1_000..15_000),
             _ => rng.random_range(0..100),
         }),
-        25..53 => Step::Join { device, resumes: rng.random_bool(0.7), fresh: rng.random_bool(0.7) },
-        53..63 => Step::Dark { device, found_after: if rng.random() { 0 } else { rng.random_range(0..20_000) } },
-        63..68 => Step::Leave { device, by_event: rng.random() },
-        68..71 => Step::Remove { device },
-        71..72 => Step::End { session: rng.random_range(0..SESSIONS) },
-        72..78 => Step::Publish { device, screen: rng.random(), muted: rng.random_bool(0.3) },
-        78..82 => Step::Mute { device, muted: rng.random() },
-        82..84 => Step::Unpublish { device },
-        84..88 => Step::Sample { device, silence: rng.random_range(0..5_000) },
-        88..91 => Step::Crash { down: down(rng) },
-        91..93 => Step::Drain { down: down(rng) },
-        93..96 => Step::ClockStep(if rng.random() { 3_600_000 } else { -3_600_000 }),
-        96..98 => Step::Outage(rng.random()),
+        22..48 => Step::Join { device, resumes: rng.random_bool(0.7), fresh: rng.random_bool(0.7) },
+        48..57 => Step::Dark { device, found_after: if rng.random() { 0 } else { rng.random_range(0..20_000) } },
+        57..61 => Step::Leave { device, by_event: rng.random() },
+        61..63 => Step::Remove { device },
+        63..64 => Step::End { session: rng.random_range(0..SESSIONS) },
+        64..74 => Step::Publish { device, screen: rng.random(), muted: rng.random_bool(0.3) },
+        74..84 => Step::Mute { device, muted: rng.random() },
+        84..86 => Step::Unpublish { device },
+        86..91 => Step::Sample { device, silence: rng.random_range(0..5_000) },
+        91..93 => Step::Crash { down: down(rng) },
+        93..95 => Step::Drain { down: down(rng) },
+        95..97 => Step::SetClock(if rng.random() { 3_600_000 } else { -3_600_000 }),
+        97..98 => Step::Outage(rng.random()),
         _ => Step::Recording(rng.random_bool(0.7)),
     }
 }

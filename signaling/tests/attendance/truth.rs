@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// From when to when, ms.
+type Spans = Vec<(u64, u64)>;
+
 /// One stay of a device in a meeting, as the script knows it. Times are those of our own clock, ms.
 #[derive(Clone, Debug)]
 pub(crate) struct Stay {
@@ -46,7 +49,7 @@ impl Truth {
     /// By meeting and user.
     pub(crate) fn expected(&self) -> BTreeMap<(&str, &str), Expected> {
         let mut all: BTreeMap<(&str, &str), Expected> = BTreeMap::new();
-        let mut spans: BTreeMap<(&str, &str), [Vec<(u64, u64)>; 3]> = BTreeMap::new();
+        let mut spans: BTreeMap<(&str, &str), [Spans; 3]> = BTreeMap::new();
         for stay in &self.stays {
             let key = (&*stay.meeting, &*stay.user);
             let to = stay.to.expect("everybody has gone");
@@ -80,7 +83,7 @@ impl Truth {
 }
 
 /// How much of the time some span covers: counted up and down over all their edges.
-fn covered(spans: Vec<(u64, u64)>) -> u64 {
+fn covered(spans: Spans) -> u64 {
     let mut edges: Vec<(u64, i32)> =
         spans.into_iter().filter(|(from, to)| from < to).flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();
     edges.sort_unstable();

@@ -1,6 +1,6 @@
 //! The database goes and comes back.
 
-use super::super::StoreError;
+use super::super::{Engine, StoreError};
 use super::*;
 
 #[tokio::test]
@@ -71,6 +71,26 @@ async fn a_batch_that_finds_a_lock_fails_as_a_whole_and_is_applied_later() {
         apply_all(&one, &node.id, &records).await;
         assert_eq!(count(&one, "SELECT COUNT(*) FROM summaries").await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_slow_database_takes_a_batch_in_parts() {
+    let fresh = Fresh::new(Engine::Postgres);
+    let store = fresh.open().await;
+    let slow =
+        "CREATE FUNCTION slow() RETURNS trigger AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END $$ LANGUAGE plpgsql;
+                CREATE TRIGGER slow BEFORE INSERT ON connection_log FOR EACH ROW EXECUTE FUNCTION slow()";
+    server().psql(&fresh.name, slow);
+    let mut node = Node::new("n_1");
+    let people: Vec<_> =
+        ["ann", "bob", "eve", "joe", "kim", "leo"].iter().map(|user| (*user, MONDAY, MONDAY + 1)).collect();
+    let records = node.records(meeting("mtg_1", "algebra", &people));
+    let first = store.apply(&node.id, &records).await.expect("it applies");
+    assert!((1..14).contains(&first), "{first}");
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM connection_log").await, first, "what it says is there");
+    apply_all(&store, &node.id, &records).await;
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM connection_log").await, 14);
+    assert_eq!(events(&store, "algebra").await.len(), 14);
 }
 
 #[tokio::test]

@@ -109,15 +109,18 @@ fn facts(script: &[(Step, u16)]) -> Vec<Fact> {
     facts
 }
 
-/// Each meeting's rows are what its log says.
+/// Each meeting's rows are what its log says as it stands.
 async fn agrees(store: &Store) {
     for row in
         rows(store, "SELECT meeting_id FROM meetings WHERE ended_at IS NOT NULL AND last_seq = summary_seq").await
     {
         let id = row.trim_start_matches("meeting_id=");
-        let mut connection = store.read().await.expect("it is there").acquire().await.expect("it connects");
-        let log = super::super::meeting::facts(&mut connection, id).await.expect("it reads");
-        drop(connection);
+        let log: Vec<Fact> =
+            rows(store, &format!("SELECT fact FROM connection_log WHERE meeting_id = '{id}' ORDER BY seq"))
+                .await
+                .iter()
+                .map(|row| serde_json::from_str(row.trim_start_matches("fact=")).expect("it reads"))
+                .collect();
         let said = store.attendance(id, 0).await.expect("it answers").expect("it has ended");
         let derived = Summary { version: said.version, ..summarize(&log, 0) };
         assert_eq!(serde_json::to_string(&said).ok(), serde_json::to_string(&derived).ok());

@@ -70,8 +70,10 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some(dir) = &self.dir {
-            let _ = std::fs::remove_dir_all(dir);
+        match &self.dir {
+            Some(dir) => drop(std::fs::remove_dir_all(dir)),
+            None if std::thread::panicking() => {}
+            None => drop(server().psql("postgres", &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name))),
         }
     }
 }
@@ -162,10 +164,11 @@ fn meeting(meeting: &str, session: &str, people: &[(&str, u64, u64)]) -> Vec<Fac
 }
 
 /// All tables, and the columns by which their rows are told apart.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "nodes",
     "rooms",
     "rosters",
+    "schedules",
     "meetings",
     "connection_log",
     "connections",

@@ -46,7 +46,8 @@ async fn pages_hold_each_meeting_once_whatever_is_written_meanwhile() {
 
         let page = store.attended("ann", MONDAY, MONDAY + MINUTE, None, 2).await.expect("it answers");
         let rest = store.attended("ann", MONDAY, MONDAY + MINUTE, page.next.as_deref(), 2).await.expect("it answers");
-        let of = |items: &[super::super::Attended]| items.iter().map(|a| a.meeting_id.clone()).collect::<Vec<_>>();
+        let of =
+            |items: &[super::super::query::Attended]| items.iter().map(|a| a.meeting_id.clone()).collect::<Vec<_>>();
         assert_eq!(
             (of(&page.items), of(&rest.items)),
             (vec!["mtg_0".to_owned(), "mtg_1".to_owned()], vec!["mtg_x".to_owned()])
