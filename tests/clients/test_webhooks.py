@@ -239,6 +239,32 @@ async def test_another_server_takes_the_summary_once(told):
         taker.stop()
 
 
+async def test_an_endpoint_of_the_api_leads_only_where_it_may_and_can_be_told_again(told):
+    server, hook = await told(LYCEUM__WEBHOOKS__ALLOW="127.0.0.1")
+    strict, _ = await told()
+    other = await Receiver("").start()
+    try:
+        wanted = json.dumps({"url": other.url}).encode()
+        post_to = lambda server, path, body=b"": asyncio.to_thread(post, f"{server.url}/v1/webhooks{path}", body, {})
+        status, refused = await post_to(strict, "", wanted)
+        assert (status, refused["code"]) == (400, "request/invalid"), refused
+        status, added = await post_to(server, "", wanted)
+        assert status == 201, added
+        other.secret = added["secret"]
+        session = unique("room")
+        await meeting(server, session)
+        check(await other.ended(session), 2)
+        check(await hook.ended(session), 2)
+        first = {r["id"]: r["body"] for r in other.of(session)}
+        other.requests.clear()
+        status, _ = await post_to(server, f"/{added['endpoint']['id']}/replay?fromSeq=1&sessionId={session}")
+        assert status in (200, 202)
+        check(await other.ended(session), 2)
+        assert {r["id"]: r["body"] for r in other.of(session)} == first, "the same ids and bodies"
+    finally:
+        await other.stop()
+
+
 @pytest.mark.parametrize(("settings", "says"), [
     ({"LYCEUM__WEBHOOKS__URL": "https://school.example/hook"}, "[webhooks] secret is not"),
     ({"LYCEUM__WEBHOOKS__SECRET": "short"}, "expected whsec_ and 24 to 64 random bytes"),
