@@ -150,6 +150,8 @@ enum Timer {
     Holder(HolderId),
     /// A meeting has waited long enough for somebody to come back.
     Empty(RoomId),
+    /// A WHIP or WHEP client has waited long enough for its answer.
+    Offer(PeerId),
 }
 
 impl Lobby {
@@ -259,6 +261,7 @@ impl Lobby {
                 Timer::Renew(place) => self.renew(place),
                 Timer::Holder(holder) => self.end_token_holder(holder),
                 Timer::Empty(room) => self.end_meeting(room),
+                Timer::Offer(peer) => self.offer_expired(peer),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {
                         r.clock.armed = None;
