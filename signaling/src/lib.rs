@@ -217,6 +217,7 @@ impl Lobby {
             }
             Input::Heard { sockets } => self.heartbeat(&sockets),
             Input::Restore { open } => self.restore(open, now),
+            Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
