@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::StoreSettings;
 use crate::control::Input;
 use crate::error::Failure;
-use crate::journal::{Journal, NodeId, Reader, Record, Unreadable};
+use crate::journal::{Journal, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
 use crate::store::{Retained, Retention, Store, StoreError, Sweeper, Swept};
 
@@ -58,7 +58,7 @@ pub(crate) fn start(
     let url = url(settings)?;
     let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
     let applying = Arc::new(Applying::default());
-    let chores = tokio::spawn(sweep(store.clone(), journal.node.clone(), applying.clone(), settings.retention));
+    let chores = tokio::spawn(sweep(store.clone(), journal.clone(), applying.clone(), settings.retention));
     let apply = tokio::spawn(run(store.clone(), journal.clone(), applying.clone()));
     let ended = ended.clone();
     tokio::spawn(async move {
@@ -223,15 +223,17 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
 }
 
 /// Tells the store that we live, closes what other servers left open when they died, and deletes what is too old.
-async fn sweep(store: Store, node: NodeId, status: Arc<Applying>, retention: Retention) {
+async fn sweep(store: Store, journal: Journal, status: Arc<Applying>, retention: Retention) {
     let mut sweeper = Sweeper::default();
+    // What was on disk at the last turn, and when that was: who came until then is in the store once that is applied.
+    let mut known = (u64::MAX, 0);
     let mut every = tokio::time::interval(SWEEP_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut retained: Option<Instant> = None;
     loop {
         every.tick().await;
         let start = Instant::now();
-        match sweeper.round(&store, &node, clock::now()).await {
+        match sweeper.round(&store, &journal.node, clock::now()).await {
             Ok(Swept { connections: 0, meetings: 0 }) => status.note(start),
             Ok(Swept { connections, meetings }) => {
                 status.note(start);
@@ -240,10 +242,12 @@ async fn sweep(store: Store, node: NodeId, status: Arc<Applying>, retention: Ret
             Err(error) => status.fail(&error.into()),
         }
         if status.is_up()
-            && let Err(error) = store.look_for_absent(clock::now().unix_ms).await
+            && status.applied() >= known.0
+            && let Err(error) = store.look_for_absent(known.1).await
         {
             tracing::warn!(%error, "who is late is not told yet");
         }
+        known = (journal.committed(), clock::now().unix_ms);
         if !status.is_up() || retained.is_some_and(|at| at.elapsed() < RETAIN_EVERY) {
             continue;
         }

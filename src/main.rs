@@ -150,7 +150,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         &settings.webhooks.allow,
         settings.rooms.0.clone(),
     ));
-    tokio::spawn(api::watch(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade()));
+    let mut watch = api::Watch::new(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade());
+    watch.first_look().await;
+    tokio::spawn(watch.run());
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
     let last_words = inbox.downgrade();

@@ -26,6 +26,7 @@ use socketioxide::{SendError, SocketError, SocketIo, TransportType};
 use tokio::sync::mpsc;
 
 use crate::auth::Auth;
+use crate::auth::rate::Rate;
 use crate::clock;
 use crate::control::{INBOX_MAX, Input};
 use crate::credit::{Credits, Refused, Verdict};
@@ -49,6 +50,9 @@ const NAME_BYTES_MAX: usize = 64;
 /// Times that one Engine.IO session may connect to the namespace; clients do so once. More is refused, so that connecting
 /// and leaving in turn cannot fill the inbox.
 const CONNECTS_MAX: usize = 16;
+/// Connections of one user to one session: so many at once, then one an interval; each may leave a trace in history. More are
+/// `rate/limited`.
+const PERSON: (u32, Duration) = (60, Duration::from_secs(2));
 /// The part of the inbox, in slots, that new sockets must leave free for those that are there.
 const INBOX_RESERVE: usize = INBOX_MAX / 4;
 /// How soon a disconnect is tried again that found the send queue full.
@@ -69,7 +73,8 @@ pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions, auth: Auth) 
         .ws_max_frame_size(WS_MESSAGE_BYTES_MAX)
         .max_buffer_size(SEND_QUEUE_MAX)
         .build_layer();
-    let welcome = Welcome { inbox, sessions, auth, next: Arc::new(AtomicU64::new(0)) };
+    let people = Arc::new(Rate::new(PERSON.0, PERSON.1));
+    let welcome = Welcome { inbox, sessions, auth, next: Arc::new(AtomicU64::new(0)), people };
     io.ns("/", (async || {}).with(welcome));
     (layer, io)
 }
@@ -162,6 +167,8 @@ struct Welcome {
     sessions: Sessions,
     auth: Auth,
     next: Arc<AtomicU64>,
+    /// How often each user of each session connects.
+    people: Arc<Rate<(Arc<str>, Arc<str>)>>,
 }
 
 impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
@@ -191,6 +198,10 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
             }
             refused(why.code.as_str())
         })?;
+        if let Some(identity) = &identity {
+            let who = (identity.session.clone(), identity.user.clone());
+            self.people.take(who, clock::now().mono).map_err(|_| refused("rate/limited"))?;
+        }
         let socket = SocketId(self.next.fetch_add(1, Ordering::Relaxed));
         let address = source.address.ip().to_canonical();
         let heard = self.sessions.enter(client.id);

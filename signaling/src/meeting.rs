@@ -124,6 +124,11 @@ impl Lobby {
     /// Goes on with the meetings that a former boot left open, with nobody there.
     pub(crate) fn restore(&mut self, open: Open, now: Now) {
         for (meeting, left) in open.meetings {
+            for (_, token, expires_ms) in &left.removed {
+                if let Some(token) = token {
+                    self.revoke_token(token.clone(), *expires_ms);
+                }
+            }
             let at = left.empty_since.unwrap_or(left.last_at);
             if self.sessions.contains_key(&left.session) {
                 self.record(Fact::MeetingEnded { meeting, at });
@@ -134,12 +139,7 @@ impl Lobby {
             room.meeting = meeting;
             room.life.anchor = Some((now.mono, now.unix_ms.max(left.last_at)));
             room.life.last_left = at;
-            room.life.removed = left.removed.clone();
-            for (_, token, expires_ms) in left.removed {
-                if let Some(token) = token {
-                    self.revoke_token(token, expires_ms);
-                }
-            }
+            room.life.removed = left.removed;
             let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
             self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }

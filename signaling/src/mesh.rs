@@ -57,7 +57,8 @@ fn sections(sdp: &str) -> Vec<Section<'_>> {
             sections.push(Section { kind, rejected, said: false, sends: session.0, receives: session.1 });
             continue;
         }
-        let direction = match line {
+        // Browsers take what follows the word for its value, and the word for said.
+        let direction = match line.split([':', ' ', '\t']).next().unwrap_or_default() {
             "a=sendrecv" => (true, true),
             "a=sendonly" => (true, false),
             "a=recvonly" => (false, true),

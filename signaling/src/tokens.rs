@@ -77,17 +77,19 @@ impl Lobby {
 
     /// A socket was given a new token in place of that which it came with.
     pub(crate) fn renewed(&mut self, socket: SocketId, token: Option<Arc<str>>, expires_ms: u64, now: Now) {
-        let Some(s) = self.sockets.get_mut(&socket).filter(|s| !s.closing) else { return };
-        let place = s.place;
+        let Some(place) = self.sockets.get(&socket).filter(|s| !s.closing).map(|s| s.place) else { return };
         let fresh = |identity: &Arc<Identity>| {
             Arc::new(Identity { token: token.clone(), expires_ms, is_expired: false, ..(**identity).clone() })
         };
-        s.identity = s.identity.as_ref().map(fresh);
         let Some(place) = place else { return };
-        if let Some(seat) = self.seat_mut(place) {
-            seat.identity = seat.identity.as_ref().map(fresh);
-            self.arm_renewal(place, false, now);
+        let Some(seat) = self.seat_mut(place) else { return };
+        seat.identity = seat.identity.as_ref().map(fresh);
+        // What was minted says what the seat's token said, not that with which the socket came: an older one may say more.
+        let minted = seat.identity.clone();
+        if let Some(s) = self.sockets.get_mut(&socket) {
+            s.identity = minted;
         }
+        self.arm_renewal(place, false, now);
     }
 
     /// TURN credentials for whoever was just given a join token.

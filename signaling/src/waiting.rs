@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use sfu::Now;
 
+use crate::access::Identity;
 use crate::api::{Recipients, SocketId};
 use crate::code::{ErrorCode, Refused};
 use crate::events::Reply;
@@ -152,7 +153,12 @@ impl Lobby {
             let Some(waiting) = queue.and_then(|q| self.waiting.get(&q)?.people.iter().find(|w| w.id == id)) else {
                 continue;
             };
-            let join = waiting.join.clone();
+            let mut join = waiting.join.clone();
+            // It was good at the door, and nobody can renew it while they wait; whether it was withdrawn is looked at again.
+            join.identity = join.identity.map(|identity| {
+                let expires_ms = identity.expires_ms.max(now.unix_ms + 1);
+                Arc::new(Identity { expires_ms, ..(*identity).clone() })
+            });
             if let Some(room) = self.sessions.get(session).and_then(|room| self.rooms.get_mut(room)) {
                 room.know(&join.user);
             }

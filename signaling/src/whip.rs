@@ -233,7 +233,18 @@ impl Lobby {
             self.reply_http(http, Ok(Granted::Done));
             return Ok(());
         };
+        let is_word = |word: &str, least: usize| {
+            (least..=sfu::sdp::ICE_BYTES_MAX).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !is_word(&ufrag, 4) || !is_word(&pwd, 22) {
+            return Err(
+                ErrorCode::InvalidSdp.because("ice-ufrag needs 4 to 256 visible characters, ice-pwd 22 to 256.")
+            );
+        }
         let offer = with_credentials(&resource.offer, &ufrag, &pwd);
+        if offer.len() > sfu::sdp::SDP_BYTES_MAX {
+            return Err(ErrorCode::InvalidSdp.because("With these credentials the offer would be too long."));
+        }
         if offer == resource.offer {
             // Candidates of the present ICE session: an ICE-lite server waits for the checks (RFC 8840 has both in each fragment).
             self.reply_http(http, Ok(Granted::Done));

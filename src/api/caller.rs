@@ -28,6 +28,10 @@ impl FromRequestParts<Api> for Caller {
         let Some(source) = parts.extensions.get::<Source>() else {
             return Err(refuse(&Refused { code: ErrorCode::Internal, message: "The source is not known.".to_owned() }));
         };
+        // No name has it, and Postgres does not take it.
+        if parts.uri.path_and_query().is_some_and(|path| path.as_str().contains("%00")) {
+            return Err(invalid("The URL must not contain NUL.").into_response());
+        }
         let address = source.address.ip();
         api.networks.take(network(address), now.mono).map_err(limited)?;
         api.auth.actor(&parts.headers, address, now.unix_ms).await.map(Caller).map_err(|why| refuse(&why))

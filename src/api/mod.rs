@@ -31,7 +31,7 @@ use crate::origin::problem;
 use crate::store::{Store, StoreError};
 use crate::whip::refuse;
 
-pub(crate) use self::rules::watch;
+pub(crate) use self::rules::Watch;
 
 /// Most bytes of a request: a roster of [`crate::store::ROSTER_MAX`] people fits.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

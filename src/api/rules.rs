@@ -1,6 +1,5 @@
 //! The rules of a session as the application writes them, and their way into the lobby of every node.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,12 @@ use utoipa::ToSchema;
 
 use crate::clock;
 use crate::control::Input;
-use crate::store::Store;
+use crate::store::{PAGE_MAX, Room, Store};
 
 /// How often the store is asked what other nodes were told.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the start waits for the first look.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
 /// Looked at again each time, ms: clocks of nodes differ, and what is written commits a moment later.
 const OVERLAP_MS: u64 = 60_000;
 /// Largest `capacity`.
@@ -108,31 +109,82 @@ impl Rules {
 }
 
 /// Tells the lobby what the store knows and it does not: at the start, and whenever another node was told, the rules of sessions and
-/// which tokens are withdrawn. Ends with control.
-pub(crate) async fn watch(store: Store, defaults: RoomSettings, inbox: mpsc::WeakSender<Input>) {
-    let mut every = tokio::time::interval(LOOK_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut rules_since, mut tokens_since) = (0, 0);
-    loop {
-        every.tick().await;
-        // While the store is away, all stays as it is.
-        let rooms = store.rooms_changed(rules_since).await.unwrap_or_default();
-        let tokens = store.revoked_since(tokens_since, clock::now().unix_ms).await.unwrap_or_default();
-        let Some(inbox) = inbox.upgrade() else { return };
-        for room in rooms {
-            rules_since = rules_since.max(room.updated_at.saturating_sub(OVERLAP_MS));
-            let rules = room.settings.as_deref().and_then(|text| serde_json::from_str::<Rules>(text).ok());
-            let settings = rules.and_then(|rules| rules.settings(&defaults).ok()).map(Box::new);
-            let session: Arc<str> = room.session.into();
-            if inbox.send(Input::Settings { session, settings }).await.is_err() {
-                return;
+/// which tokens are withdrawn.
+pub(crate) struct Watch {
+    store: Store,
+    defaults: RoomSettings,
+    /// Weak, so that it does not keep control from ending.
+    inbox: mpsc::WeakSender<Input>,
+    rules_since: u64,
+    tokens_since: u64,
+}
+
+impl Watch {
+    /// Has told nothing yet.
+    pub(crate) fn new(store: Store, defaults: RoomSettings, inbox: mpsc::WeakSender<Input>) -> Self {
+        Watch { store, defaults, inbox, rules_since: 0, tokens_since: 0 }
+    }
+
+    /// Before the first client comes: its session may have a waiting room. Not longer than [`FIRST_LOOK_MAX`].
+    pub(crate) async fn first_look(&mut self) {
+        if tokio::time::timeout(FIRST_LOOK_MAX, self.look()).await.is_err() {
+            tracing::warn!("the database does not answer: the rules of sessions are the server's own until it does");
+        }
+    }
+
+    /// Looks again and again, until control ends.
+    pub(crate) async fn run(mut self) {
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.inbox.upgrade().is_some() {
+            every.tick().await;
+            self.look().await;
+        }
+    }
+
+    /// While the store is away, all stays as it is.
+    async fn look(&mut self) {
+        let (mut since, mut after) = (self.rules_since, String::new());
+        while let Ok(rooms) = self.store.rooms_changed(since, &after).await {
+            let is_last = rooms.len() < PAGE_MAX;
+            for room in rooms {
+                (since, after) = (room.updated_at, room.session.clone());
+                self.tell(room).await;
+            }
+            if is_last {
+                self.rules_since = self.rules_since.max(since.saturating_sub(OVERLAP_MS));
+                break;
             }
         }
+        let tokens = self.store.revoked_since(self.tokens_since, clock::now().unix_ms).await.unwrap_or_default();
         for (token, expires_ms, removed_at) in tokens {
-            tokens_since = tokens_since.max(removed_at.saturating_sub(OVERLAP_MS));
-            if inbox.send(Input::Revoked { token: token.into(), expires_ms }).await.is_err() {
+            self.tokens_since = self.tokens_since.max(removed_at.saturating_sub(OVERLAP_MS));
+            self.send(Input::Revoked { token: token.into(), expires_ms }).await;
+        }
+    }
+
+    async fn tell(&self, room: Room) {
+        let settings = match room.settings.as_deref().map(|text| self.read(text)) {
+            None => None,
+            Some(Ok(settings)) => Some(Box::new(settings)),
+            Some(Err(why)) => {
+                // Another version wrote them: better the rules that are known than none.
+                tracing::warn!(session = room.session, why, "the rules of a session cannot be read");
                 return;
             }
+        };
+        self.send(Input::Settings { session: room.session.into(), settings }).await;
+    }
+
+    fn read(&self, text: &str) -> Result<RoomSettings, String> {
+        let rules: Rules = serde_json::from_str(text).map_err(|why| why.to_string())?;
+        rules.settings(&self.defaults)
+    }
+
+    async fn send(&self, input: Input) {
+        if let Some(inbox) = self.inbox.upgrade() {
+            // Fails only when control is gone.
+            let _ = inbox.send(input).await;
         }
     }
 }

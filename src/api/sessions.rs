@@ -135,12 +135,15 @@ pub(super) async fn put_roster(
     State(api): State<Api>,
     Caller(actor): Caller,
     Path(session): Path<String>,
-    Json(roster): Json<Roster>,
+    Json(mut roster): Json<Roster>,
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let session = name(&session)?;
     if roster.people.len() > ROSTER_MAX {
         return Err(invalid(format!("A roster has at most {ROSTER_MAX} people.")));
+    }
+    for person in &mut roster.people {
+        person.user_id = person.user_id.trim().to_owned();
     }
     let mut users: Vec<&str> = Vec::with_capacity(roster.people.len());
     for person in &roster.people {

@@ -40,11 +40,19 @@ pub(crate) struct Full(pub(crate) Fact);
 pub(crate) struct Facts {
     queue: SyncSender<Order>,
     booted: Instant,
+    status: Arc<Status>,
 }
 
 impl Facts {
     /// Hands in the next fact; [`Input::Committed`] says when it is on disk for good.
     pub(crate) fn write(&self, id: FactId, fact: Fact, now: Now) -> Result<(), Full> {
+        if self.status.disk_refuses.load(Ordering::Relaxed)
+            && matches!(fact, Fact::Activity { .. } | Fact::Media { .. })
+        {
+            // They would fill the queue, for which control waits: calls go on, and who comes and goes is still written down.
+            self.status.left_out.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         let mono_ms = now.mono.saturating_duration_since(self.booted).as_millis() as u64;
         let order = Order::Write { id, entry: Entry { mono_ms, wall_ms: now.unix_ms, fact } };
         match self.queue.try_send(order) {
@@ -73,6 +81,8 @@ pub(crate) struct Status {
     pub(crate) fresh: Notify,
     /// Facts cannot be written down, so nobody new gets in.
     pub(crate) refusing: AtomicBool,
+    /// The disk refuses, and is tried again and again.
+    pub(crate) disk_refuses: AtomicBool,
     /// Facts put on disk.
     pub(crate) facts: AtomicU64,
     /// Times that they were put there in one go.
@@ -109,7 +119,7 @@ pub(super) fn start(
         .name("journal".to_owned())
         .spawn(run)
         .map_err(|error| Failure::Broken(format!("cannot start the thread of the journal: {error}")))?;
-    Ok((Facts { queue, booted: Instant::now() }, status))
+    Ok((Facts { queue, booted: Instant::now(), status: status.clone() }, status))
 }
 
 /// Says that the thread has ended, however it did.
@@ -178,10 +188,12 @@ impl Writer {
             if let Some(more) = LINE.due() {
                 tracing::error!(%error, more, "the journal cannot be written: nobody new gets in until it can; is the disk of [store] dir full?");
             }
+            self.status.disk_refuses.store(true, Ordering::Relaxed);
             self.look(false);
             self.tell();
             std::thread::sleep(RETRY);
         }
+        self.status.disk_refuses.store(false, Ordering::Relaxed);
         if !group.is_empty() {
             self.status.facts.fetch_add(group.len() as u64, Ordering::Relaxed);
             self.status.commits.fetch_add(1, Ordering::Relaxed);

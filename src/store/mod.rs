@@ -36,7 +36,7 @@ pub(crate) use self::pool::{Engine, Store};
 pub(crate) use self::query::{MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention};
-pub(crate) use self::rooms::{Expected, ROSTER_MAX};
+pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
 pub(crate) use self::schedule::Schedule;
 pub(crate) use self::sweep::{Sweeper, Swept};
 

@@ -9,7 +9,7 @@ use sqlx::{AnyPool, Row as _};
 use super::{PAGE_MAX, Store, StoreError, in_time, int, meeting, nat, unreadable};
 
 /// Withdrawn tokens that one look takes up.
-const REVOKED_PAGE: i64 = 1_000;
+const REVOKED_PAGE: i64 = 10_000;
 
 /// Which meetings.
 #[derive(Clone, Debug, Default)]

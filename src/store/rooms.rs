@@ -44,7 +44,8 @@ impl Store {
                  ON CONFLICT (session_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at",
             )
             .bind(text::clean(session))
-            .bind(text::clean(settings))
+            // No index is on it, and JSON that is cut is none.
+            .bind(text::without_nul(settings))
             .bind(int(now_ms))
             .execute(&mut *tx)
             .await?;
@@ -53,15 +54,16 @@ impl Store {
         .await
     }
 
-    /// Rooms of which something was said at or after `since_ms`, by time: what another node changed. Clocks of nodes differ, so ask from
-    /// a while before the newest that is known. At most [`super::PAGE_MAX`]; ask again from the last.
-    pub(crate) async fn rooms_changed(&self, since_ms: u64) -> Result<Vec<Room>, StoreError> {
+    /// Rooms of which something was said after `since_ms`, or then by rooms behind `after`: by time, then by room. Clocks of nodes differ, so
+    /// ask from a while before the newest that is known. At most [`super::PAGE_MAX`]; ask again from the last.
+    pub(crate) async fn rooms_changed(&self, since_ms: u64, after: &str) -> Result<Vec<Room>, StoreError> {
         in_time(async {
             let rows = sqlx::query(
-                "SELECT session_id, settings, updated_at FROM rooms WHERE updated_at >= $1 AND updated_at > 0
-                 ORDER BY updated_at, session_id LIMIT $2",
+                "SELECT session_id, settings, updated_at FROM rooms WHERE (updated_at > $1 OR (updated_at = $1 AND session_id > $2)) AND updated_at > 0
+                 ORDER BY updated_at, session_id LIMIT $3",
             )
             .bind(int(since_ms))
+            .bind(after)
             .bind(int(super::PAGE_MAX as u64))
             .fetch_all(self.read().await?)
             .await?;

@@ -15,8 +15,8 @@ use super::{Store, StoreError, in_time, int, nat, text};
 const EARLY_MS: u64 = 60 * 60 * 1_000;
 /// So long after the start late comers are looked for, ms: later it is another lesson.
 const WATCHED_MS: u64 = 6 * 60 * 60 * 1_000;
-/// Schedules that one look takes up; further ones wait for the next, ten seconds later.
-const SCHEDULES_MAX: i64 = 500;
+/// Schedules that one look takes up, of those that began last; earlier ones had their looks before.
+const SCHEDULES_MAX: i64 = 5_000;
 
 /// When a session begins, and when somebody is late for it. Times after the start in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Store {
         let due = in_time(async {
             let rows = sqlx::query(
                 "SELECT session_id, starts_at, late_after_ms, absent_after_ms, host_absent_after_ms FROM schedules
-                 WHERE starts_at <= $1 AND starts_at > $2 ORDER BY starts_at LIMIT $3",
+                 WHERE starts_at <= $1 AND starts_at > $2 ORDER BY starts_at DESC LIMIT $3",
             )
             .bind(int(now_ms))
             .bind(int(now_ms.saturating_sub(WATCHED_MS)))
@@ -107,6 +107,9 @@ impl Store {
             let expected = self.roster(session).await?;
             let came = self.who_came(session, schedule).await?;
             let events = events(session, schedule, &expected, &came, now_ms);
+            if events.is_empty() {
+                continue;
+            }
             in_time(async {
                 let mut tx = self.write().await?;
                 for event in &events {

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::WebhookSettings;
 use crate::outbound::Outbound;
 use crate::seldom::Seldom;
-use crate::store::{Backlog, Claimed, ENDPOINT_CONFIGURED, Recipient, Store, StoreError};
+use crate::store::{Backlog, Claimed, ENDPOINT_CONFIGURED, Engine, Recipient, Store, StoreError};
 
 /// How often the store is asked what is due. An event waits half as long on average.
 const POLL: Duration = Duration::from_secs(1);
@@ -157,6 +157,10 @@ impl Deliverer {
     async fn prepare(&self) -> Result<(), StoreError> {
         self.store.release_claims(&self.node).await?;
         if self.settings.url.0.is_empty() {
+            // Another server at the same database may have it in its settings.
+            if self.store.engine() == Engine::Postgres {
+                return Ok(());
+            }
             let reason = "it is not in the settings any more";
             return self.store.switch_off(ENDPOINT_CONFIGURED, reason).await.map(|_| ());
         }

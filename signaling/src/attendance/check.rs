@@ -151,7 +151,7 @@ impl Checker {
         let before = seen.end.replace((at, reason));
         let backwards = at < seen.from;
         // A node that was thought to be gone may come back and know better.
-        if before.is_some_and(|(_, guess)| guess != Reason::Crashed || reason == Reason::Crashed) {
+        if before.is_some_and(|(_, guess)| guess != Reason::Crashed) {
             self.wrong(seq, format!("{connection} had left"));
         }
         if backwards {

@@ -161,7 +161,9 @@ impl Tally {
     fn left(&mut self, id: &str, mut end: End) {
         let Some(index) = self.ids.get(id).copied() else { return };
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let guessed = connection.end.is_some_and(|e| e.reason == Reason::Crashed) && end.reason != Reason::Crashed;
+        // Of two guesses the later one knew of more proofs of life.
+        let is_better = |e: End| e.reason == Reason::Crashed && (end.reason != Reason::Crashed || end.at > e.at);
+        let guessed = connection.end.is_some_and(is_better);
         if connection.end.is_some() && !guessed {
             return;
         }

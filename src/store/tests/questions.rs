@@ -95,18 +95,18 @@ async fn what_was_said_of_a_room_is_kept_and_other_nodes_hear_of_it() {
             .expect("it writes");
         // A meeting alone changes nothing that others must hear of.
         Node::new("n_1").apply(&one, meeting("mtg_1", "chemistry", &[("ann", MONDAY, MONDAY + 1)])).await;
-        let changed = two.rooms_changed(0).await.expect("it answers");
+        let changed = two.rooms_changed(0, "").await.expect("it answers");
         assert_eq!(
             changed.iter().map(|room| (&*room.session, room.updated_at)).collect::<Vec<_>>(),
             [("algebra", MONDAY), ("biology", MONDAY + 5)]
         );
         assert_eq!(changed[0].settings.as_deref(), Some(r#"{"capacity":5}"#));
-        assert_eq!(two.rooms_changed(MONDAY + 1).await.expect("it answers").len(), 1);
+        assert_eq!(two.rooms_changed(MONDAY + 1, "").await.expect("it answers").len(), 1);
         assert_eq!(two.roster("biology").await.expect("it answers"), [expected("ann"), expected("bob")]);
 
         two.put_settings("algebra", "{}", MONDAY + 9).await.expect("it writes");
         two.put_roster("biology", &[], MONDAY + 9).await.expect("it writes");
-        let changed = one.rooms_changed(MONDAY + 9).await.expect("it answers");
+        let changed = one.rooms_changed(MONDAY + 9, "").await.expect("it answers");
         assert_eq!(changed[0].settings.as_deref(), Some("{}"));
         assert_eq!(one.roster("biology").await.expect("it answers"), []);
     }
