@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
@@ -45,6 +46,8 @@ pub(crate) struct Resource {
     etag: u64,
     /// The request that the SFU's next answer answers. One at a time: a second is told to wait.
     waiting: Option<HttpId>,
+    /// When the first answer is overdue; `None` once it came.
+    due: Option<Instant>,
 }
 
 impl Lobby {
@@ -120,6 +123,7 @@ impl Lobby {
                 offer: sdp,
                 etag: 1,
                 waiting: Some(http),
+                due: None,
             },
             now,
         );
@@ -181,6 +185,7 @@ impl Lobby {
                 offer: sdp,
                 etag: 1,
                 waiting: Some(http),
+                due: None,
             },
             now,
         );
@@ -188,8 +193,9 @@ impl Lobby {
     }
 
     /// Keeps a resource and hands its offer to the SFU.
-    fn hold_resource(&mut self, id: Arc<str>, resource: Resource, now: Now) {
-        self.timers.insert((now.mono + OFFER_ANSWER_MAX, Timer::Offer(resource.peer)));
+    fn hold_resource(&mut self, id: Arc<str>, mut resource: Resource, now: Now) {
+        resource.due = Some(now.mono + OFFER_ANSWER_MAX);
+        self.rearm(Timer::Offer(resource.peer), None, resource.due);
         self.resource_peers.insert(resource.peer, id.clone());
         self.resources.insert(id.clone(), resource);
         self.offer_resource(&id);
@@ -206,7 +212,8 @@ impl Lobby {
     /// A worker that has not answered by now will not: what waits for it is let go, so that it keeps no meeting open.
     pub(crate) fn offer_expired(&mut self, peer: PeerId) {
         let Some(id) = self.resource_peers.get(&peer).cloned() else { return };
-        let Some(resource) = self.resources.get_mut(&id).filter(|resource| resource.etag == 1) else { return };
+        let Some(resource) = self.resources.get_mut(&id) else { return };
+        resource.due = None;
         if let Some(http) = resource.waiting.take() {
             self.reply_http(
                 http,
@@ -289,6 +296,7 @@ impl Lobby {
     /// Forgets a resource whose seat or peer is gone.
     pub(crate) fn drop_resource(&mut self, id: &str) {
         let Some(resource) = self.resources.remove(id) else { return };
+        self.rearm(Timer::Offer(resource.peer), resource.due, None);
         self.resource_peers.remove(&resource.peer);
         if let Some(http) = resource.waiting {
             self.reply_http(http, Err(ErrorCode::Ended.because("The session or your part in it has ended.")));
@@ -369,9 +377,11 @@ impl Lobby {
     fn answer_resource(&mut self, id: &Arc<str>, sdp: String, now: Now) {
         let Some(resource) = self.resources.get_mut(id) else { return };
         let Some(http) = resource.waiting.take() else { return };
+        let (peer, due) = (resource.peer, resource.due.take());
         let (etag, holder) = (resource.etag, resource.participant.clone());
-        // A publisher is there from its answer on: one that is refused never was.
         let place = resource.seat.filter(|_| etag == 1).map(|seat| Place { room: resource.room, seat });
+        self.rearm(Timer::Offer(peer), due, None);
+        // A publisher is there from its answer on: one that is refused never was.
         let joined = place.and_then(|place| self.begin_connection(place, None));
         let granted = match etag {
             1 => Granted::Created {
