@@ -244,7 +244,7 @@ export class Call {
     this.socket.emit('join-session', body, (ack: Ack<Joined>) => {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
-      if (!PASSING.has(ack.error.code)) return this.end(ack.error.code);
+      if (!PASSING.has(ack.error.code)) return this.end(ack.error.code === 'session/forbidden' ? 'join/forbidden' : ack.error.code);
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });

@@ -111,6 +111,7 @@ const WORDS: Record<string, string> = {
   'session/ended': 'This call has ended.',
   'session/replaced': 'You joined this call in another tab or on another device.',
   'session/forbidden': 'The rules of this call do not allow you that. Ask your instructor.',
+  'join/forbidden': 'You were not let into this call. Ask your instructor.', // minted by this page
   'session/unknown_target': 'That person is not in the call any more.',
   'media/new_peer_required': 'Your media connection had to be set up again.',
   'media/invalid_sdp': 'Your browser and the server could not agree on how to send media.',
