@@ -52,6 +52,7 @@ pub(crate) fn start(
 ) -> Result<History, Failure> {
     let bytes_max = settings.journal_mb << 20;
     let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
+    tracing::debug!(node = %journal.node, boot = journal.boot, meetings = open.meetings.len(), "the journal is open");
     let restored = inbox.try_send(Input::Restore { open });
     debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
     let url = url(settings)?;

@@ -104,6 +104,13 @@ pub(crate) enum Input {
         /// Meetings.
         open: signaling::attendance::Open,
     },
+    /// A token that is withdrawn.
+    Revoked {
+        /// Its `jti`.
+        token: Arc<str>,
+        /// Its `exp`, Unix ms.
+        expires_ms: u64,
+    },
     /// Whether facts can be written down.
     Recording {
         /// They can.
@@ -283,6 +290,9 @@ impl Control {
                 self.lobby.handle(signaling::Input::Settings { session, settings }, now);
             }
             Input::Restore { open } => self.lobby.handle(signaling::Input::Restore { open }, now),
+            Input::Revoked { token, expires_ms } => {
+                self.lobby.handle(signaling::Input::Revoked { token, expires_ms }, now);
+            }
             Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
             Input::Committed(fact) => self.commit(fact),
             Input::LastHeartbeat => self.tell_heard(),

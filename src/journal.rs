@@ -140,7 +140,7 @@ fn make(folder: &Path) -> io::Result<()> {
     let Some(above) = folder.parent() else { return Ok(()) };
     make(above)?;
     match fs::create_dir(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => File::open(above)?.sync_all(),
     }
 }

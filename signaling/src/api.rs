@@ -274,6 +274,13 @@ pub enum Input {
         /// The new `exp`, Unix time in ms.
         expires_ms: u64,
     },
+    /// A token that is withdrawn, as the store knows from a former boot or another node: it is refused from now on.
+    Revoked {
+        /// Its `jti`.
+        token: Arc<str>,
+        /// Its `exp`, Unix ms.
+        expires_ms: u64,
+    },
     /// Whether facts can be written down. While they cannot, nobody new gets in: `server/overloaded`.
     Recording {
         /// They can.

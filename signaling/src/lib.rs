@@ -150,6 +150,8 @@ enum Timer {
     Holder(HolderId),
     /// A meeting has waited long enough for somebody to come back.
     Empty(RoomId),
+    /// A WHIP or WHEP client has waited long enough for its answer.
+    Offer(PeerId),
 }
 
 impl Lobby {
@@ -215,6 +217,7 @@ impl Lobby {
             }
             Input::Heard { sockets } => self.heartbeat(&sockets),
             Input::Restore { open } => self.restore(open, now),
+            Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
@@ -259,6 +262,7 @@ impl Lobby {
                 Timer::Renew(place) => self.renew(place),
                 Timer::Holder(holder) => self.end_token_holder(holder),
                 Timer::Empty(room) => self.end_meeting(room),
+                Timer::Offer(peer) => self.offer_expired(peer),
                 Timer::Roster(room) => {
                     if let Some(r) = self.rooms.get_mut(&room) {
                         r.clock.armed = None;

@@ -54,6 +54,9 @@ pub const TOKEN_HOLDERS_PER_USER_MAX: usize = 4;
 /// Sessions whose rules differ from the server's own; the rules of one more are refused by [`crate::Lobby`], which keeps its defaults.
 pub const SETTINGS_MAX: usize = 100_000;
 
+/// How long the SFU may take to answer the first offer of a WHIP or WHEP client, which takes it milliseconds; then the client is told
+/// `server/overloaded`.
+pub const OFFER_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// WHIP and WHEP resources; one more is `server/overloaded`.
 pub const RESOURCES_MAX: usize = 5_000;
 /// The same of one address; one more is `rate/limited`.

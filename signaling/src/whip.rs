@@ -9,17 +9,17 @@ use std::sync::Arc;
 use serde_json::json;
 use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 
-use crate::Lobby;
 use crate::access::Identity;
 use crate::api::{Ask, Granted, HttpId, Output};
 use crate::code::{ErrorCode, Refused};
 use crate::fact::{FactId, Reason};
 use crate::join::overloaded;
-use crate::limits::{RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
+use crate::limits::{OFFER_ANSWER_MAX, RESOURCES_MAX, RESOURCES_PER_ADDRESS_MAX};
 use crate::moderation::not_live;
 use crate::room::{Room, SeatId};
 use crate::seat::Place;
 use crate::wire::{Join, Media};
+use crate::{Lobby, Timer};
 
 /// Who wants to play.
 struct Viewer {
@@ -121,6 +121,7 @@ impl Lobby {
                 etag: 1,
                 waiting: Some(http),
             },
+            now,
         );
         Ok(())
     }
@@ -181,12 +182,14 @@ impl Lobby {
                 etag: 1,
                 waiting: Some(http),
             },
+            now,
         );
         Ok(())
     }
 
     /// Keeps a resource and hands its offer to the SFU.
-    fn hold_resource(&mut self, id: Arc<str>, resource: Resource) {
+    fn hold_resource(&mut self, id: Arc<str>, resource: Resource, now: Now) {
+        self.timers.insert((now.mono + OFFER_ANSWER_MAX, Timer::Offer(resource.peer)));
         self.resource_peers.insert(resource.peer, id.clone());
         self.resources.insert(id.clone(), resource);
         self.offer_resource(&id);
@@ -198,6 +201,19 @@ impl Lobby {
         let request =
             Request::Offer { peer: resource.peer, sdp: resource.offer.clone(), tracks: Vec::new(), saw_ours: false };
         self.request(worker, request);
+    }
+
+    /// A worker that has not answered by now will not: what waits for it is let go, so that it keeps no meeting open.
+    pub(crate) fn offer_expired(&mut self, peer: PeerId) {
+        let Some(id) = self.resource_peers.get(&peer).cloned() else { return };
+        let Some(resource) = self.resources.get_mut(&id).filter(|resource| resource.etag == 1) else { return };
+        if let Some(http) = resource.waiting.take() {
+            self.reply_http(
+                http,
+                Err(ErrorCode::Overloaded.because("The server is too busy for media: try again later.")),
+            );
+            self.lose_resource(&id, Reason::Left);
+        }
     }
 
     fn patch(

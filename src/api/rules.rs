@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 
+use crate::clock;
 use crate::control::Input;
 use crate::store::Store;
 
@@ -106,27 +107,32 @@ impl Rules {
     }
 }
 
-/// Tells the lobby the rules that the store has, at the start and whenever another node was told new ones. Ends with control.
+/// Tells the lobby what the store knows and it does not: at the start, and whenever another node was told, the rules of sessions and
+/// which tokens are withdrawn. Ends with control.
 pub(crate) async fn watch(store: Store, defaults: RoomSettings, inbox: mpsc::WeakSender<Input>) {
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since = 0;
+    let (mut rules_since, mut tokens_since) = (0, 0);
     loop {
         every.tick().await;
-        // While the store is away, rules stay as they are.
-        let Ok(rooms) = store.rooms_changed(since).await else { continue };
+        // While the store is away, all stays as it is.
+        let rooms = store.rooms_changed(rules_since).await.unwrap_or_default();
+        let tokens = store.revoked_since(tokens_since, clock::now().unix_ms).await.unwrap_or_default();
+        let Some(inbox) = inbox.upgrade() else { return };
         for room in rooms {
-            since = since.max(room.updated_at.saturating_sub(OVERLAP_MS));
+            rules_since = rules_since.max(room.updated_at.saturating_sub(OVERLAP_MS));
             let rules = room.settings.as_deref().and_then(|text| serde_json::from_str::<Rules>(text).ok());
             let settings = rules.and_then(|rules| rules.settings(&defaults).ok()).map(Box::new);
-            let Some(inbox) = inbox.upgrade() else { return };
             let session: Arc<str> = room.session.into();
             if inbox.send(Input::Settings { session, settings }).await.is_err() {
                 return;
             }
         }
-        if inbox.upgrade().is_none() {
-            return;
+        for (token, expires_ms, removed_at) in tokens {
+            tokens_since = tokens_since.max(removed_at.saturating_sub(OVERLAP_MS));
+            if inbox.send(Input::Revoked { token: token.into(), expires_ms }).await.is_err() {
+                return;
+            }
         }
     }
 }

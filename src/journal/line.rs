@@ -22,8 +22,8 @@ pub(super) fn encode(buffer: &mut Vec<u8>, synced: u64, body: &impl Serialize) {
 
 /// What a line, without its end, holds.
 pub(super) enum Line<T> {
-    /// As it was written: `synced` and the body.
-    Whole(u64, T),
+    /// As it was written.
+    Whole(T),
     /// As it was written, by a Lyceum that has other words.
     Foreign,
     /// Not as it was written.
@@ -31,9 +31,9 @@ pub(super) enum Line<T> {
 }
 
 pub(super) fn decode<T: DeserializeOwned>(line: &[u8]) -> Line<T> {
-    let Some((synced, json)) = checked(line) else { return Line::Bad };
+    let Some((_, json)) = checked(line) else { return Line::Bad };
     match serde_json::from_slice(json) {
-        Ok(body) => Line::Whole(synced, body),
+        Ok(body) => Line::Whole(body),
         Err(_) => Line::Foreign,
     }
 }

@@ -249,16 +249,16 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, u64, Open), Unreadable> {
     let foreign = || Unreadable::Foreign { name: name.to_owned() };
     let mut lines = Lines { bytes, at: 0 };
     let Checkpoint { format, mut next, boot, mut open } = match lines.next().map(|(_, line)| line::decode(line)) {
-        Some(Line::Whole(_, checkpoint)) => checkpoint,
+        Some(Line::Whole(checkpoint)) => checkpoint,
         Some(Line::Foreign) => return Err(foreign()),
         Some(Line::Bad) | None => return Err(damaged(0)),
     };
     if format != FORMAT {
         return Err(foreign());
     }
-    while let Some((at, line)) = lines.next() {
+    for (at, line) in lines {
         match line::decode::<Record>(line) {
-            Line::Whole(_, record) if record.index == next => {
+            Line::Whole(record) if record.index == next => {
                 open.apply(&record.fact);
                 next += 1;
             }

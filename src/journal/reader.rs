@@ -25,6 +25,7 @@ impl Reader {
     }
 
     /// The record that comes next.
+    #[cfg(test)]
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
@@ -84,12 +85,12 @@ impl Reader {
         while self.next <= end && records.len() < records_max {
             let Some((at, line)) = lines.next() else { break };
             match line::decode::<Record>(line) {
-                Line::Whole(_, record) if record.index == self.next => {
+                Line::Whole(record) if record.index == self.next => {
                     self.next += 1;
                     last = Some(record.index);
                     records.push(record);
                 }
-                Line::Whole(_, record) if record.index < self.next => last = Some(record.index),
+                Line::Whole(record) if record.index < self.next => last = Some(record.index),
                 Line::Foreign => return Err(Unreadable::Foreign { name: name.to_owned() }),
                 Line::Whole(..) | Line::Bad => {
                     return Err(Unreadable::Damaged { name: name.to_owned(), at: offset + at as u64 });

@@ -152,7 +152,10 @@ impl Writer {
                         }
                     }
                     self.commit(&mut group, last);
-                    flushes.drain(..).for_each(|done| drop(done.send(())));
+                    // Who does not wait any more need not know.
+                    for done in flushes.drain(..) {
+                        let _ = done.send(());
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

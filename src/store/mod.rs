@@ -28,8 +28,10 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 
-pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, ENDPOINTS_MAX, Endpoint, NewEndpoint};
-pub(crate) use self::outbox::{Backlog, Claimed, Delivery, Recipient};
+#[cfg(test)]
+pub(crate) use self::endpoints::ENDPOINTS_MAX;
+pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, NewEndpoint};
+pub(crate) use self::outbox::{Backlog, Claimed, Recipient};
 pub(crate) use self::pool::{Engine, Store};
 pub(crate) use self::query::{MeetingFilter, Page};
 pub(crate) use self::receive::Received;

@@ -8,6 +8,9 @@ use sqlx::{AnyPool, Row as _};
 
 use super::{PAGE_MAX, Store, StoreError, in_time, int, meeting, nat, unreadable};
 
+/// Withdrawn tokens that one look takes up.
+const REVOKED_PAGE: i64 = 1_000;
+
 /// Which meetings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MeetingFilter {
@@ -240,6 +243,28 @@ impl Store {
             .await?;
             let items = rows.iter().map(chat_line).collect::<Result<Vec<_>, _>>()?;
             Ok(page(items, limit, |line| (line.timestamp, &line.id)))
+        })
+        .await
+    }
+
+    /// Withdrawn tokens whose time is not over, of removals at or after `since_ms`, the oldest first: id, end and when. At most
+    /// [`REVOKED_PAGE`]; the next look begins where this one ended.
+    pub(crate) async fn revoked_since(
+        &self,
+        since_ms: u64,
+        now_ms: u64,
+    ) -> Result<Vec<(String, u64, u64)>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT token_id, expires_at, created_at FROM revocations
+                 WHERE token_id <> '' AND expires_at > $1 AND created_at >= $2 ORDER BY created_at LIMIT $3",
+            )
+            .bind(int(now_ms))
+            .bind(int(since_ms))
+            .bind(REVOKED_PAGE)
+            .fetch_all(self.read().await?)
+            .await?;
+            rows.iter().map(|row| Ok((row.try_get(0)?, nat(row.try_get(1)?), nat(row.try_get(2)?)))).collect()
         })
         .await
     }

@@ -45,7 +45,6 @@ pub(crate) enum End {
 pub(crate) struct Stay {
     pub(crate) boot: u64,
     pub(crate) user: String,
-    pub(crate) session: String,
     pub(crate) meeting: String,
     pub(crate) participant: String,
     pub(crate) resumed: bool,
@@ -175,7 +174,7 @@ impl Person {
         let until = unix_ms() + for_ms;
         while unix_ms() < until && !*self.leaves.borrow() {
             let sent = unix_ms();
-            let answer = ask(client, "raise-hand", json!({ "raised": sent % 2 == 0 })).await;
+            let answer = ask(client, "raise-hand", json!({ "raised": sent.is_multiple_of(2) })).await;
             // Whose lesson was ended for all is told that it has not joined.
             if answer.is_none_or(|answer| answer["ok"] != true) {
                 stay.end = End::Cut(unix_ms());
@@ -226,7 +225,6 @@ pub(crate) async fn join(
     let stay = Stay {
         boot,
         user: user.to_owned(),
-        session: session.to_owned(),
         meeting: word("meetingId"),
         participant: word("participantId"),
         resumed: ack["resumed"] == true,

@@ -109,7 +109,7 @@ fn compare(truth: &Written, connections: &[Connection]) -> u64 {
                 && row.user == stay.user
                 && row.meeting == stay.meeting
         };
-        let at = rows.iter().position(|row| is_it(&row)).unwrap_or_else(|| panic!("{stay:?} is not among {rows:?}"));
+        let at = rows.iter().position(is_it).unwrap_or_else(|| panic!("{stay:?} is not among {rows:?}"));
         let row = rows.remove(at);
         error_max = error_max.max(compare_end(truth, stay, row));
     }

@@ -112,6 +112,7 @@ impl Stage {
             auto_subscribe: true,
             offer_first: false,
             rights: Default::default(),
+            codecs: Default::default(),
             view: Default::default(),
         });
         hall.request(Request::Offer { peer, sdp: client.offer(), tracks: Vec::new(), saw_ours: true });

@@ -39,6 +39,7 @@ pub fn play(data: &[u8]) -> Said {
         auto_subscribe: true,
         offer_first: true,
         rights: Default::default(),
+        codecs: Default::default(),
         view: Default::default(),
     });
     pass(&mut hall, &mut said);

@@ -66,7 +66,7 @@ impl Stage {
         };
         for id in 0..SOCKETS {
             let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, id as u8));
-            stage.handle(Input::Connected { socket: SocketId(id), address });
+            stage.handle(Input::Connected { socket: SocketId(id), address, identity: None });
         }
         for (id, user) in [(0, "u0"), (1, "u1")] {
             let join =
@@ -110,7 +110,7 @@ impl Stage {
 
     fn check(&mut self, output: Output) {
         match output {
-            Output::Ack { socket, ack, body } => {
+            Output::Ack { socket, ack, body, .. } => {
                 let Some((owner, given)) = self.acks.get_mut(&ack.0) else { panic!("nobody asked for {ack:?}") };
                 assert_eq!(*owner, socket);
                 assert!(!std::mem::replace(given, true), "{ack:?} was given twice");
@@ -131,7 +131,7 @@ impl Stage {
                 self.hall.request(request);
             }
             Output::Reply { http, .. } => panic!("nobody asked over HTTP: {http:?}"),
-            Output::Disconnect { .. } => {}
+            Output::Disconnect { .. } | Output::Fact { .. } | Output::Renew { .. } => {}
             Output::Grant { holder } => assert!(self.holders.insert(holder), "granted twice"),
             Output::Revoke { holder } => assert!(self.holders.remove(&holder), "revoked without a grant"),
         }
@@ -146,7 +146,7 @@ impl Stage {
             assert!(given, "ack {ack} of {socket:?} was never given");
         }
         for id in 0..SOCKETS {
-            self.handle(Input::Disconnected { socket: SocketId(id), clean: true });
+            self.handle(Input::Disconnected { socket: SocketId(id), clean: true, heard: self.hall.now.mono });
         }
         let gauges = self.lobby.gauges();
         assert_eq!((gauges.sockets, gauges.participants, gauges.rooms), (0, 0, 0));
