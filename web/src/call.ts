@@ -79,6 +79,7 @@ export class Call {
   private watch = 0;
   private retry = 0;
   private renewed = false;
+  private asked = false;
 
   constructor(
     private readonly options: CallOptions,
@@ -205,7 +206,12 @@ export class Call {
     });
     socket.on('disconnect', (reason) => {
       if (this.ended) return;
-      if (reason === 'io server disconnect') return this.end(this.lastError || 'session/ended');
+      if (reason === 'io server disconnect') {
+        // A socket that was not in the call yet may be put out with no word why: the next is told when it connects.
+        if (this.seat || this.lastError || this.asked) return this.end(this.lastError || 'session/ended');
+        this.asked = true;
+        return this.later(() => this.socket.connect());
+      }
       this.events.status(this.seat ? 'reconnecting' : 'connecting');
     });
     socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
