@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, pass, reload, until } from './rig.mjs';
 import { PEOPLE, expectCall, expectFlow, isColour, untilContent } from './expect.mjs';
+import { joinPage, press, tileOf, untilMoving, untilWords } from './product.mjs';
 
 const firefox = BROWSERS.includes('firefox') ? 'firefox' : 'chromium';
 /** How long nothing must come of somebody who is not to be seen. */
@@ -249,4 +250,44 @@ scenario('who was removed stays out: by a reload, by new tokens, and over a rest
   }
   await isOut();
   await expectCall([teacher, stays], { windows: 1, ms: 2 * SOON_MS });
+});
+
+scenario('the call page takes its token from the address, and shows what an instructor does', async (t) => {
+  const session = 'invited';
+  const stranger = await rig.open(t, 'chromium', `${rig.lyceum.url}/?session=${session}&name=eve`);
+  await press(stranger, 'join');
+  await untilWords(stranger, '.ended', /needs an invitation/);
+  const teacher = await join(t, 'chromium', session, PEOPLE[0], { app: { lyceum_role: 'instructor' } });
+  for (const browserName of BROWSERS) {
+    const name = `${browserName}-pupil`;
+    const { token } = await joinToken(`u-${name}`, session);
+    const pupil = await joinPage(rig, t, browserName, session, name, { token });
+    assert.doesNotMatch(await pupil.evaluate(() => location.href + JSON.stringify([localStorage, sessionStorage, history.state])), /eyJ/, 'the token is nowhere else');
+    await untilMoving(pupil, name);
+    const participantId = await until(() => participantOf(teacher, `u-${name}`), SOON_MS, 'the roster names the pupil');
+    const isMuted = (muted) => until(() => teacher.evaluate((who, is) => window.roster.find((one) => one.userId === who)?.tracks
+      .find((one) => one.source === 'microphone')?.muted === is, `u-${name}`, muted), SOON_MS, `the roster says muted: ${muted}`);
+    const order = async (body) => assert.equal((await moderate(teacher, { participantId, ...body })).ok, true);
+    const shows = (action, is) => until(async () => ((await pupil.$(`[data-action="${action}"]`)) !== null) === is, SOON_MS, `${action}: ${is}`);
+    await isMuted(false);
+    await order({ action: 'mute', source: 'microphone' });
+    await untilWords(pupil, '.notice', / muted you/);
+    await until(() => pupil.$(`${tileOf(name)}[data-muted="true"]`), SOON_MS, 'the own tile says so');
+    await isMuted(true);
+    await order({ action: 'ask-unmute', source: 'microphone' });
+    await untilWords(pupil, '.notice', /asks you to turn your microphone on/);
+    await isMuted(true);
+    await pupil.evaluate(() => document.querySelector('.notice button').click());
+    await isMuted(false);
+    await order({ action: 'promote', role: 'observer' });
+    for (const action of ['mic', 'camera', 'hand', 'chat']) await shows(action, false);
+    await order({ action: 'promote', role: 'participant' });
+    for (const action of ['mic', 'camera', 'hand', 'chat']) await shows(action, true);
+    await press(pupil, 'camera');
+    await untilMoving(pupil, name);
+    await order({ action: 'remove' });
+    await untilWords(pupil, '.ended', /removed from this call/);
+    await press(pupil, 'join');
+    await untilWords(pupil, '.ended', /removed from this call/);
+  }
 });

@@ -10,11 +10,11 @@ export const press = (page, action) => until(() => page.evaluate((name) => {
   return button !== null;
 }, action), SOON_MS, `${page.as?.name ?? 'the page'} has a button ${action}`);
 
-/** Opens the call page, fills in nothing (the address says all) and joins. The user is `u-<name>`. */
+/** Opens the call page, fills in nothing (the address says all, or the join token `token` in it) and joins. The user is `u-<name>`. */
 export async function joinPage(rig, t, browserName, session, name, options = {}) {
-  const { query = {}, url = rig.lyceum.url, voice = false, ...rest } = options;
+  const { query = {}, token, url = rig.lyceum.url, voice = false, ...rest } = options;
   const user = `u-${name}`;
-  const address = `${url}/?${new URLSearchParams({ session, name, user, ...query })}`;
+  const address = `${url}/?${token ? `#token=${token}` : new URLSearchParams({ session, name, user, ...query })}`;
   // A headless browser has no screen to share: a canvas stands in.
   const page = await rig.open(t, browserName, address, { before: voice ? smallCameraAndVoice : smallCamera, ...rest });
   await page.evaluate(standInForTheScreen);

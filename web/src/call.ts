@@ -4,14 +4,15 @@ import { io, type Socket } from 'socket.io-client';
 import { Peer, type RemoteTrack } from './peer';
 import { PASSING, isCode } from './protocol';
 import { serversFor, type Relay, type Relayed } from './relay';
-import type { Ack, ChatMessage, Description, Joined, LayersWanted, Participant, Quality, Refusal, RosterTrack, Source, Wish } from './protocol';
+import type { Ack, ChatMessage, Description, Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol';
 
 export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
 
 export interface CallOptions {
   /** Where the server is; the page's own origin by default. */
   url?: string;
-  token?: string;
+  /** The join token, asked for with each connection: it may have been renewed. Empty: there is none. */
+  token?: () => string;
   sessionId: string;
   userId: string;
   userName: string;
@@ -27,6 +28,13 @@ export interface CallOptions {
 export interface CallEvents {
   status(status: Status, code?: string): void;
   joined(seat: Joined): void;
+  /** Nobody was let in yet: somebody who may moderate has to do so. */
+  waiting(): void;
+  /** A join token in place of one that ends soon. */
+  token(token: string): void;
+  /** What this person may do, before anything of theirs is sent and when it changes. */
+  permissions(permissions: Permissions): void;
+  moderated(what: Moderated): void;
   /** The server's end of the media has this SDP origin: `CallOptions.stale` after a reload. */
   origin(id: string): void;
   roster(participants: Participant[]): void;
@@ -71,13 +79,15 @@ export class Call {
   private watch = 0;
   private retry = 0;
   private renewed = false;
+  private asked = false;
 
   constructor(
     private readonly options: CallOptions,
     private readonly events: CallEvents,
   ) {
     this.resumeToken = options.resumeToken;
-    const auth = options.token ? { token: options.token } : undefined;
+    const { token } = options;
+    const auth = token?.() ? (give: (data: object) => void) => give({ token: token() }) : undefined;
     this.socket = io(options.url ?? location.origin, {
       autoConnect: false,
       transports: ['websocket', 'polling'],
@@ -147,6 +157,8 @@ export class Call {
   }
 
   unpublish(source: Source): void {
+    const trackId = this.ownTracks().find((track) => track.source === source)?.trackId;
+    if (trackId) this.told.delete(trackId);
     if (this.local.delete(source)) this.peer?.unpublish(source);
   }
 
@@ -194,8 +206,13 @@ export class Call {
     });
     socket.on('disconnect', (reason) => {
       if (this.ended) return;
-      if (reason === 'io server disconnect') return this.end(this.lastError || 'session/ended');
-      this.events.status('reconnecting');
+      if (reason === 'io server disconnect') {
+        // A socket that was not in the call yet may be put out with no word why: the next is told when it connects.
+        if (this.seat || this.lastError || this.asked) return this.end(this.lastError || 'session/ended');
+        this.asked = true;
+        return this.later(() => this.socket.connect());
+      }
+      this.events.status(this.seat ? 'reconnecting' : 'connecting');
     });
     socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
     socket.on('offer', (body: Description) => this.peer?.take(body));
@@ -218,22 +235,29 @@ export class Call {
       if (source) this.peer?.setLayers(source, body.layers);
     });
     socket.on('connection-quality', (body: Quality) => this.events.quality(body));
+    socket.on('token', (body: { token: string }) => this.events.token(body.token));
+    socket.on('permissions', (body: { permissions: Permissions }) => this.events.permissions(body.permissions));
+    socket.on('moderated', (body: Moderated) => this.events.moderated(body));
+    // With a position it is for who waits; moderators are told who does.
+    socket.on('waiting', (body: { position?: number }) => { if (body.position !== undefined) this.events.waiting(); });
     socket.on('server-draining', () => this.events.refused('server/draining'));
   }
 
+  /** The ack has no deadline: in a waiting room it comes when somebody lets this person in. */
   private join(): void {
     const { sessionId, userId, userName, isInstructor } = this.options;
     const body = { sessionId, userId, userName, isInstructor, media: 'sfu', autoSubscribe: true, resumeToken: this.resumeToken };
     this.socket.emit('join-session', body, (ack: Ack<Joined>) => {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
-      if (!PASSING.has(ack.error.code)) return this.end(ack.error.code);
+      if (!PASSING.has(ack.error.code)) return this.end(ack.error.code === 'session/forbidden' ? 'join/forbidden' : ack.error.code);
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
   }
 
   private joined(seat: Joined): void {
+    this.events.permissions(seat.permissions); // what may not be sent is taken back before it is offered
     if (seat.resumed && this.peer) {
       this.peer.resume(seat.iceServers);
     } else {
@@ -283,10 +307,12 @@ export class Call {
   private setRoster(participants: Participant[]): void {
     this.participants = participants;
     this.events.roster(participants);
-    // What was muted before the server had named the track is told now, once.
+    // What was muted before the server had named the track is told now, once: later a roster may say that a moderator muted it.
     for (const { trackId, source, muted } of this.ownTracks()) {
       const local = this.local.get(source);
-      if (local && local.muted !== muted && this.told.get(trackId) !== local.muted) this.tellMuted(source, local.muted);
+      if (!local || this.told.has(trackId)) continue;
+      if (local.muted !== muted) this.tellMuted(source, local.muted);
+      else this.told.set(trackId, muted);
     }
   }
 

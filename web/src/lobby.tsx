@@ -4,7 +4,8 @@ import { useEffect, useRef } from 'preact/hooks';
 import { Icon } from './icons';
 import { Video } from './media';
 import { Pickers } from './pickers';
-import { camera, endedBecause, join, microphoneOn, sessionId, status, toggleCamera, toggleMicrophone, userName } from './state';
+import { camera, endedBecause, join, may, microphoneOn, sessionId, status, toggleCamera, toggleMicrophone, userName } from './state';
+import { claims } from './token';
 
 export function Lobby() {
   const submit = (event: Event): void => {
@@ -21,11 +22,11 @@ export function Lobby() {
             ? <Video track={camera.value} mirrored label="You" />
             : <p class="dim">Your camera is off</p>}
           <div class="preview-buttons">
-            <button type="button" class={microphoneOn.value ? 'round' : 'round off'} data-action="mic" aria-pressed={microphoneOn.value}
+            <button type="button" hidden={!may('microphone')} class={microphoneOn.value ? 'round' : 'round off'} data-action="mic" aria-pressed={microphoneOn.value}
               aria-label={microphoneOn.value ? 'Turn microphone off' : 'Turn microphone on'} onClick={toggleMicrophone}>
               <Icon name={microphoneOn.value ? 'mic' : 'micOff'} />
             </button>
-            <button type="button" class={camera.value ? 'round' : 'round off'} data-action="camera" aria-pressed={camera.value !== null}
+            <button type="button" hidden={!may('camera')} class={camera.value ? 'round' : 'round off'} data-action="camera" aria-pressed={camera.value !== null}
               aria-label={camera.value ? 'Turn camera off' : 'Turn camera on'} onClick={toggleCamera}>
               <Icon name={camera.value ? 'camera' : 'cameraOff'} />
             </button>
@@ -38,16 +39,16 @@ export function Lobby() {
         {status.value === 'ended' && <p class="ended" role="status">{endedBecause.value}</p>}
         <label>
           Your name
-          <input name="name" required maxLength={128} autocomplete="name" value={userName.value}
+          <input name="name" required maxLength={128} autocomplete="name" readOnly={claims.name !== undefined} value={userName.value}
             onInput={(event) => { userName.value = event.currentTarget.value; }} />
         </label>
         <label>
           Session
-          <input name="session" required maxLength={128} autocomplete="off" autocapitalize="off" value={sessionId.value}
+          <input name="session" required maxLength={128} autocomplete="off" autocapitalize="off" readOnly={claims.sessionId !== undefined} value={sessionId.value}
             onInput={(event) => { sessionId.value = event.currentTarget.value; }} />
         </label>
         <button ref={button} class="primary" type="submit" data-action="join">{status.value === 'ended' ? 'Join again' : 'Join'}</button>
-        <p class="dim">Everyone who enters the same session name meets in one call.</p>
+        {!claims.sessionId && <p class="dim">Everyone who enters the same session name meets in one call.</p>}
       </form>
     </main>
   );

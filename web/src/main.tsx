@@ -1,7 +1,7 @@
 import { render } from 'preact';
 import { Lobby } from './lobby';
 import { Room } from './room';
-import { announced, notice, openDevices, rejoin, sessionId, soundBlocked, status, watchAwakening } from './state';
+import { announced, notice, noticeButton, openDevices, rejoin, sessionId, soundBlocked, status, watchAwakening } from './state';
 import { playAll } from './media';
 import './style.css';
 
@@ -16,7 +16,10 @@ function App() {
         <button class="unlock primary" onClick={playAll}>Your browser holds back the sound. Turn it on</button>
       )}
       <div class="spoken" aria-live="polite">{announced.value}</div>
-      <div class="notice" role="status" data-empty={!notice.value}>{notice.value}</div>
+      <div class="notice" role="status" data-empty={!notice.value}>
+        {notice.value}
+        {noticeButton.value && <button onClick={noticeButton.value.press}>{noticeButton.value.label}</button>}
+      </div>
     </>
   );
 }

@@ -36,12 +36,30 @@ export interface Refusal {
 
 export type Ack<T = object> = ({ ok: true } & T) | { ok: false; error: Refusal };
 
+/** What one may do in a session. */
+export interface Permissions {
+  publish: Source[];
+  subscribe: boolean;
+  chat: boolean;
+  data: boolean;
+  moderate: boolean;
+}
+
+/** What a moderator did to this participant; `by` is the moderator's `userId`. */
+export interface Moderated {
+  action: string;
+  source?: Source;
+  role?: string;
+  by?: string;
+}
+
 export interface Joined {
   sessionId: string;
   meetingId: string;
   userId: string;
   participantId: string;
   role: string;
+  permissions: Permissions;
   participants: Participant[];
   iceServers: RTCIceServer[];
   resumeToken: string;
@@ -84,15 +102,16 @@ export interface Description {
 
 const WORDS: Record<string, string> = {
   'auth/missing': 'This call needs an invitation. Open it from the link that you were given.',
-  'auth/expired': 'Your invitation has expired. Open the call from its link again.',
+  'auth/expired': 'Your invitation has expired. Go back to where you found its link and open the call from there again.',
   'auth/invalid': 'This invitation is not valid here. Ask for a new link.',
-  'auth/revoked': 'You were removed from this call.',
+  'auth/revoked': 'You were removed from this call, or your invitation was withdrawn. If that was a mistake, ask your instructor.',
   'session/not_joined': 'The call does not know you any more. Join again.',
   'session/full': 'This call is full.',
   'session/locked': 'This call is locked. Ask the host to let you in.',
   'session/ended': 'This call has ended.',
   'session/replaced': 'You joined this call in another tab or on another device.',
-  'session/forbidden': 'You may not join this call.',
+  'session/forbidden': 'The rules of this call do not allow you that. Ask your instructor.',
+  'join/forbidden': 'You were not let into this call. Ask your instructor.', // minted by this page
   'session/unknown_target': 'That person is not in the call any more.',
   'media/new_peer_required': 'Your media connection had to be set up again.',
   'media/invalid_sdp': 'Your browser and the server could not agree on how to send media.',

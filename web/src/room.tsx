@@ -8,14 +8,14 @@ import { Sound } from './media';
 import { ChatPanel, PeoplePanel, SettingsPanel } from './panels';
 import { ScreenTile, Tile } from './tile';
 import {
-  camera, hand, leave, microphoneOn, ownId, panel, participants, screen, sessionId, shortcuts, status, toggleCamera, toggleHand,
+  camera, hand, leave, may, mayRaiseHand, microphoneOn, ownId, panel, participants, permissions, screen, sessionId, shortcuts, status, toggleCamera, toggleHand,
   toggleMicrophone, togglePanel, toggleScreen, tracks, unread, waitsBecause,
 } from './state';
 
 const KEYS: Record<string, () => void> = {
   m: toggleMicrophone,
   v: toggleCamera,
-  c: () => togglePanel('chat'),
+  c: () => { if (permissions.value.chat) togglePanel('chat'); },
   p: () => togglePanel('people'),
 };
 
@@ -95,20 +95,20 @@ function Tool({ action, icon, label, shortcut, pressed, off, badge, onClick }: T
 }
 
 function Bar() {
-  const [mic, cam] = [microphoneOn.value, camera.value !== null];
+  const [mic, cam, { chat }] = [microphoneOn.value, camera.value !== null, permissions.value];
   return (
     <nav class="bar" aria-label="Call controls">
       <h1 class="session">{sessionId.value}</h1>
       <div class="tools">
-        <Tool action="mic" icon={mic ? 'mic' : 'micOff'} off={!mic} shortcut="m" onClick={toggleMicrophone}
-          label={mic ? 'Turn microphone off' : 'Turn microphone on'} />
-        <Tool action="camera" icon={cam ? 'camera' : 'cameraOff'} off={!cam} shortcut="v" onClick={toggleCamera}
-          label={cam ? 'Turn camera off' : 'Turn camera on'} />
-        {canShareScreen && <Tool action="share" icon="screen" pressed={screen.value !== null} onClick={toggleScreen}
+        {may('microphone') && <Tool action="mic" icon={mic ? 'mic' : 'micOff'} off={!mic} shortcut="m" onClick={toggleMicrophone}
+          label={mic ? 'Turn microphone off' : 'Turn microphone on'} />}
+        {may('camera') && <Tool action="camera" icon={cam ? 'camera' : 'cameraOff'} off={!cam} shortcut="v" onClick={toggleCamera}
+          label={cam ? 'Turn camera off' : 'Turn camera on'} />}
+        {canShareScreen && may('screen') && <Tool action="share" icon="screen" pressed={screen.value !== null} onClick={toggleScreen}
           label={screen.value ? 'Stop sharing your screen' : 'Share your screen'} />}
-        <Tool action="hand" icon="hand" pressed={hand.value} onClick={toggleHand} label={hand.value ? 'Lower your hand' : 'Raise your hand'} />
+        {mayRaiseHand.value && <Tool action="hand" icon="hand" pressed={hand.value} onClick={toggleHand} label={hand.value ? 'Lower your hand' : 'Raise your hand'} />}
         <Tool action="people" icon="people" pressed={panel.value === 'people'} shortcut="p" onClick={() => togglePanel('people')} label="People" />
-        <Tool action="chat" icon="chat" pressed={panel.value === 'chat'} shortcut="c" badge={unread.value} onClick={() => togglePanel('chat')} label="Chat" />
+        {chat && <Tool action="chat" icon="chat" pressed={panel.value === 'chat'} shortcut="c" badge={unread.value} onClick={() => togglePanel('chat')} label="Chat" />}
         <Tool action="settings" icon="settings" pressed={panel.value === 'settings'} onClick={() => togglePanel('settings')} label="Settings" />
         <button class="round leave" data-action="leave" aria-label="Leave the call" title="Leave the call" onClick={leave}><Icon name="leave" /></button>
       </div>

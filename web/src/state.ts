@@ -5,8 +5,9 @@ import { Call, type Status } from './call';
 import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type Device, type DeviceKind } from './devices';
 import type { RemoteTrack } from './peer';
 import { wordsFor } from './protocol';
-import type { ChatMessage, Participant, Quality, Source, Wish } from './protocol';
+import type { ChatMessage, Moderated, Participant, Permissions, Quality, Source, Wish } from './protocol';
 import type { Relay, Relayed } from './relay';
+import { claims, joinToken, renewToken } from './token';
 
 const query = new URLSearchParams(location.search);
 
@@ -22,14 +23,14 @@ function stored(storage: 'localStorage' | 'sessionStorage', key: string, value?:
 }
 
 function ownUserId(): string {
-  const given = query.get('user') || stored('sessionStorage', 'lyceum.user');
+  const given = claims.sub || query.get('user') || stored('sessionStorage', 'lyceum.user');
   return given || stored('sessionStorage', 'lyceum.user', `user-${crypto.randomUUID()}`) || `user-${crypto.randomUUID()}`;
 }
 
 export const userId = ownUserId();
-export const userName = signal(query.get('name') ?? stored('localStorage', 'lyceum.name'));
-export const sessionId = signal(query.get('session') ?? stored('localStorage', 'lyceum.session'));
-export const isInstructor = query.get('instructor') === '1';
+export const userName = signal(claims.name ?? query.get('name') ?? (stored('localStorage', 'lyceum.name') || claims.sub || ''));
+export const sessionId = signal(claims.sessionId ?? query.get('session') ?? stored('localStorage', 'lyceum.session'));
+export const isInstructor = joinToken() ? claims.role === 'instructor' : query.get('instructor') === '1';
 /** `?relay=1`, or `udp`, `tcp` or `tls`. */
 export const relayWanted = (['1', 'udp', 'tcp', 'tls'].find((one) => one === query.get('relay')) ?? '') as Relay;
 
@@ -40,6 +41,11 @@ export const status = signal<Status | 'lobby'>('lobby');
 export const waitsBecause = signal('');
 export const endedBecause = signal('');
 export const notice = signal('');
+/** What the notice lets one do about it. */
+export const noticeButton = signal<{ label: string; press(): void } | null>(null);
+const EVERYTHING: Permissions = { publish: ['camera', 'microphone', 'screen', 'screen-audio'], subscribe: true, chat: true, data: true, moderate: false };
+export const permissions = signal<Permissions>(claims.role === 'observer' ? { ...EVERYTHING, publish: [], chat: false } : EVERYTHING);
+export const may = (source: Source): boolean => permissions.value.publish.includes(source);
 export const ownId = signal('');
 export const participants = signal<Participant[]>([]);
 export const tracks = signal<RemoteTrack[]>([]);
@@ -66,7 +72,10 @@ const remembered = (kind: DeviceKind) => signal(stored('localStorage', `lyceum.$
 /** Device ids; empty: the browser's own choice. */
 export const chosen = { camera: remembered('camera'), microphone: remembered('microphone'), speaker: remembered('speaker') };
 export const shortcuts = signal(stored('localStorage', 'lyceum.shortcuts') !== 'off');
-export const hand = computed(() => participants.value.some((one) => one.participantId === ownId.value && one.handRaised));
+const ownEntry = computed(() => participants.value.find((one) => one.participantId === ownId.value));
+export const hand = computed(() => ownEntry.value?.handRaised === true);
+/** Where only the session's rules switch the chat off, hands are left. */
+export const mayRaiseHand = computed(() => permissions.value.chat || ownEntry.value?.role !== 'observer');
 
 /** The longest chat message, in UTF-8 bytes, and how many are kept on the page. */
 export const MESSAGE_BYTES_MAX = 4_000;
@@ -75,10 +84,15 @@ const MESSAGES_MAX = 500;
 let call: Call | null = null;
 let noticeTimer = 0;
 
-export function tell(text: string): void {
+const NOTICE_MS = 8_000;
+/** So long one may think about what a notice asks. */
+const QUESTION_MS = 60_000;
+
+export function tell(text: string, button: { label: string; press(): void } | null = null): void {
   notice.value = text;
+  noticeButton.value = button;
   clearTimeout(noticeTimer);
-  noticeTimer = window.setTimeout(() => { notice.value = ''; }, 8_000);
+  noticeTimer = window.setTimeout(() => tell(''), button ? QUESTION_MS : NOTICE_MS);
 }
 
 async function trying(action: () => Promise<void>): Promise<void> {
@@ -117,6 +131,7 @@ export function setShortcuts(on: boolean): void {
 async function startMicrophone(): Promise<void> {
   const old = microphone.value;
   const track = await openMicrophone(chosen.microphone.value);
+  if (!may('microphone')) return track.stop();
   track.onended = () => { microphoneOn.value = false; call?.setMuted('microphone', true); };
   track.enabled = old ? microphoneOn.value : true;
   microphone.value = track;
@@ -128,6 +143,7 @@ async function startMicrophone(): Promise<void> {
 async function startCamera(): Promise<void> {
   const old = camera.value;
   const track = await openCamera(chosen.camera.value);
+  if (!may('camera')) return track.stop();
   track.onended = cameraOff;
   camera.value = track;
   old?.stop();
@@ -137,10 +153,12 @@ async function startCamera(): Promise<void> {
 
 export const toggleMicrophone = (): Promise<void> => trying(async () => {
   const on = !microphoneOn.value;
+  if (on && !may('microphone')) return;
   if (on && (!microphone.value || microphone.value.readyState === 'ended')) {
     microphone.value = null;
     await startMicrophone();
   }
+  if (on && !microphone.value) return; // it may not be used any more
   if (microphone.value) microphone.value.enabled = on;
   microphoneOn.value = on;
   call?.setMuted('microphone', !on);
@@ -156,7 +174,7 @@ function cameraOff(): void {
 export const toggleCamera = (): Promise<void> => trying(async () => {
   if (camera.value) {
     cameraOff();
-  } else {
+  } else if (may('camera')) {
     await startCamera();
   }
   stored('sessionStorage', 'lyceum.camera', camera.value ? 'on' : 'off');
@@ -171,13 +189,57 @@ function screenOff(): void {
 
 export const toggleScreen = (): Promise<void> => trying(async () => {
   if (screen.value) return screenOff();
+  if (!may('screen')) return;
   const shared = await openScreen();
   if (!shared) return;
   shared.video.onended = screenOff;
   screen.value = shared.video;
   call?.publish('screen', shared.video);
-  if (shared.audio) call?.publish('screen-audio', shared.audio);
+  if (shared.audio && may('screen-audio')) call?.publish('screen-audio', shared.audio);
 });
+
+/** Takes back what may not be sent any more. Whoever may again turns it on. */
+function permit(now: Permissions): void {
+  permissions.value = now;
+  if (!may('microphone')) {
+    microphone.value?.stop();
+    microphone.value = null;
+    microphoneOn.value = false;
+    call?.unpublish('microphone');
+  }
+  if (!may('camera')) {
+    call?.unpublish('camera');
+    cameraOff();
+  }
+  if (!may('screen')) screenOff();
+  if (!may('screen-audio')) call?.unpublish('screen-audio');
+  if (!now.chat && panel.value === 'chat') panel.value = 'none';
+}
+
+const MUTED: Record<Source, string> = {
+  microphone: 'muted you',
+  camera: 'turned your camera off',
+  screen: 'stopped the screen that you shared',
+  'screen-audio': 'muted the sound of your screen',
+};
+
+/** Somebody who may moderate did something to this person. Nobody turns a microphone or camera on but its owner. */
+function moderated({ action, source, by }: Moderated): void {
+  const who = participants.value.find((one) => one.userId === by)?.userName ?? 'The instructor';
+  if (action === 'mute' || action === 'mute-all') {
+    const meant = (one: Source) => !source || source === one;
+    if (meant('microphone') && microphoneOn.value) void toggleMicrophone();
+    if (meant('camera') && camera.value) void toggleCamera();
+    if (meant('screen') && screen.value) screenOff();
+    if (meant('screen-audio')) call?.unpublish('screen-audio');
+    tell(`${who} ${MUTED[source ?? 'microphone']}.`);
+  } else if (action === 'ask-unmute') {
+    const [what, on, turn] = source === 'camera' ? ['camera', camera.value !== null, toggleCamera] as const : ['microphone', microphoneOn.value, toggleMicrophone] as const;
+    if (!on && may(what)) tell(`${who} asks you to turn your ${what} on.`, { label: 'Turn it on', press: () => { tell(''); void turn(); } });
+  } else if (action === 'lower-hands') {
+    tell(`${who} lowered your hand.`);
+  }
+}
 
 export function toggleHand(): void {
   void call?.raiseHand(!hand.value);
@@ -205,7 +267,7 @@ export function join(before?: Seat): void {
   paused.value = new Set();
   qualities.value = new Map();
   relayed.value = '';
-  const options = { sessionId: session, userId, userName: name, isInstructor, relay: relayWanted };
+  const options = { sessionId: session, userId, userName: name, isInstructor, relay: relayWanted, token: joinToken };
   call = new Call(before ? { ...options, resumeToken: before.resumeToken, stale: before.origin } : options, {
     status: (now, code) => {
       status.value = now;
@@ -214,8 +276,12 @@ export function join(before?: Seat): void {
     },
     joined: (seat) => {
       ownId.value = seat.participantId;
-      remember({ session, name, resumeToken: seat.resumeToken, origin: seatHere?.origin ?? before?.origin ?? '' });
+      remember({ session, name, user: userId, resumeToken: seat.resumeToken, origin: seatHere?.origin ?? before?.origin ?? '' });
     },
+    waiting: () => { waitsBecause.value = 'The instructor will let you in.'; },
+    token: renewToken,
+    permissions: permit,
+    moderated,
     origin: (id) => { if (seatHere && seatHere.origin !== id) remember({ ...seatHere, origin: id }); },
     roster: (all) => {
       announceChange(all);
@@ -282,6 +348,7 @@ function addressOf(session: string): string {
 interface Seat {
   session: string;
   name: string;
+  user: string;
   resumeToken: string;
   origin: string;
 }
@@ -298,9 +365,10 @@ export function rejoin(): void {
   const text = stored('sessionStorage', 'lyceum.seat');
   if (!text) return;
   const seat = JSON.parse(text) as Seat;
-  if (query.get('session') && query.get('session') !== seat.session) return;
+  const wanted = claims.sessionId ?? query.get('session');
+  if ((wanted && wanted !== seat.session) || seat.user !== userId) return;
   sessionId.value = seat.session;
-  userName.value = seat.name;
+  userName.value = claims.name ?? seat.name;
   join(seat);
 }
 
