@@ -46,7 +46,7 @@ const PEOPLE: usize = 24;
 
 fn rounds() -> usize {
     let wished = std::env::var("LYCEUM_KILLS").ok().and_then(|kills| kills.parse().ok());
-    wished.unwrap_or(if std::env::var_os("LYCEUM_LONG").is_some() { 1_000 } else { 10 })
+    wished.unwrap_or(if std::env::var_os("LYCEUM_LONG").is_some_and(|long| !long.is_empty()) { 1_000 } else { 10 })
 }
 
 /// What happens to a database in a round.

@@ -105,7 +105,9 @@ fn shrink(mut script: Script) -> Script {
 fn histories_are_counted_as_they_were() {
     let seeds: Vec<u64> = match std::env::var("LYCEUM_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (0..HISTORIES * if std::env::var_os("LYCEUM_LONG").is_some() { 10 } else { 1 }).collect(),
+        Err(_) => (0..HISTORIES
+            * if std::env::var_os("LYCEUM_LONG").is_some_and(|long| !long.is_empty()) { 10 } else { 1 })
+            .collect(),
     };
     println!("seeds {} to {}", seeds[0], seeds[seeds.len() - 1]);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
