@@ -46,6 +46,8 @@ pub(crate) enum Input {
         heard: Arc<Heard>,
         /// What its token says; `None` in open mode.
         identity: Option<Arc<signaling::Identity>>,
+        /// Whether it may; its handshake waits for that.
+        verdict: oneshot::Sender<Result<(), signaling::ErrorCode>>,
     },
     /// A socket emitted.
     Event {
@@ -252,7 +254,14 @@ impl Control {
     async fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
-            Input::Connected { socket, address, client, heard, identity } => {
+            Input::Connected { socket, address, client, heard, identity, verdict } => {
+                let admitted = self.lobby.admits(address, identity.as_deref()).map_err(|why| why.code);
+                let may = admitted.is_ok();
+                // Of one that does not wait any more, the edge says that it is gone.
+                let _ = verdict.send(admitted);
+                if !may {
+                    return;
+                }
                 let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard };
                 self.seats.insert(socket, seat);
                 self.lobby.handle(signaling::Input::Connected { socket, address, identity }, now);

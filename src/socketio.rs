@@ -23,7 +23,7 @@ use socketioxide::handler::{
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, SocketIo, TransportType};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::Auth;
 use crate::auth::rate::Rate;
@@ -50,6 +50,8 @@ const NAME_BYTES_MAX: usize = 64;
 /// Times that one Engine.IO session may connect to the namespace; clients do so once. More is refused, so that connecting
 /// and leaving in turn cannot fill the inbox.
 const CONNECTS_MAX: usize = 16;
+/// How long a handshake waits for the lobby, which takes microseconds unless it is stuck.
+const VERDICT_MAX: Duration = Duration::from_secs(5);
 /// Connections of one user to one session: so many at once, then one an interval; each may leave a trace in history. More are
 /// `rate/limited`.
 const PERSON: (u32, Duration) = (60, Duration::from_secs(2));
@@ -208,10 +210,17 @@ impl ConnectMiddleware<LocalAdapter, ()> for Welcome {
         if heard::is_websocket(&client.req_parts().uri) {
             source.reads.belong_to(&heard);
         }
-        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard, identity };
+        let (verdict, admitted) = oneshot::channel();
+        let connected = Input::Connected { socket, address, client: Arc::downgrade(&client), heard, identity, verdict };
         self.inbox.try_send(connected).map_err(|_| refused("server/overloaded"))?;
+        // From here on it says when the socket is gone, even if that is before the verdict.
         let edge =
             Arc::new(Edge { socket, inbox: self.inbox.clone(), gone: AtomicBool::new(false), credits: Arc::default() });
+        match tokio::time::timeout(VERDICT_MAX, admitted).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(code))) => return Err(refused(code.as_str())),
+            Ok(Err(_)) | Err(_) => return Err(refused("server/overloaded")),
+        }
         // All names come by the one fallback: unknown ones must be answered too.
         client.on_fallback(OnEvent(edge.clone()));
         client.on_disconnect(OnDisconnect(edge));

@@ -55,6 +55,15 @@ pub(crate) struct Early {
 }
 
 impl Lobby {
+    /// Whether a socket may connect: asked before, so that whoever may not hears why as the answer to its handshake. A socket that is not
+    /// connected yet can be told nothing else.
+    pub fn admits(&self, address: IpAddr, identity: Option<&Identity>) -> Result<(), Refused> {
+        if self.addresses.get(&address).is_some_and(|count| *count >= SOCKETS_PER_ADDRESS_MAX) {
+            return Err(too_many());
+        }
+        self.check_token(identity)
+    }
+
     pub(crate) fn connected(&mut self, socket: SocketId, address: IpAddr, identity: Option<Arc<Identity>>) {
         let fresh = Socket {
             address,
@@ -80,9 +89,7 @@ impl Lobby {
         let count = self.addresses.entry(address).or_default();
         *count += 1;
         if *count > SOCKETS_PER_ADDRESS_MAX {
-            let why =
-                ErrorCode::RateLimited.because("Too many connections from your address: close some and try again.");
-            return self.close(socket, why, "connect");
+            return self.close(socket, too_many(), "connect");
         }
         let identity = self.sockets.get(&socket).and_then(|s| s.identity.clone());
         if let Err(why) = self.check_token(identity.as_deref()) {
@@ -201,6 +208,10 @@ impl Lobby {
         let old = std::mem::replace(&mut socket.early_due, next);
         self.rearm(Timer::Early(id), old, next);
     }
+}
+
+fn too_many() -> Refused {
+    ErrorCode::RateLimited.because("Too many connections from your address: close some and try again.")
 }
 
 pub(crate) fn not_joined(message: &str) -> Refused {
