@@ -159,10 +159,15 @@ async fn a_session_that_moves_to_a_websocket_is_heard_on_each_of_its_connections
     let sid =
         opened.split_once("\"sid\":\"").and_then(|(_, rest)| rest.split_once('"')).expect("a session").0.to_owned();
     let session = format!("transport=polling&sid={sid}");
+    let lobby = tokio::spawn(async move {
+        let Some(Input::Connected { heard, verdict, .. }) = inputs.recv().await else { panic!("it connects first") };
+        verdict.send(Ok(())).expect("the handshake waits for it");
+        (heard, inputs)
+    });
     let posted = polling.ask("POST", &session, "", "40").await;
     assert!(posted.starts_with("HTTP/1.1 200"), "{posted}");
-    let connected = tokio::time::timeout(TEST_MAX, inputs.recv()).await.expect("in time");
-    let Some(Input::Connected { heard, .. }) = connected else { panic!("it connects first") };
+    let connected = tokio::time::timeout(TEST_MAX, lobby).await.expect("in time");
+    let (heard, _inputs) = connected.expect("it does not panic");
     let heard_since = |then: Instant| heard.at() + Duration::from_millis(1) > then;
 
     let then = a_moment_later();
