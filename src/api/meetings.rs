@@ -6,13 +6,13 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use signaling::Actor;
 use signaling::attendance::Summary;
 use utoipa::IntoParams;
 
 use super::caller::{Caller, Path, Query};
-use super::{Api, Fault, csv, operators_only};
+use super::{Api, Fault, answer, csv, operators_only};
 use crate::clock;
 use crate::store::{MeetingFilter, PAGE_MAX, Page};
 
@@ -56,10 +56,6 @@ fn list<T: serde::Serialize>(name: &str, page: Page<T>) -> Response {
     let mut body = json!({ "next": page.next });
     body[name] = json!(page.items);
     answer(body)
-}
-
-fn answer(body: Value) -> Response {
-    ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
 }
 
 /// Meetings, newest first.

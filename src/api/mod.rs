@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
@@ -133,6 +134,11 @@ impl IntoResponse for Fault {
             }
         }
     }
+}
+
+/// An answer that nobody keeps: it changes, and may hold what is not everybody's.
+fn answer(body: Value) -> Response {
+    ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
 }
 
 fn overloaded() -> Fault {

@@ -2,17 +2,16 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::CACHE_CONTROL;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use signaling::{Action, Command, Role};
 use utoipa::ToSchema;
 
 use super::caller::{Caller, Json, Path};
 use super::rules::Rules;
-use super::{Api, Fault, invalid, operators_only};
+use super::{Api, Fault, answer, invalid, operators_only};
 use crate::clock;
 use crate::control::Input;
 use crate::store::{Expected, ROSTER_MAX, Schedule};
@@ -62,10 +61,6 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/sessions/{session}/moderate", post(moderate))
         .route("/v1/sessions/{session}/participants/{participant}/remove", post(remove))
         .route("/v1/sessions/{session}/participants/{participant}/mute", post(mute))
-}
-
-fn answer(body: Value) -> Response {
-    ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
 }
 
 /// A session's name as signaling takes it: trimmed, 1–128 characters, none of them control characters.

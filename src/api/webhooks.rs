@@ -3,16 +3,15 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::{Caller, Json, Path, Query};
 use super::openapi::Problem;
-use super::{Api, Fault, invalid, operators_only};
+use super::{Api, Fault, answer, invalid, operators_only};
 use crate::clock;
 use crate::outbound;
 use crate::store::{NewEndpoint, PAGE_MAX};
@@ -74,10 +73,6 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/webhooks/{endpoint}/replay", post(replay))
 }
 
-fn answer(status: StatusCode, body: Value) -> Response {
-    (status, [(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
-}
-
 fn known(is_known: bool) -> Result<(), Fault> {
     if is_known { Ok(()) } else { Err(Fault::Unknown("endpoint")) }
 }
@@ -86,7 +81,7 @@ fn known(is_known: bool) -> Result<(), Fault> {
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = Object), (status = 401, body = Problem)))]
 pub(super) async fn endpoints(State(api): State<Api>, Caller(actor): Caller) -> Result<Response, Fault> {
     operators_only(&actor)?;
-    Ok(answer(StatusCode::OK, json!({ "endpoints": api.store.endpoints().await? })))
+    Ok(answer(json!({ "endpoints": api.store.endpoints().await? })))
 }
 
 /// One endpoint.
@@ -99,7 +94,7 @@ pub(super) async fn endpoint(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     let endpoint = api.store.endpoint(&id).await?.ok_or(Fault::Unknown("endpoint"))?;
-    Ok(answer(StatusCode::OK, json!(endpoint)))
+    Ok(answer(json!(endpoint)))
 }
 
 /// Adds an endpoint, which is told of what happens from now on. Its secret is shown here and never again.
@@ -132,7 +127,7 @@ pub(super) async fn add(
         return Err(invalid("There are as many endpoints as there may be: delete one first."));
     }
     let endpoint = api.store.endpoint(&id).await?;
-    Ok(answer(StatusCode::CREATED, json!({ "endpoint": endpoint, "secret": secret })))
+    Ok((StatusCode::CREATED, answer(json!({ "endpoint": endpoint, "secret": secret }))).into_response())
 }
 
 /// Deletes an endpoint; what waits for it is not delivered.
@@ -159,7 +154,7 @@ pub(super) async fn rotate(
     operators_only(&actor)?;
     let secret = Secret::generate();
     known(api.store.rotate_secret(&id, &secret, clock::now().unix_ms).await?)?;
-    Ok(answer(StatusCode::OK, json!({ "secret": secret })))
+    Ok(answer(json!({ "secret": secret })))
 }
 
 /// Switches an endpoint on.
@@ -172,7 +167,7 @@ pub(super) async fn enable(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.switch_on(&id, clock::now().unix_ms).await?)?;
-    Ok(answer(StatusCode::OK, json!({})))
+    Ok(answer(json!({})))
 }
 
 /// Switches an endpoint off: nothing more is sent to it.
@@ -185,7 +180,7 @@ pub(super) async fn disable(
 ) -> Result<Response, Fault> {
     operators_only(&actor)?;
     known(api.store.switch_off(&id, "by the operator").await?)?;
-    Ok(answer(StatusCode::OK, json!({})))
+    Ok(answer(json!({})))
 }
 
 /// What was delivered to an endpoint, waits for it or is dead, the newest first.
@@ -205,7 +200,7 @@ pub(super) async fn deliveries(
     known(api.store.endpoint(&id).await?.is_some())?;
     let limit = which.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let deliveries = api.store.deliveries(&id, state, which.offset.unwrap_or(0), limit).await?;
-    Ok(answer(StatusCode::OK, json!({ "deliveries": deliveries })))
+    Ok(answer(json!({ "deliveries": deliveries })))
 }
 
 /// Tells an endpoint again what happened, dead letters too. Ids are the same: a receiver knows what it has had.
@@ -221,5 +216,5 @@ pub(super) async fn replay(
     known(api.store.endpoint(&id).await?.is_some())?;
     let (count, more) =
         api.store.replay(&id, from.session_id.as_deref(), from.from_seq.unwrap_or(1), clock::now().unix_ms).await?;
-    Ok(answer(StatusCode::OK, json!({ "events": count, "more": more })))
+    Ok(answer(json!({ "events": count, "more": more })))
 }

@@ -290,13 +290,7 @@ pub(super) async fn left(connection: &mut AnyConnection, origin: &Origin<'_>, fa
     let Some(row) = row else { return Ok(()) };
     sqlx::query("DELETE FROM tracks WHERE connection_id = $1").bind(&**id).execute(&mut *connection).await?;
     let (seq, session) = log(connection, origin, fact, meeting).await?;
-    let who = Who {
-        session,
-        participant: row.try_get(0)?,
-        user: row.try_get(1)?,
-        name: row.try_get(2)?,
-        role: row.try_get(3)?,
-    };
+    let who = Who::of(&row, session)?;
     let mut data = who.data(meeting, id);
     data["leftAt"] = json!(at);
     data["reason"] = json!(reason);
@@ -324,13 +318,7 @@ async fn track(connection: &mut AnyConnection, origin: &Origin<'_>, fact: &Fact)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else { return Ok(()) };
-    let who = Who {
-        session,
-        participant: row.try_get(0)?,
-        user: row.try_get(1)?,
-        name: row.try_get(2)?,
-        role: row.try_get(3)?,
-    };
+    let who = Who::of(&row, session)?;
     let mut data = who.data(meeting, id);
     data["trackId"] = json!(track);
     data["source"] = json!(source);

@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 use serde_json::{Value, json};
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::{StoreError, int, text};
@@ -141,6 +142,12 @@ pub(super) struct Who {
 }
 
 impl Who {
+    /// Of a row of `connections`: its participant, user, name and role, in this order.
+    pub(super) fn of(row: &AnyRow, session: String) -> Result<Self, StoreError> {
+        let [participant, user, name, role] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
+        Ok(Who { session, participant, user, name, role })
+    }
+
     /// The common part of `data`.
     pub(super) fn data(&self, meeting: &str, connection: &str) -> Value {
         json!({
