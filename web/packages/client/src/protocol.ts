@@ -75,10 +75,11 @@ export interface ChatMessage {
   timestamp: number;
 }
 
-/** What is wanted of somebody's video: pixels of its tile, none while it is not seen. */
+/** What is wanted of somebody's video: device pixels of its tile, none while it is not seen, and how much it matters, 0…255 (128). */
 export interface Wish {
   width: number;
   height: number;
+  priority?: number;
 }
 
 /** Which layers of a published track anybody watches. */

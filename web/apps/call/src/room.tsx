@@ -1,7 +1,7 @@
 // The call: tiles, the bar below them and the panels beside them.
 
 import { useEffect, useRef } from 'preact/hooks';
-import { canShareScreen } from './devices';
+import { canShareScreen } from '@lyceum/client/devices';
 import { Icon, type IconName } from './icons';
 import { useLayout } from './layout';
 import { Sound } from './media';
