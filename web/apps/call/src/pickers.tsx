@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { DeviceKind } from '@lyceum/client';
 import { useStore } from '@lyceum/react';
 import { media } from './conduct';
+import { Icon } from './icons';
 import { playTone } from './tone';
 import { words } from './strings';
 
@@ -17,7 +18,7 @@ export function Pickers() {
       {KINDS.filter((kind) => devices[kind].length > 0).map((kind) => {
         const all = devices[kind];
         const current = all.find((one) => one.id === chosen[kind]) ?? all[0];
-        return (
+        const choice = (
           <label key={kind}>
             {words.devices[kind]}
             <select name={kind} value={current?.id} onChange={(event) => void media.choose(kind, event.currentTarget.value)}>
@@ -25,8 +26,9 @@ export function Pickers() {
             </select>
           </label>
         );
+        return kind === 'speaker' ? <div key={kind} class="with-test">{choice}<SoundTest /></div> : choice;
       })}
-      <SoundTest />
+      {!devices.speaker.length && <SoundTest />}
     </div>
   );
 }
@@ -35,11 +37,16 @@ function SoundTest() {
   const speaker = useStore(media, (state) => state.chosen.speaker);
   const [playing, setPlaying] = useState(false);
   const test = async (): Promise<void> => {
+    if (playing) return;
     setPlaying(true);
     await playTone(speaker);
     setPlaying(false);
   };
-  return <button type="button" class="small test" data-action="test-speaker" disabled={playing} onClick={test}>{words.lobby.testSpeaker}</button>;
+  return (
+    <button type="button" class="round test" data-action="test-speaker" aria-label={words.lobby.testSpeaker} title={words.lobby.testSpeaker} aria-disabled={playing} onClick={test}>
+      <Icon name="sound" />
+    </button>
+  );
 }
 
 const METER_MS = 80;
