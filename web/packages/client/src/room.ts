@@ -47,7 +47,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
   join(): void {
     if (this.call) return;
     const { sessionId, role, permissions } = this.state;
-    this.set(beginning(sessionId, role, permissions));
+    this.set({ ...beginning(sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
     const call = this.call = new Call(this.callOptions(), this.callEvents(), this.ground);
     this.seat = undefined; // it is taken up once
