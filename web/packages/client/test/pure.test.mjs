@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Channels, MESSAGE_BYTES_MAX, RECIPIENTS_MAX, framed, unframed } from '../dist/channels.js';
 import { loudness } from '../dist/meter.js';
-import { MESSAGES_MAX, beginning, withHand, withMember, withMessages, withRoster, withRules } from '../dist/snapshot.js';
+import { MESSAGES_MAX, beginning, sameTracks, withHand, withMember, withMessages, withRoster, withRules } from '../dist/snapshot.js';
 import { Stats } from '../dist/stats.js';
 import { Box, Emitter } from '../dist/store.js';
 import { claimsOf, permissionsOf, randomId } from '../dist/token.js';
@@ -106,6 +106,17 @@ test('what is gone leaves nothing behind, and what stays is the same as before',
   const gone = withRoster(state, [person('b', false, ['t1'])]);
   assert.deepEqual([[...gone.paused], gone.unavailable.size, gone.qualities.size, gone.speakers], [['t1'], 0, 0, []]);
   assert.equal(withMember(state.paused, 't1', true), state.paused);
+});
+
+test('who and what is the same as before is the very same, so that nothing is shown anew', () => {
+  const state = { ...start(), participants: [person('a'), person('b', true)] };
+  assert.equal(withRoster(state, [person('a'), person('b', true)]).participants, state.participants);
+  const { participants } = withRoster(state, [person('b'), person('a')]);
+  assert.deepEqual([participants[1] === state.participants[0], participants[0].handRaised], [true, false]);
+  const track = (id) => ({ mid: id, trackId: id, participantId: 'a', source: 'camera', track: state });
+  const before = [track('1'), track('2')];
+  assert.equal(sameTracks(before, [track('1'), track('2')]), before);
+  assert.deepEqual(sameTracks(before, [track('2')]).map((one) => one === before[1]), [true]);
 });
 
 test('what was said before comes in between, once', () => {
