@@ -2,9 +2,9 @@
 
 import { useCallback, useContext, useEffect, useRef } from 'react';
 import type { MediaState, Store } from '@lyceum/client';
-import { useTracks } from './hooks';
-import { Call } from './room';
-import { useStore } from './store';
+import { useTracks } from './hooks.ts';
+import { Call } from './room.tsx';
+import { useStore } from './store.ts';
 
 export interface RoomAudioProps {
   /**

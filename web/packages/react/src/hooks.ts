@@ -4,8 +4,8 @@ import { useEffect, useRef } from 'react';
 import type {
   ChatMessage, Device, DeviceKind, MediaState, Participant, Quality, RemoteTrack, RoomEvents, RoomState, Source, Waiting,
 } from '@lyceum/client';
-import { useMedia, useRoom } from './room';
-import { useStore } from './store';
+import { useMedia, useRoom } from './room.tsx';
+import { useStore } from './store.ts';
 
 /** What `select` makes of the call's state. The component renders again only when that changes. */
 export const useRoomState = <S>(select: (state: RoomState) => S): S => useStore(useRoom(), select);

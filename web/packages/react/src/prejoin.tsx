@@ -2,9 +2,9 @@
 
 import { useEffect, useRef, useState, type ReactNode } from 'react';
 import { wordsFor, type DeviceKind } from '@lyceum/client';
-import { useDevices, useLocalMedia, useRoomState } from './hooks';
-import { useMedia, useRoom } from './room';
-import { VideoTile } from './video';
+import { useDevices, useLocalMedia, useRoomState } from './hooks.ts';
+import { useMedia, useRoom } from './room.tsx';
+import { VideoTile } from './video.tsx';
 
 const WORDS = {
   preview: 'Preview',
@@ -17,7 +17,6 @@ const WORDS = {
   camera: 'Camera',
   microphone: 'Microphone',
   speaker: 'Speaker',
-  screen: 'Screen',
   name: 'Your name',
   join: 'Join',
 };
@@ -27,14 +26,14 @@ export interface PreJoinProps {
   name?: string;
   /** Whether to ask for the name: a token says it already. */
   asksName?: boolean;
-  /** What is turned on when this is first shown, so that the browser asks for it: by default both. */
-  begins?: readonly ('camera' | 'microphone')[];
+  /** Whether to turn camera and microphone on when this is first shown, so that the browser asks for them: by default it does. */
+  begins?: boolean;
   /** The person wants to go in; by default that joins. */
   onJoin?: (name: string) => void;
   /** In another language. */
   words?: Partial<typeof WORDS>;
-  /** Codes of `faults`, and of why the last call ended, in words. */
-  wordsFor?: (code: string) => string;
+  /** Why a device does not work, and why the last call ended. */
+  wordsFor?: typeof wordsFor;
   /** More fields, above the button. */
   children?: ReactNode;
 }
@@ -46,17 +45,16 @@ const begun = new WeakSet<object>();
  * What is seen before a call: oneself, one's devices and what is wrong with them, and the way in. It brings no style; its classes are
  * `lyceum-prejoin` with `preview`, `controls`, `pickers`, `faults`, `ended` inside.
  */
-export function PreJoin({ name = '', asksName = true, begins = ['camera', 'microphone'], onJoin, words, wordsFor: say = wordsFor, children }: PreJoinProps) {
+export function PreJoin({ name = '', asksName = true, begins = true, onJoin, words, wordsFor: say = wordsFor, children }: PreJoinProps) {
   const word = { ...WORDS, ...words };
   const [room, media] = [useRoom(), useMedia()];
   const { camera, microphoneOn, faults } = useLocalMedia();
   const reason = useRoomState((state) => (state.status === 'ended' ? state.reason : ''));
   const [who, setWho] = useState(name);
   useEffect(() => {
-    if (begun.has(media)) return;
+    if (!begins || begun.has(media)) return;
     begun.add(media);
-    if (begins.includes('microphone')) void media.setMicrophone(true);
-    if (begins.includes('camera')) void media.setCamera(true);
+    void media.start();
   }, [media]);
   return (
     <form className="lyceum-prejoin" onSubmit={(event) => {
@@ -77,7 +75,7 @@ export function PreJoin({ name = '', asksName = true, begins = ['camera', 'micro
         </div>
       </section>
       <ul className="faults" role="status">
-        {Object.entries(faults).map(([kind, fault]) => <li key={kind} data-fault={fault}>{word[kind as keyof typeof faults]}: {say(fault)}</li>)}
+        {(['camera', 'microphone'] as const).map((kind) => faults[kind] && <li key={kind} data-fault={faults[kind]}>{say(faults[kind], kind)}</li>)}
       </ul>
       <div className="pickers">
         <Picker kind="camera" title={word.camera} />

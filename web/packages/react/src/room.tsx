@@ -2,8 +2,8 @@
 
 // The call that the components below hold, and whose devices.
 
-import { createContext, useContext, useEffect, useMemo, type ReactNode } from 'react';
-import type { LocalMedia, Room } from '@lyceum/client';
+import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from 'react';
+import { createLocalMedia, createRoom, type LocalMedia, type Room, type RoomOptions } from '@lyceum/client';
 
 interface Held {
   room: Room;
@@ -13,14 +13,25 @@ interface Held {
 /** `null` outside of every `RoomProvider`. */
 export const Call = createContext<Held | null>(null);
 
-export interface RoomProviderProps {
+interface Given {
   room: Room;
   /** This person's devices: the same that the room was made with. */
   media?: LocalMedia;
+  options?: never;
+}
+
+interface Made {
+  /** Of the call that this component makes, ends and, if they have no `media`, gives devices. Read once: a `key` makes another call. */
+  options: RoomOptions;
+  room?: never;
+  media?: never;
+}
+
+export type RoomProviderProps = (Given | Made) & {
   /** Whether this component holds the call: joins when it is shown, and leaves when it is gone. Otherwise whoever calls `room.join()` does. */
   join?: boolean;
   children?: ReactNode;
-}
+};
 
 const endings = new WeakMap<object, ReturnType<typeof setTimeout>>();
 
@@ -41,10 +52,27 @@ export function hold(what: object, begin: () => void, end: () => void): () => vo
   };
 }
 
+/** A room does nothing before it is joined, and devices nothing before they are used: making them in vain costs nothing. */
+function make(options: RoomOptions): Held {
+  const media = options.media ?? createLocalMedia();
+  return { room: createRoom({ ...options, media }), media };
+}
+
 /** Gives a call to the components inside. */
-export function RoomProvider({ room, media, join = false, children }: RoomProviderProps) {
-  const held = useMemo(() => ({ room, media: media ?? null }), [room, media]);
-  useEffect(() => (join ? hold(room, () => room.join(), () => room.leave()) : undefined), [room, join]);
+export function RoomProvider({ room, media, options, join = false, children }: RoomProviderProps) {
+  const [made] = useState(() => (options ? make(options) : null));
+  const held = useMemo(() => made ?? { room: room as Room, media: media ?? null }, [made, room, media]);
+  useEffect(() => {
+    if (!made) return;
+    return hold(made, () => {}, () => {
+      made.room.leave();
+      if (!options?.media) made.media?.close();
+    });
+  }, [made]);
+  useEffect(() => {
+    if (!join) return;
+    return hold(held.room, () => held.room.join(), () => held.room.leave());
+  }, [held.room, join]);
   return <Call.Provider value={held}>{children}</Call.Provider>;
 }
 

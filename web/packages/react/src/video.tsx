@@ -2,7 +2,7 @@
 
 import { useContext, useEffect, useRef, useState, type ReactNode } from 'react';
 import type { RemoteTrack } from '@lyceum/client';
-import { Call } from './room';
+import { Call } from './room.tsx';
 
 export interface VideoTileProps {
   /** Somebody else's, of whom the server is told how large it is shown; or one's own. */
