@@ -20,7 +20,7 @@ use crate::error::Failure;
 
 pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
 pub(crate) use self::rooms::RoomDefaults;
-pub(crate) use self::store::StoreSettings;
+pub(crate) use self::store::{DAYS_MAX, StoreSettings};
 pub(crate) use self::turn::TurnServer;
 use self::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
 pub(crate) use self::webhooks::WebhookSettings;

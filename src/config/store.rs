@@ -14,7 +14,7 @@ const JOURNAL_MB: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 /// Default of `journal_mb`: about a day of a thousand people without the database.
 const JOURNAL_MB_DEFAULT: u64 = 1_024;
 /// Most days that a setting may say.
-const DAYS_MAX: u64 = 36_500;
+pub(crate) const DAYS_MAX: u64 = 36_500;
 
 /// `[store]`.
 #[derive(Clone, Debug)]
