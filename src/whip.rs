@@ -1,6 +1,5 @@
 //! WHIP and WHEP over HTTP (RFC 9725, draft-ietf-wish-whep): one exchange of descriptions, and media from then on.
 
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, FromRef, Path, Query, State};

@@ -46,13 +46,15 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 async fn the_store_gets_each_fact_once_whoever_carries_it_on() {
     let dir = folder("once");
     // More than a batch.
-    let journal = journal(&dir, 2 * BATCH_MAX as u64 + 3).await;
+    let before = journal(&dir, 2 * BATCH_MAX as u64 + 3).await;
     let store = store(&dir);
     let first = Arc::new(Applying::default());
-    let task = tokio::spawn(run(store.clone(), journal.clone(), first.clone()));
+    let task = tokio::spawn(run(store.clone(), before, first.clone()));
     until("a batch is applied", || first.applied() > 0).await;
     // It dies wherever it is.
     task.abort();
+    assert!(task.await.is_err_and(|ended| ended.is_cancelled()));
+    let journal = journal(&dir, 0).await;
     let second = Arc::new(Applying::default());
     let task = tokio::spawn(run(store.clone(), journal.clone(), second.clone()));
     until("all is applied", || second.applied() == journal.committed()).await;
