@@ -286,8 +286,10 @@ export class Call {
       if (body.position !== undefined) this.events.waiting();
       else this.events.lobby?.(body.participants ?? []);
     });
-    socket.on('hand-raised', (body: { participantId: string; raised: boolean; position: number }) =>
-      this.events.hand?.(body.participantId, body.raised, body.position));
+    socket.on('hand-raised', ({ participantId, raised, position }: { participantId: string; raised: boolean; position: number }) => {
+      this.events.hand?.(participantId, raised, position);
+      this.setRoster(this.participants.map((one) => (one.participantId === participantId ? { ...one, handRaised: raised } : one)));
+    });
     socket.on('reaction', (body: { participantId: string; userId: string; emoji: string }) => this.events.reaction?.(body));
     socket.on('session-updated', (body: Partial<SessionRules>) => this.events.rules?.(body));
     socket.on('track-unavailable', (body: { trackId: string; reason: string }) => this.events.unavailable?.(body.trackId, body.reason));
@@ -305,6 +307,7 @@ export class Call {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
       if (!PASSING.has(ack.error.code)) return this.end(ack.error.code === 'session/forbidden' ? 'join/forbidden' : ack.error.code);
+      this.events.status(this.seat ? 'reconnecting' : 'connecting', ack.error.code);
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
@@ -320,8 +323,8 @@ export class Call {
     this.seat = seat;
     this.resumeToken = seat.resumeToken;
     this.events.joined(seat);
-    this.setRoster(seat.participants);
     if (!seat.resumed) this.wishes.anew();
+    this.setRoster(seat.participants);
     this.events.status('joined');
   }
 

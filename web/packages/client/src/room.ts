@@ -4,7 +4,7 @@ import type { CallStats, Moderation, Room, RoomEvents, RoomOptions, RoomState, S
 import { Call, type CallEvents, type CallOptions, type Ground } from './call.ts';
 import type { Moderated, Permissions, Wish } from './protocol.ts';
 import { Publisher } from './publisher.ts';
-import { beginning, ended, withHand, withMember, withMessages, withRoster, withRules, withoutKeys } from './snapshot.ts';
+import { beginning, ended, sameIds, sameTracks, withHand, withMember, withMessages, withRoster, withRules, withoutKeys } from './snapshot.ts';
 import { Box, Emitter } from './store.ts';
 import { claimsOf, permissionsOf, randomId, type Claims } from './token.ts';
 
@@ -47,7 +47,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
   join(): void {
     if (this.call) return;
     const { sessionId, role, permissions } = this.state;
-    this.set(beginning(sessionId, role, permissions));
+    this.set({ ...beginning(sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
     const call = this.call = new Call(this.callOptions(), this.callEvents(), this.ground);
     this.seat = undefined; // it is taken up once
@@ -177,10 +177,10 @@ export class LiveRoom extends Box<RoomState> implements Room {
       roster: (participants) => this.set(withRoster(this.state, participants)),
       tracks: (tracks) => {
         const come = new Set(tracks.map((one) => one.trackId));
-        this.set({ tracks, unavailable: withoutKeys(this.state.unavailable, come) });
+        this.set({ tracks: sameTracks(this.state.tracks, tracks), unavailable: withoutKeys(this.state.unavailable, come) });
       },
       chat: (message) => this.set({ messages: withMessages(this.state.messages, [message]) }),
-      speakers: (speakers) => this.set({ speakers }),
+      speakers: (ids) => this.set({ speakers: sameIds(this.state.speakers, ids) }),
       paused: (trackId, is) => this.set({ paused: withMember(this.state.paused, trackId, is) }),
       unavailable: (trackId, reason) => this.set({ unavailable: new Map(this.state.unavailable).set(trackId, reason) }),
       quality: (one) => this.set({ qualities: new Map(this.state.qualities).set(one.participantId, one) }),

@@ -1,6 +1,7 @@
 // How the state of a call changes: from a snapshot and what happened to the next snapshot.
 
 import type { RoomState, SessionRules } from './api.ts';
+import type { RemoteTrack } from './peer.ts';
 import type { ChatMessage, Participant, Permissions } from './protocol.ts';
 
 /** So many messages are kept; the oldest go. */
@@ -25,13 +26,29 @@ export function withRoster(state: RoomState, participants: readonly Participant[
   const here = new Set(participants.map((one) => one.participantId));
   const tracks = new Set(participants.flatMap((one) => one.tracks.map(({ trackId }) => trackId)));
   return {
-    participants,
+    participants: likeBefore(state.participants, participants),
     hands: handsIn(state.hands, participants),
     speakers: kept(state.speakers, (id) => here.has(id)),
     paused: keptIn(state.paused, tracks),
     unavailable: keptOf(state.unavailable, tracks),
     qualities: keptOf(state.qualities, here),
   };
+}
+
+/** The same entries, and the same list, as far as they say the same as before: nobody has to look at them again. */
+export function likeBefore<V extends object>(before: readonly V[], now: readonly V[]): readonly V[] {
+  const known = new Map(before.map((one) => [JSON.stringify(one), one]));
+  const next = now.map((one) => known.get(JSON.stringify(one)) ?? one);
+  return next.length === before.length && next.every((one, at) => one === before[at]) ? before : next;
+}
+
+/** The same list where it holds the same. */
+export const sameIds = (before: readonly string[], now: readonly string[]): readonly string[] => (before.join() === now.join() ? before : now);
+
+export function sameTracks(before: readonly RemoteTrack[], now: readonly RemoteTrack[]): readonly RemoteTrack[] {
+  const next = now.map((one) => before.find((was) => was.track === one.track && was.trackId === one.trackId && was.participantId === one.participantId
+    && was.source === one.source && was.mid === one.mid) ?? one);
+  return next.length === before.length && next.every((one, at) => one === before[at]) ? before : next;
 }
 
 /** Hands that a roster shows, in the order in which they were raised as far as that is known. */

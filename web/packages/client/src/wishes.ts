@@ -45,10 +45,9 @@ export class Wishes {
     this.tell();
   }
 
-  /** The server knows nothing of what it was told before: a new seat. */
+  /** A new seat, of which the server knows no wish: all are told with its roster. */
   anew(): void {
     this.told.clear();
-    this.tell();
   }
 
   close(): void {
@@ -66,14 +65,17 @@ export class Wishes {
       const wish = this.wishes.get(trackId);
       const body = this.bodyFor(trackId, wish);
       const words = JSON.stringify(body);
-      if (words === (this.told.get(trackId) ?? '{}')) continue;
+      const before = this.told.get(trackId) ?? '{}';
+      if (words === before) continue;
+      this.told.set(trackId, words);
       const said = this.subscribe({ trackId, ...body }, (ack) => {
         if (ack.ok) return;
         this.told.delete(trackId); // it has ended, or comes with the next roster
         if (wish === UNSEEN && !this.videos.has(trackId)) this.wishes.delete(trackId);
       });
-      if (!said) return; // with the next join
-      this.told.set(trackId, words);
+      if (said) continue;
+      this.told.set(trackId, before);
+      return; // with the next join
     }
   }
 

@@ -46,4 +46,4 @@ export function wordsFor(code: string, device: 'camera' | 'microphone' | 'screen
 /** Codes after which trying the same again a little later may succeed. */
 export const PASSING: ReadonlySet<string> = new Set(['rate/limited', 'server/draining', 'server/overloaded', 'internal']);
 
-export const isCode = (text: string): boolean => /^[a-z]+\/[a-z_]+$/.test(text);
+export const isCode = (text: string): boolean => text === 'internal' || /^[a-z]+\/[a-z_]+$/.test(text);
