@@ -13,6 +13,7 @@ const PAIR = ['school', randomUUID() + randomUUID()];
 let rig;
 let app;
 before(async () => {
+  assert.ok(process.env.NEXT_APP, 'next.sh has built the application');
   rig = await openRig('next', { LYCEUM__AUTH__KEYS: PAIR.join(':') });
   app = await startApp();
 }, { timeout: 300_000 });
