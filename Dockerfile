@@ -4,6 +4,10 @@
 FROM node:22-bookworm-slim AS page
 WORKDIR /lyceum/web
 COPY web/package.json web/package-lock.json ./
+COPY web/packages/client/package.json packages/client/
+COPY web/packages/react/package.json packages/react/
+COPY web/apps/call/package.json apps/call/
+COPY web/apps/admin/package.json apps/admin/
 RUN npm ci
 COPY web ./
 RUN npm run build

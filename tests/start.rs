@@ -196,7 +196,7 @@ fn it_starts_serves_and_ends() {
     assert_eq!(page.status, 200);
     assert!(page.body.contains("Signaling server running"), "{}", page.body);
     for header in [
-        "content-security-policy: default-src 'self'",
+        "content-security-policy: default-src 'none'; script-src 'self'",
         "permissions-policy: camera=(self)",
         "x-content-type-options: nosniff",
     ] {

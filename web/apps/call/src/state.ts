@@ -1,12 +1,12 @@
 // What the page shows, as signals, and what its buttons do.
 
 import { computed, signal } from '@preact/signals';
-import { Call, type Status } from './call';
-import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type Device, type DeviceKind } from './devices';
-import type { RemoteTrack } from './peer';
-import { wordsFor } from './protocol';
-import type { ChatMessage, Moderated, Participant, Permissions, Quality, Source, Wish } from './protocol';
-import type { Relay, Relayed } from './relay';
+import { Call, type Status } from '@lyceum/client/call';
+import { DeviceError, listDevices, openCamera, openMicrophone, openScreen, type Device, type DeviceKind } from '@lyceum/client/devices';
+import type { RemoteTrack } from '@lyceum/client/peer';
+import { wordsFor } from '@lyceum/client/protocol';
+import type { ChatMessage, Moderated, Participant, Permissions, Quality, Source, Wish } from '@lyceum/client/protocol';
+import type { Relay, Relayed } from '@lyceum/client/relay';
 import { claims, joinToken, renewToken } from './token';
 
 const query = new URLSearchParams(location.search);

@@ -1,6 +1,6 @@
 // Which camera, which microphone, which loudspeaker.
 
-import type { DeviceKind } from './devices';
+import type { DeviceKind } from '@lyceum/client/devices';
 import { choose, chosen, devices } from './state';
 
 const TITLES: [DeviceKind, string][] = [['camera', 'Camera'], ['microphone', 'Microphone'], ['speaker', 'Speaker']];

@@ -3,7 +3,7 @@
 import { Icon } from './icons';
 import { Video } from './media';
 import { camera, microphoneOn, ownId, paused, qualities, relayed, relayWanted, speaking, trackOf } from './state';
-import type { Participant, Quality } from './protocol';
+import type { Participant, Quality } from '@lyceum/client/protocol';
 
 export function initials(name: string): string {
   const words = name.trim().split(/\s+/).filter(Boolean);
