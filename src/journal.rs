@@ -17,7 +17,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use signaling::Fact;
 use signaling::attendance::Open;
-use signaling::limits::HEARTBEAT_EVERY;
 use tokio::sync::mpsc;
 
 use self::disk::Folder;
@@ -95,7 +94,7 @@ impl Journal {
             other => Failure::Broken(format!("[store] dir {shown}: {other}")),
         };
         let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
-        let crashed = log.open.crashed(u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX));
+        let crashed = log.open.crashed();
         let wall_ms = clock::now().unix_ms;
         let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
         log.commit(&entries).map_err(cannot)?;

@@ -6,6 +6,7 @@ mod addresses;
 mod admin;
 mod api;
 mod applier;
+mod ask;
 mod assets;
 mod auth;
 mod certificate;
@@ -70,9 +71,9 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
-        cli::Command::Serve => run(&settings),
-        other => cli::run(&settings, other),
+    let ended = config::load(std::env::args_os()).and_then(|loaded| match loaded.command.clone() {
+        cli::Command::Serve => run(&loaded.settings),
+        other => cli::run(&loaded, other),
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,7 @@ const RESTART_MAX_MS: u64 = 10_000;
 /// How long the server may run before it is killed, ms: from before it is ready.
 const MOMENTS_MS: std::ops::Range<u64> = 200..1_600;
 /// Once it runs for so long, ms: then heartbeats say how long people were there.
-const LONG_MOMENT_MS: u64 = 12_500;
+const LONG_MOMENT_MS: u64 = 8_500;
 /// The round in which it does.
 const LONG_ROUND: usize = 4;
 /// Rooms, and who comes and goes in them.
@@ -178,7 +178,7 @@ impl Rig {
         self.receiver.compare(&mut check::connect(&self.read_url()).await).await;
         let aim = if self.url.is_some() { 5 } else { 3 };
         eprintln!(
-            "attendance on {}: killed {last} times; {} joins acknowledged, all there; ready again within {} ms (aim {aim} s); a crash was known to {error_max} ms (aim 10 s)",
+            "attendance on {}: killed {last} times; {} joins acknowledged, all there; ready again within {} ms (aim {aim} s); a crash was known to {error_max} ms (aim 5 s)",
             if self.url.is_some() { "Postgres" } else { "SQLite" },
             self.truth.joins(),
             self.ready_max.as_millis(),

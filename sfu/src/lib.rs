@@ -142,6 +142,8 @@ pub struct Sfu {
     blame: Option<usize>,
     /// When the last thing happened.
     latest: Instant,
+    /// When the datagram at hand came to us; it may have waited to be read.
+    arrived: Instant,
 }
 
 impl Sfu {
@@ -172,6 +174,7 @@ impl Sfu {
             counters: Counters::default(),
             blame: None,
             latest: now.mono,
+            arrived: now.mono,
         }
     }
 
@@ -179,7 +182,7 @@ impl Sfu {
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
         self.latest = now.mono;
         match input {
-            Input::Datagram { path, bytes } => self.receive(path, bytes, now),
+            Input::Datagram { path, bytes } => self.receive(path, bytes, now.mono, now),
             Input::PathClosed(path) => self.path_closed(path),
             Input::Request(request) => {
                 self.guarded(now, |sfu| sfu.request(request, now));

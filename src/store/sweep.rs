@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use signaling::limits::{EMPTY_TIMEOUT, HEARTBEAT_EVERY};
+use signaling::limits::{CRASH_ERROR_MAX, EMPTY_TIMEOUT};
 use signaling::{Fact, Now, Reason};
 use sqlx::{AnyConnection, Row as _};
 
@@ -159,7 +159,7 @@ async fn close_connections(connection: &mut AnyConnection, origin: &Origin<'_>, 
     .bind(int(CLOSED_PER_TURN as u64))
     .fetch_all(&mut *connection)
     .await?;
-    let uncertainty_ms = u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX);
+    let uncertainty_ms = u64::try_from(CRASH_ERROR_MAX.as_millis()).unwrap_or(u64::MAX);
     for row in &rows {
         let (id, meeting, alive_at): (String, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let fact = Fact::Left {

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
 use crate::fact::{Alive, Fact, Reason};
+use crate::limits::{CRASH_ERROR_MAX, HEARTBEAT_EVERY};
 
 /// Removals of one meeting that are remembered, newest kept: whoever else was removed is kept out by the store's word alone.
 pub const REMOVED_MAX: usize = 10_000;
+const CRASH_ERROR_MS: u64 = CRASH_ERROR_MAX.as_millis() as u64;
+const HEARTBEAT_MS: u64 = HEARTBEAT_EVERY.as_millis() as u64;
 
 /// What the facts of a node leave open. The journal keeps it beside them, so that a restart needs no database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,16 +80,20 @@ impl Open {
         }
     }
 
-    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with
-    /// `uncertainty_ms`. In the order of the ids of meetings, and of connections in them.
-    pub fn crashed(&self, uncertainty_ms: u64) -> Vec<Fact> {
-        let all = self.meetings.iter().flat_map(|(id, m)| m.connections.iter().map(move |(c, open)| (id, c, open)));
-        let left = |(meeting, connection, open): (&Arc<str>, &Arc<str>, &OpenConnection)| Fact::Left {
-            meeting: meeting.clone(),
-            connection: connection.clone(),
-            at: open.alive_at,
-            reason: Reason::Crashed,
-            uncertainty_ms,
+    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with what is
+    /// not known of its end: [`CRASH_ERROR_MAX`], or more if it had been silent for longer when the server was last heard of. In the
+    /// order of the ids of meetings, and of connections in them.
+    pub fn crashed(&self) -> Vec<Fact> {
+        let all = self.meetings.iter().flat_map(|(id, m)| m.connections.iter().map(move |(c, open)| (id, m, c, open)));
+        let left = |(id, meeting, connection, open): (&Arc<str>, &OpenMeeting, &Arc<str>, &OpenConnection)| {
+            let silence_ms = meeting.last_at.saturating_sub(open.alive_at);
+            Fact::Left {
+                meeting: id.clone(),
+                connection: connection.clone(),
+                at: open.alive_at,
+                reason: Reason::Crashed,
+                uncertainty_ms: silence_ms.saturating_add(HEARTBEAT_MS).max(CRASH_ERROR_MS),
+            }
         };
         all.map(left).collect()
     }
@@ -192,11 +199,11 @@ mod tests {
         assert_eq!(open.meetings["m"].last_at, 1_500);
         assert_eq!(open.meetings["m"].empty_since, None);
         let (meeting, connection) = ("m".into(), "a".into());
-        let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 10_000 };
-        assert_eq!(open.crashed(10_000), std::slice::from_ref(&crash));
+        let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 15_000 };
+        assert_eq!(open.crashed(), std::slice::from_ref(&crash));
         let mut closed = open;
         closed.apply(&crash);
-        assert_eq!(closed.crashed(10_000), []);
+        assert_eq!(closed.crashed(), []);
         assert_eq!(closed.meetings["m"].empty_since, Some(1_500), "the latest end, not the one written last");
         closed.apply(&joined("c", 1_600));
         assert_eq!(closed.meetings["m"].empty_since, None);

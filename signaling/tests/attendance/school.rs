@@ -250,7 +250,7 @@ impl School {
         self.last_fact = 0;
         let written = serde_json::to_string(&self.open).expect("JSON");
         self.open = serde_json::from_str(&written).expect("what was written");
-        let closing = self.open.crashed(HEARTBEAT_MS);
+        let closing = self.open.crashed();
         self.commit(closing);
         let open = self.open.clone();
         self.handle(Input::Restore { open });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use sfu::{CloseReason, Kind, Source, TrackId, TrackInfo};
 use signaling::attendance::Open;
-use signaling::limits::{EMPTY_TIMEOUT, HEARTBEAT_EVERY};
+use signaling::limits::{CRASH_ERROR_MAX, EMPTY_TIMEOUT, HEARTBEAT_EVERY, PING_EVERY};
 use signaling::*;
 
 use crate::world::*;
@@ -319,7 +319,7 @@ fn heartbeats_tell_new_proofs_of_life_and_who_spoke() {
     let b = w.join("math", "bob");
     let room = w.room_of(peer);
     w.lines();
-    w.wait(HEARTBEAT_MS);
+    w.wait(10_000);
     w.handle(Input::Heard { sockets: vec![(a, w.now.mono - Duration::from_millis(700)), (b, w.now.mono)] });
     assert_eq!(w.lines(), ["10000 alive [(9300, 0), (10000, 0)]"]);
     let info = TrackInfo { track: TrackId(1), kind: Kind::Audio, source: Source::Microphone, muted: false };
@@ -344,6 +344,43 @@ fn heartbeats_tell_new_proofs_of_life_and_who_spoke() {
     assert_eq!(w.lines(), ["30000 alive [(22000, 2000)]"], "who is muted does not speak");
     w.heartbeat(&[]);
     assert_eq!(w.lines(), [""; 0], "nothing is new");
+}
+
+/// A server dies at any moment on somebody who does nothing but answer pings, every other answer `late_ms` later.
+fn dies_on_a_listener(phase_ms: u64, late_ms: u64) {
+    const STEP_MS: u64 = 250;
+    let mut w = world();
+    w.wait(phase_ms);
+    let a = w.join("math", "ann");
+    let (mut open, mut heard) = (Open::default(), w.now.mono);
+    let ping_ms = PING_EVERY.as_millis() as u64;
+    let mut pings = 1;
+    for now_ms in (phase_ms + STEP_MS..phase_ms + 60_000).step_by(STEP_MS as usize) {
+        w.new_facts().iter().for_each(|fact| open.apply(fact));
+        w.wait(STEP_MS);
+        let Some(Fact::Left { at, uncertainty_ms, .. }) = open.crashed().pop() else { panic!("somebody is there") };
+        let (died, which) = (START + now_ms, format!("phase {phase_ms}, late {late_ms}, died after {now_ms}"));
+        assert!(at <= died && died <= at + uncertainty_ms, "{which}: {at} and {uncertainty_ms} ms");
+        if late_ms == 0 {
+            assert!(died - at <= CRASH_ERROR_MAX.as_millis() as u64, "{which}");
+            assert_eq!(u128::from(uncertainty_ms), CRASH_ERROR_MAX.as_millis(), "{which}");
+        }
+        if now_ms - phase_ms >= pings * ping_ms + (pings % 2) * late_ms {
+            (heard, pings) = (w.now.mono, pings + 1);
+        }
+        if now_ms % HEARTBEAT_MS == 0 {
+            w.handle(Input::Heard { sockets: vec![(a, heard)] });
+        }
+    }
+}
+
+#[test]
+fn a_crash_states_what_it_may_cost_who_only_answers_pings() {
+    for phase_ms in (0..10_000).step_by(250) {
+        for late_ms in [0, 500, 4_000] {
+            dies_on_a_listener(phase_ms, late_ms);
+        }
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ function Bar() {
           label={mic ? 'Turn microphone off' : 'Turn microphone on'} />}
         {may('camera') && <Tool action="camera" icon={cam ? 'camera' : 'cameraOff'} off={!cam} shortcut="v" onClick={toggleCamera}
           label={cam ? 'Turn camera off' : 'Turn camera on'} />}
-        {canShareScreen && may('screen') && <Tool action="share" icon="screen" pressed={screen.value !== null} onClick={toggleScreen}
+        {canShareScreen() && may('screen') && <Tool action="share" icon="screen" pressed={screen.value !== null} onClick={toggleScreen}
           label={screen.value ? 'Stop sharing your screen' : 'Share your screen'} />}
         {mayRaiseHand.value && <Tool action="hand" icon="hand" pressed={hand.value} onClick={toggleHand} label={hand.value ? 'Lower your hand' : 'Raise your hand'} />}
         <Tool action="people" icon="people" pressed={panel.value === 'people'} shortcut="p" onClick={() => togglePanel('people')} label="People" />

@@ -1,8 +1,8 @@
 // What a call is to those who show it: one state that is replaced when anything changes, and what can be done.
 
-import type { ChatMessage, Moderated, Participant, Permissions, Quality, Source, Wish } from './protocol';
-import type { RemoteTrack } from './peer';
-import type { Relay, Relayed } from './relay';
+import type { ChatMessage, Moderated, Participant, Permissions, Quality, Source, Wish } from './protocol.ts';
+import type { RemoteTrack } from './peer.ts';
+import type { Relay, Relayed } from './relay.ts';
 
 /** Something that is looked at and changes: `state` is replaced, never changed, and everything in it is to be read only. */
 export interface Store<T> {
@@ -38,6 +38,8 @@ export interface MediaState {
 }
 
 export interface LocalMedia extends Store<MediaState> {
+  /** Turns on microphone and camera, but for what this tab had turned off before it was reloaded. */
+  start(): Promise<void>;
   /** Turns a device on or off. Never throws: what went wrong is in `faults`. */
   setMicrophone(on: boolean): Promise<void>;
   setCamera(on: boolean): Promise<void>;
@@ -48,7 +50,7 @@ export interface LocalMedia extends Store<MediaState> {
   level(): number;
   /** Sends this picture in place of the camera's own, made from it; `null`: the camera's own. */
   setFilter(filter: ((camera: MediaStreamTrack) => MediaStreamTrack) | null): void;
-  /** Stops everything. */
+  /** Stops everything. What is turned on afterwards works again. */
   close(): void;
 }
 
@@ -139,6 +141,8 @@ export interface RoomOptions {
   media?: LocalMedia;
   /** Only relayed paths, for a test of the network. */
   relay?: Relay;
+  /** Labels of data channels to open with the call; `data` and `data-lossy` are, as soon as anybody listens to `data`. */
+  channels?: readonly string[];
 }
 
 export type Moderation =
@@ -149,7 +153,7 @@ export type Moderation =
   | { action: 'lower-hands' | 'admit'; participantId?: string }
   | { action: 'lock' | 'unlock' | 'end' };
 
-/** Numbers for the stats panel, each of the last second. */
+/** Numbers for the stats panel. Rates are of the time since `stats` was called before; the first time they are 0. */
 export interface TrackStats {
   trackId: string;
   participantId: string;

@@ -1,10 +1,15 @@
 // A call, free of any framework: joins a session, keeps the seat over reconnects, and carries media, roster and chat.
 
 import { io, type Socket } from 'socket.io-client';
-import { Peer, type RemoteTrack } from './peer';
-import { PASSING, isCode } from './protocol';
-import { serversFor, type Relay, type Relayed } from './relay';
-import type { Ack, ChatMessage, Description, Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol';
+import type { CallStats, Moderation, SessionRules, Waiting } from './api.ts';
+import { Channels, type Data } from './channels.ts';
+import { Peer, type PeerEvents, type RemoteTrack } from './peer.ts';
+import type { Ack, ChatMessage, Description, Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol.ts';
+import { serversFor, type Relay, type Relayed } from './relay.ts';
+import { Stats } from './stats.ts';
+import { randomId } from './token.ts';
+import { Wishes } from './wishes.ts';
+import { PASSING, isCode } from './words.ts';
 
 export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
 
@@ -12,7 +17,7 @@ export interface CallOptions {
   /** Where the server is; the page's own origin by default. */
   url?: string;
   /** The join token, asked for with each connection: it may have been renewed. Empty: there is none. */
-  token?: () => string;
+  token?: () => string | Promise<string>;
   sessionId: string;
   userId: string;
   userName: string;
@@ -33,7 +38,7 @@ export interface CallEvents {
   /** A join token in place of one that ends soon. */
   token(token: string): void;
   /** What this person may do, before anything of theirs is sent and when it changes. */
-  permissions(permissions: Permissions): void;
+  permissions(permissions: Permissions, role: string): void;
   moderated(what: Moderated): void;
   /** The server's end of the media has this SDP origin: `CallOptions.stale` after a reload. */
   origin(id: string): void;
@@ -48,14 +53,30 @@ export interface CallEvents {
   relayed(how: Relayed): void;
   /** A refusal that does not end the call. */
   refused(code: string): void;
+  /** Who waits to be let in, to those who may let them in. */
+  lobby?(waiting: Waiting[]): void;
+  hand?(participantId: string, raised: boolean, position: number): void;
+  reaction?(what: { participantId: string; userId: string; emoji: string }): void;
+  rules?(rules: Partial<SessionRules>): void;
+  unavailable?(trackId: string, reason: string): void;
+  data?(label: string, from: string, data: Data): void;
+  draining?(deadline: number): void;
 }
+
+/** What a call stands on; tests put others in their place. */
+export interface Ground {
+  io(url: string, options: object): Socket;
+  peer(...args: ConstructorParameters<typeof Peer>): Peer;
+}
+
+const BROWSER: Ground = { io, peer: (...args) => new Peer(...args) };
 
 /** After this long without a turn of the timer the machine slept, and its socket is not to be trusted. */
 const SLEPT_MS = 15_000;
 const WATCH_MS = 3_000;
 const JOIN_RETRY_MS = 2_000;
-/** While a window is being resized the server is told once, not at every step. */
-const WISH_DELAY_MS = 150;
+/** So long an answer may take; what was asked for may have been done all the same. */
+const ANSWER_MS = 10_000;
 
 interface Local {
   track: MediaStreamTrack;
@@ -73,22 +94,29 @@ export class Call {
   private ended = false;
   private lastError = '';
   private readonly told = new Map<string, boolean>(); // trackId → what the server was last told of its being muted
-  private readonly wishes = new Map<string, Wish>(); // trackId → what is wanted of it
-  private readonly wished = new Map<string, string>(); // … and what of it the server was told
-  private wishing = 0;
-  private watch = 0;
-  private retry = 0;
+  private readonly wishes = new Wishes((body, answered) => {
+    if (!this.socket.connected || !this.seat) return false;
+    this.socket.emit('subscription', body, answered);
+    return true;
+  });
+  private readonly channels = new Channels((label, from, data) => this.events.data?.(label, from, data));
+  private readonly counted = new Stats();
+  private stale: string;
+  private watch: ReturnType<typeof setInterval> | undefined;
+  private retry: ReturnType<typeof setTimeout> | undefined;
   private renewed = false;
   private asked = false;
 
   constructor(
     private readonly options: CallOptions,
     private readonly events: CallEvents,
+    private readonly ground: Ground = BROWSER,
   ) {
     this.resumeToken = options.resumeToken;
-    const { token } = options;
-    const auth = token?.() ? (give: (data: object) => void) => give({ token: token() }) : undefined;
-    this.socket = io(options.url ?? location.origin, {
+    this.stale = options.stale ?? '';
+    const { token: ask } = options;
+    const auth = ask && ((give: (data: object) => void) => void Promise.resolve(ask()).then((token) => give(token ? { token } : {})));
+    this.socket = ground.io(options.url ?? location.origin, {
       autoConnect: false,
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
@@ -104,7 +132,7 @@ export class Call {
     this.events.status('connecting');
     this.socket.connect();
     let last = Date.now();
-    this.watch = window.setInterval(() => {
+    this.watch = setInterval(() => {
       if (Date.now() - last > SLEPT_MS) this.wake(true);
       last = Date.now();
     }, WATCH_MS);
@@ -120,6 +148,7 @@ export class Call {
   /** The page goes away. The others see at once that this picture has ended; a reload takes the seat up again, else its grace time ends it. */
   abandon(): void {
     this.peer?.close();
+    this.peer = null; // should the page live on after all, it goes on as after a reload
     this.socket.io.engine?.close();
   }
 
@@ -164,36 +193,50 @@ export class Call {
 
   /** Says how large somebody's video is shown, so that no more of it is sent than can be seen. */
   want(trackId: string, wish: Wish): void {
-    this.wishes.set(trackId, wish);
-    if (!this.wishing) this.wishing = window.setTimeout(() => this.tellWishes(), WISH_DELAY_MS);
+    this.wishes.want(trackId, wish);
   }
 
   /** Nobody shows this track any more on this page. */
   forget(trackId: string): void {
-    this.wishes.delete(trackId);
-    this.wished.delete(trackId);
+    this.wishes.unwant(trackId);
   }
 
-  private tellWishes(): void {
-    this.wishing = 0;
-    if (!this.socket.connected || !this.seat) return;
-    for (const [trackId, wish] of this.wishes) {
-      const words = `${wish.width}x${wish.height}`;
-      if (this.wished.get(trackId) === words) continue;
-      this.wished.set(trackId, words);
-      this.socket.emit('subscription', { trackId, ...wish }, (ack: Ack) => {
-        if (!ack.ok) this.wished.delete(trackId); // the track has ended, or comes with the next roster
-      });
-    }
+  setAudioOnly(on: boolean): void {
+    this.wishes.setAudioOnly(on);
   }
 
-  async say(message: string): Promise<void> {
+  /** Each resolves to the code of its refusal, or to an empty string. */
+  say(message: string): Promise<string> {
     const { sessionId, userId, userName } = this.options;
-    await this.request('chat-message', { sessionId, message, userId, userName, clientId: crypto.randomUUID() });
+    return this.request('chat-message', { sessionId, message, userId, userName, clientId: randomId() });
   }
 
-  async raiseHand(raised: boolean): Promise<void> {
-    await this.request('raise-hand', { raised });
+  raiseHand(raised: boolean): Promise<string> {
+    return this.request('raise-hand', { raised });
+  }
+
+  react(emoji: string): Promise<string> {
+    return this.request('reaction', { emoji });
+  }
+
+  moderate(order: Moderation): Promise<string> {
+    return this.request('moderate', order);
+  }
+
+  /** Listens to data of this label. */
+  openChannel(label: string): void {
+    this.channels.open(label);
+  }
+
+  send(label: string, data: Data, to: readonly string[]): string {
+    return this.channels.send(label, data, to);
+  }
+
+  async stats(): Promise<CallStats> {
+    const reports = (await this.peer?.connection.getStats()) ?? new Map<string, unknown>();
+    const own = this.ownTracks();
+    const sent = (this.peer?.sent ?? []).map((one) => ({ ...one, trackId: own.find(({ source }) => source === one.source)?.trackId ?? '' }));
+    return this.counted.of(reports as ReadonlyMap<string, unknown>, this.peer?.received ?? [], sent, this.seat?.participantId ?? '');
   }
 
   private listen(): void {
@@ -236,11 +279,24 @@ export class Call {
     });
     socket.on('connection-quality', (body: Quality) => this.events.quality(body));
     socket.on('token', (body: { token: string }) => this.events.token(body.token));
-    socket.on('permissions', (body: { permissions: Permissions }) => this.events.permissions(body.permissions));
+    socket.on('permissions', (body: { permissions: Permissions; role: string }) => this.events.permissions(body.permissions, body.role));
     socket.on('moderated', (body: Moderated) => this.events.moderated(body));
     // With a position it is for who waits; moderators are told who does.
-    socket.on('waiting', (body: { position?: number }) => { if (body.position !== undefined) this.events.waiting(); });
-    socket.on('server-draining', () => this.events.refused('server/draining'));
+    socket.on('waiting', (body: { position?: number; participants?: Waiting[] }) => {
+      if (body.position !== undefined) this.events.waiting();
+      else this.events.lobby?.(body.participants ?? []);
+    });
+    socket.on('hand-raised', ({ participantId, raised, position }: { participantId: string; raised: boolean; position: number }) => {
+      this.events.hand?.(participantId, raised, position);
+      this.setRoster(this.participants.map((one) => (one.participantId === participantId ? { ...one, handRaised: raised } : one)));
+    });
+    socket.on('reaction', (body: { participantId: string; userId: string; emoji: string }) => this.events.reaction?.(body));
+    socket.on('session-updated', (body: Partial<SessionRules>) => this.events.rules?.(body));
+    socket.on('track-unavailable', (body: { trackId: string; reason: string }) => this.events.unavailable?.(body.trackId, body.reason));
+    socket.on('server-draining', (body?: { deadline?: number }) => {
+      if (this.events.draining) this.events.draining(body?.deadline ?? 0);
+      else this.events.refused('server/draining');
+    });
   }
 
   /** The ack has no deadline: in a waiting room it comes when somebody lets this person in. */
@@ -251,23 +307,23 @@ export class Call {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
       if (!PASSING.has(ack.error.code)) return this.end(ack.error.code === 'session/forbidden' ? 'join/forbidden' : ack.error.code);
+      this.events.status(this.seat ? 'reconnecting' : 'connecting', ack.error.code);
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
   }
 
   private joined(seat: Joined): void {
-    this.events.permissions(seat.permissions); // what may not be sent is taken back before it is offered
+    this.events.permissions(seat.permissions, seat.role); // what may not be sent is taken back before it is offered
     if (seat.resumed && this.peer) {
       this.peer.resume(seat.iceServers);
     } else {
       this.openPeer(seat);
     }
     this.seat = seat;
-    if (!seat.resumed) this.wished.clear();
-    this.tellWishes();
     this.resumeToken = seat.resumeToken;
     this.events.joined(seat);
+    if (!seat.resumed) this.wishes.anew();
     this.setRoster(seat.participants);
     this.events.status('joined');
   }
@@ -280,14 +336,18 @@ export class Call {
     this.peer?.close();
     this.events.tracks([]);
     if (relay && !serversFor(seat.iceServers, relay).length) this.events.refused('relay/none');
-    this.peer = new Peer(seat.iceServers, {
+    this.peer = this.ground.peer(seat.iceServers, {
       send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => { if (!ack.ok) this.refused(ack.error, event); }),
       sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
-      origin: (id) => this.events.origin(id),
+      origin: (id) => {
+        this.stale = id;
+        this.events.origin(id);
+      },
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
       stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
-    }, seat.resumed ? this.options.stale ?? '' : '', relay);
+    } satisfies PeerEvents, seat.resumed ? this.stale : '', relay);
+    this.channels.attach(this.peer.connection);
     for (const [source, { track, muted, paused }] of this.local) {
       if (paused) this.local.delete(source); // published anew when it is wanted
       else this.peer.publish(source, track, muted);
@@ -307,6 +367,9 @@ export class Call {
   private setRoster(participants: Participant[]): void {
     this.participants = participants;
     this.events.roster(participants);
+    this.wishes.setVideos(new Set(participants
+      .filter((one) => one.participantId !== this.seat?.participantId)
+      .flatMap((one) => one.tracks.filter(({ kind }) => kind === 'video').map(({ trackId }) => trackId))));
     // What was muted before the server had named the track is told now, once: later a roster may say that a moderator muted it.
     for (const { trackId, source, muted } of this.ownTracks()) {
       const local = this.local.get(source);
@@ -327,18 +390,20 @@ export class Call {
     void this.request('track-update', { trackId, muted });
   }
 
-  private request(event: string, body: object): Promise<boolean> {
+  private request(event: string, body: object): Promise<string> {
     return new Promise((done) => {
-      this.socket.timeout(10_000).emit(event, body, (lost: Error | null, ack?: Ack) => {
-        if (!lost && ack && !ack.ok) this.events.refused(ack.error.code);
-        done(!lost && ack?.ok === true);
+      if (this.ended) return done('session/not_joined');
+      this.socket.timeout(ANSWER_MS).emit(event, body, (lost: Error | null, ack?: Ack) => {
+        const code = lost || !ack ? 'server/unreachable' : ack.ok ? '' : ack.error.code;
+        if (code && !lost) this.events.refused(code);
+        done(code);
       });
     });
   }
 
   private later(action: () => void): void {
     clearTimeout(this.retry);
-    this.retry = window.setTimeout(() => { if (!this.ended) action(); }, JOIN_RETRY_MS);
+    this.retry = setTimeout(() => { if (!this.ended) action(); }, JOIN_RETRY_MS);
   }
 
   private end(code?: string): void {
@@ -346,6 +411,8 @@ export class Call {
     this.ended = true;
     clearInterval(this.watch);
     clearTimeout(this.retry);
+    this.wishes.close();
+    this.channels.attach(null);
     this.peer?.close();
     this.socket.disconnect();
     this.events.tracks([]);

@@ -1,39 +1,49 @@
-// Camera, microphone and screen, and what to tell a person who has none or said no.
+// Camera, microphone and screen, and why a person has none.
 
-export class DeviceError extends Error {}
+import type { Device, DeviceFault, DeviceKind } from './api.ts';
+import { wordsFor } from './words.ts';
 
-const WORDS: Record<string, string> = {
-  NotAllowedError: 'is blocked. Allow it for this page in the address bar of your browser.',
-  SecurityError: 'is blocked. Allow it for this page in the address bar of your browser.',
-  NotFoundError: 'was not found. Plug one in and try again; you can join without it.',
-  OverconstrainedError: 'was not found. Plug one in and try again; you can join without it.',
-  NotReadableError: 'is used by another program. Close that program and try again.',
-  AbortError: 'could not be started. Try again.',
-};
+export type { Device, DeviceKind };
 
-async function open(what: string, ask: () => Promise<MediaStream>): Promise<MediaStream> {
-  if (!navigator.mediaDevices) throw new DeviceError(`${what} works only on https pages and on localhost.`);
-  try {
-    return await ask();
-  } catch (error) {
-    const name = error instanceof DOMException ? error.name : '';
-    throw new DeviceError(`${what} ${WORDS[name] ?? 'could not be started. Try again.'}`);
+type What = 'camera' | 'microphone' | 'screen';
+
+export class DeviceError extends Error {
+  constructor(readonly fault: DeviceFault, what: What) {
+    super(wordsFor(fault, what));
   }
 }
 
-function first(tracks: MediaStreamTrack[], what: string): MediaStreamTrack {
+/** `DOMException` names, old ones too. */
+const FAULTS: Record<string, DeviceFault> = {
+  NotAllowedError: 'device/denied',
+  SecurityError: 'device/denied',
+  PermissionDeniedError: 'device/denied',
+  NotFoundError: 'device/missing',
+  OverconstrainedError: 'device/missing',
+  DevicesNotFoundError: 'device/missing',
+  NotReadableError: 'device/busy',
+  TrackStartError: 'device/busy',
+};
+
+export const faultOf = (error: unknown): DeviceFault =>
+  (error instanceof DeviceError ? error.fault : FAULTS[error instanceof Error ? error.name : ''] ?? 'device/failed');
+
+async function open(what: What, ask: () => Promise<MediaStream>): Promise<MediaStream> {
+  if (!navigator.mediaDevices) throw new DeviceError('device/insecure', what);
+  try {
+    return await ask();
+  } catch (error) {
+    throw new DeviceError(faultOf(error), what);
+  }
+}
+
+function first(tracks: MediaStreamTrack[], what: What): MediaStreamTrack {
   const [track] = tracks;
-  if (!track) throw new DeviceError(`${what} ${WORDS['NotFoundError']}`);
+  if (!track) throw new DeviceError('device/missing', what);
   return track;
 }
 
-export interface Device {
-  id: string;
-  label: string;
-}
-
 const KINDS = { camera: 'videoinput', microphone: 'audioinput', speaker: 'audiooutput' } as const;
-export type DeviceKind = keyof typeof KINDS;
 
 /** What can be chosen from. Browsers name nothing before the person has allowed one device: then the lists are empty. */
 export async function listDevices(): Promise<Record<DeviceKind, Device[]>> {
@@ -57,28 +67,31 @@ async function openChosen(kind: 'audio' | 'video', id: string, wanted: MediaTrac
 
 export async function openMicrophone(id: string): Promise<MediaStreamTrack> {
   const wanted = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-  const stream = await open('Your microphone', () => openChosen('audio', id, wanted));
-  return first(stream.getAudioTracks(), 'Your microphone');
+  const stream = await open('microphone', () => openChosen('audio', id, wanted));
+  return first(stream.getAudioTracks(), 'microphone');
 }
 
 export async function openCamera(id: string): Promise<MediaStreamTrack> {
   const wanted = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
-  const stream = await open('Your camera', () => openChosen('video', id, wanted));
-  return first(stream.getVideoTracks(), 'Your camera');
+  const stream = await open('camera', () => openChosen('video', id, wanted));
+  return first(stream.getVideoTracks(), 'camera');
 }
 
-export const canShareScreen = 'getDisplayMedia' in (navigator.mediaDevices ?? {});
+/** Phones and pages without https cannot. */
+export const canShareScreen = (): boolean => typeof navigator !== 'undefined' && 'getDisplayMedia' in (navigator.mediaDevices ?? {});
 
 /** The screen and, where the browser gives it, its sound. `null` if the person thought better of it. */
 export async function openScreen(): Promise<{ video: MediaStreamTrack; audio?: MediaStreamTrack } | null> {
   try {
+    if (!canShareScreen()) throw new DeviceError(navigator.mediaDevices ? 'device/failed' : 'device/insecure', 'screen');
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 15 } }, audio: true });
-    const video = first(stream.getVideoTracks(), 'Your screen');
+    const video = first(stream.getVideoTracks(), 'screen');
     video.contentHint = 'detail';
     const [audio] = stream.getAudioTracks();
     return audio ? { video, audio } : { video };
   } catch (error) {
-    if (error instanceof DOMException && error.name === 'NotAllowedError') return null;
-    throw error instanceof DeviceError ? error : new DeviceError('Your screen could not be shared. Try again.');
+    // «No» of the person and of the operating system have one name, and are told apart by words alone.
+    if (error instanceof DOMException && error.name === 'NotAllowedError' && !/system/i.test(error.message)) return null;
+    throw error instanceof DeviceError ? error : new DeviceError(faultOf(error), 'screen');
   }
 }

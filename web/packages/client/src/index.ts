@@ -1,5 +1,11 @@
-export * from './api';
-export type * from './protocol';
-export { wordsFor } from './protocol';
-export type { RemoteTrack } from './peer';
-export type { Relay, Relayed } from './relay';
+export type * from './api.ts';
+export type * from './protocol.ts';
+export type { RemoteTrack } from './peer.ts';
+export type { Relay, Relayed } from './relay.ts';
+export type { Claims } from './token.ts';
+export type { LocalMediaOptions } from './media.ts';
+export { canShareScreen } from './devices.ts';
+export { createLocalMedia } from './media.ts';
+export { createRoom } from './room.ts';
+export { claimsOf } from './token.ts';
+export { wordsFor } from './words.ts';

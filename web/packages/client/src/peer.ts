@@ -1,7 +1,7 @@
 // One RTCPeerConnection to the SFU: perfect negotiation with this side polite, and what it receives.
 
-import type { Description, LayersWanted, Source, TrackHint } from './protocol';
-import { configuration, relayOf, type Relay, type Relayed } from './relay';
+import type { Description, LayersWanted, Source, TrackHint } from './protocol.ts';
+import { configuration, relayOf, type Relay, type Relayed } from './relay.ts';
 
 export interface RemoteTrack {
   mid: string;
@@ -121,6 +121,16 @@ export class Peer {
     if (old) old.muted = muted;
   }
 
+  /** Opens data channels, and what else needs the connection itself. */
+  get connection(): RTCPeerConnection {
+    return this.pc;
+  }
+
+  /** What is sent now: on which m-line which source. */
+  get sent(): { mid: string; source: Source }[] {
+    return [...this.published.values()].flatMap(({ transceiver: { mid }, source }) => (mid ? [{ mid, source }] : []));
+  }
+
   /** Offers although there is nothing to send: so a page that was reloaded takes its seat's media over from the old page. */
   hello(): void {
     this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
@@ -214,6 +224,7 @@ export class Peer {
       if (this.pc.signalingState !== 'have-local-offer' || answer.sdp === this.lastAnswer) return;
       await this.pc.setRemoteDescription(answer);
       this.lastAnswer = answer.sdp ?? '';
+      if (this.closed) return;
       this.events.origin(originOf(answer));
     } else if (offer) {
       if (this.stale && originOf(offer) === this.stale) return;
@@ -223,9 +234,10 @@ export class Peer {
       await this.pc.setLocalDescription();
       this.tell();
     }
+    if (this.closed) return;
     tracks?.forEach((hint) => this.hints.set(hint.mid, hint));
     this.published.forEach((one) => this.applyLayers(one)); // Chromium turns all of them on with each description
-    this.events.remoteTracks(this.received());
+    this.events.remoteTracks(this.received);
   }
 
   private tell(): void {
@@ -238,7 +250,8 @@ export class Peer {
     return [...this.published.values()].flatMap(({ transceiver: { mid }, source, muted }) => (mid ? [{ mid, source, muted }] : []));
   }
 
-  private received(): RemoteTrack[] {
+  /** What comes to us. */
+  get received(): RemoteTrack[] {
     return this.pc.getTransceivers().flatMap(({ mid, currentDirection, receiver }) => {
       const hint = mid ? this.hints.get(mid) : undefined;
       const receives = currentDirection === 'recvonly' || currentDirection === 'sendrecv';
