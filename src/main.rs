@@ -26,6 +26,7 @@ mod origin;
 mod outbound;
 mod ports;
 mod pulse;
+mod recent;
 mod seldom;
 mod serve;
 mod socketio;
@@ -48,6 +49,8 @@ use std::time::Duration;
 use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::auth::{Auth, OwnKey};
 use crate::config::{LogFormat, Settings};
@@ -55,6 +58,7 @@ use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
+use crate::recent::Recent;
 use crate::tls::Certificates;
 use crate::turn::Turn;
 use crate::webhooks::Deliverer;
@@ -82,18 +86,19 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings) -> Result<(), Failure> {
-    start_log(settings);
+    let recent = Recent::default();
+    start_log(settings, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(settings, recent));
     runtime.shutdown_timeout(GOODBYE_MAX);
     ended
 }
 
 /// Starts everything, then waits for a signal or for something to break.
-async fn serve(settings: &Settings) -> Result<(), Failure> {
+async fn serve(settings: &Settings, recent: Recent) -> Result<(), Failure> {
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
     let certificates = certificates(settings)?;
     let https_listener =
@@ -150,6 +155,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         history.store.clone(),
         &settings.webhooks.allow,
         settings.rooms.0.clone(),
+        api::Here { health: health.clone(), recent, started_ms: clock::now().unix_ms },
     ));
     let mut watch = api::Watch::new(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade());
     watch.first_look().await;
@@ -273,7 +279,7 @@ fn start_media(
     Ok(Media { workers, turn: Some(turn), ice })
 }
 
-fn start_log(settings: &Settings) {
+fn start_log(settings: &Settings, recent: Recent) {
     // The filter was checked when it was set.
     let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
     for quiet in QUIET {
@@ -282,8 +288,8 @@ fn start_log(settings: &Settings) {
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match settings.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_ansi(false).finish().with(recent).init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(recent).init(),
     }
 }
 
