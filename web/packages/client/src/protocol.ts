@@ -1,8 +1,11 @@
 // The words of the wire, as docs/protocol.md has them. What the server says is generated: wire.ts.
 
-import type { ServerEvents, TrackLine } from './wire.ts';
+import type { ChatMessage as ToldMessage, ServerEvents, TrackLine } from './wire.ts';
 
-export type { ChatMessage, Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Role, RosterTrack, Source } from './wire.ts';
+export type { Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Role, RosterTrack, Source } from './wire.ts';
+
+/** What somebody said in this session; `clientId` is the sender's own name for it. */
+export interface ChatMessage extends Omit<ToldMessage, 'sessionId'> {}
 
 /** What hears the server's events. */
 export type Listeners = { [E in keyof ServerEvents]: (body: ServerEvents[E]) => void } & {
