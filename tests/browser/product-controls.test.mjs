@@ -167,7 +167,7 @@ for (const browserName of BROWSERS) {
     await press(ada, 'audio-only');
     await untilMoving(ada, 'Bob');
 
-    await ada.setViewport({ width: 320, height: 330 }); // too small for three
+    await ada.setViewport({ width: 250, height: 330 }); // too small for three
     await untilWords(ada, '.pager', /1 of \d/);
     const seen = await ada.$$eval('.tile', (all) => all.length);
     assert.ok(seen < 3, `${seen} tiles on a page`);
@@ -242,4 +242,25 @@ scenario('chat: links, what was said before, a place that does not jump, and a d
   await press(ada, 'leave');
   await press(ada, 'confirm-leave');
   await untilWords(ada, '.ended', /You left/);
+});
+
+scenario('a browser that holds back sound: a button brings it, and so does any touch', async (t) => {
+  const session = 'held-back';
+  const bob = await enter(t, other, session, 'Bob');
+  const ada = await joinPage(rig, t, 'chromium', session, 'Ada', {
+    token: tokenFor('Ada', session, 'participant'),
+    before: () => { // as browsers do on a page that nobody has touched
+      const play = HTMLMediaElement.prototype.play;
+      HTMLMediaElement.prototype.play = function hold() {
+        return this.localName === 'audio' && !window.touched ? Promise.reject(new DOMException('', 'NotAllowedError')) : play.call(this);
+      };
+    },
+  });
+  await untilMoving(ada, 'Bob');
+  await shows(ada, '.unlock');
+  await clean(ada, 'sound that is held back');
+  await ada.evaluate(() => { window.touched = true; document.querySelector('.unlock').click(); });
+  await hides(ada, '.unlock');
+  await until(() => ada.evaluate(() => [...document.querySelectorAll('audio')].every((one) => !one.paused)), SOON_MS, 'the sound plays');
+  assert.equal(await bob.$('.unlock'), null);
 });
