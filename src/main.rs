@@ -109,7 +109,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
     // Before anything answers: who was promised something finds it kept.
-    let history = applier::start(&settings.store, &inbox, &ended)?;
+    let history = applier::start(&settings.store, Duration::from_millis(settings.empty_timeout_ms), &inbox, &ended)?;
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
@@ -197,10 +197,16 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
-    if let Some(inbox) = last_words.upgrade() {
-        // What a full inbox costs is the time since the last one.
-        let _ = inbox.try_send(control::Input::LastHeartbeat);
-    }
+    let last = async {
+        let (done, written) = tokio::sync::oneshot::channel();
+        if let Some(inbox) = last_words.upgrade() {
+            let _ = inbox.send(control::Input::Stop { done }).await;
+        }
+        let _ = written.await;
+        history.journal.facts.flush().await;
+    };
+    // What a disk or an inbox that is full costs is how exactly it is known until when people were there.
+    let _ = tokio::time::timeout(GOODBYE_MAX, last).await;
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;

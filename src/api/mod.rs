@@ -23,12 +23,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
 use signaling::{Actor, Command, ErrorCode, Granted, Refused, RoomSettings};
-use tokio::sync::{mpsc, oneshot};
 use turn_server::Prefix;
 
 use crate::auth::Auth;
 use crate::auth::rate::Rate;
-use crate::control::Input;
+use crate::control::{self, Inbox, Input};
 use crate::origin::problem;
 use crate::store::{Store, StoreError};
 use crate::whip::refuse;
@@ -40,15 +39,13 @@ pub(crate) use self::rules::Watch;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Requests of one network: so many at once, then one an interval.
 const REQUESTS: (u32, Duration) = (300, Duration::from_millis(20));
-/// How long the lobby gets to answer, which takes it milliseconds unless it is stuck.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What the routes share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     auth: Auth,
     /// Weak, so that the routes do not keep control from ending.
-    inbox: mpsc::WeakSender<Input>,
+    inbox: Inbox,
     store: Store,
     /// Where webhooks may lead besides public addresses.
     allow: Arc<[Prefix]>,
@@ -62,7 +59,7 @@ impl Api {
     /// Over these.
     pub(crate) fn new(
         auth: Auth,
-        inbox: mpsc::WeakSender<Input>,
+        inbox: Inbox,
         store: Store,
         allow: &[Prefix],
         defaults: RoomSettings,
@@ -74,19 +71,15 @@ impl Api {
 
     /// Asks the lobby.
     async fn command(&self, actor: Actor, command: Command) -> Result<Value, Fault> {
-        let (reply, replied) = oneshot::channel();
-        self.tell(Input::Command { actor, command, reply })?;
-        match tokio::time::timeout(ANSWER_MAX, replied).await {
-            Ok(Ok(Ok(Granted::Answer(answer)))) => Ok(answer),
-            Ok(Ok(Ok(_))) => Ok(Value::Object(Default::default())),
-            Ok(Ok(Err(why))) => Err(Fault::Refused(why)),
-            Ok(Err(_)) | Err(_) => Err(overloaded()),
+        match control::ask(&self.inbox, |reply| Input::Command { actor, command, reply }).await? {
+            Granted::Answer(answer) => Ok(answer),
+            _ => Ok(Value::Object(Default::default())),
         }
     }
 
     fn tell(&self, input: Input) -> Result<(), Fault> {
         let sent = self.inbox.upgrade().is_some_and(|inbox| inbox.try_send(input).is_ok());
-        if sent { Ok(()) } else { Err(overloaded()) }
+        if sent { Ok(()) } else { Err(Fault::Refused(control::overloaded())) }
     }
 }
 
@@ -145,11 +138,6 @@ impl IntoResponse for Fault {
 /// An answer that nobody keeps: it changes, and may hold what is not everybody's.
 fn answer(body: Value) -> Response {
     ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
-}
-
-fn overloaded() -> Fault {
-    let message = "The server is full or about to stop: try again later.".to_owned();
-    Fault::Refused(Refused { code: ErrorCode::Overloaded, message })
 }
 
 fn invalid(message: impl Into<String>) -> Fault {

@@ -104,7 +104,7 @@ pub(super) async fn put_session(
     operators_only(&actor)?;
     let session = name(&session)?;
     let settings = rules.settings(&api.defaults).map_err(invalid)?;
-    api.store.put_settings(&session, &json!(rules).to_string(), clock::now().unix_ms).await?;
+    api.store.put_settings(&session, &json!(rules).to_string(), &rules.kept(), clock::now().unix_ms).await?;
     api.tell(Input::Settings { session: session.into(), settings: Some(Box::new(settings)) })?;
     Ok(answer(json!(rules)))
 }

@@ -1,12 +1,15 @@
 //! What the API asks: meetings, who attended, what was said.
 
+use std::sync::Arc;
+
 use serde::Serialize;
-use signaling::Role;
 use signaling::attendance::Summary;
+use signaling::limits::CHAT_HISTORY_MAX;
+use signaling::{Fact, Role};
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row as _};
 
-use super::{PAGE_MAX, Store, StoreError, in_time, int, meeting, nat, unreadable};
+use super::{PAGE_MAX, Store, StoreError, Text, in_time, int, meeting, nat, unreadable};
 
 /// Withdrawn tokens that one look takes up.
 const REVOKED_PAGE: i64 = 10_000;
@@ -137,6 +140,29 @@ const ATTENDED: &str = "meeting_id, session_id, user_id, user_name, role, first_
      connected_ms, speaking_ms, camera_ms, screen_ms, visits";
 
 impl Store {
+    /// What was said in a meeting until then, Unix ms: the newest [`CHAT_HISTORY_MAX`], oldest first.
+    pub(crate) async fn said(&self, meeting: &Text, until_ms: u64) -> Result<Vec<Fact>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT message_id, user_id, user_name, message, sent_at FROM chat_messages
+                 WHERE meeting_id = $1 AND sent_at <= $2 ORDER BY sent_at DESC, message_id DESC LIMIT $3",
+            )
+            .bind(&**meeting)
+            .bind(int(until_ms))
+            .bind(int(CHAT_HISTORY_MAX as u64))
+            .fetch_all(self.read().await?)
+            .await?;
+            let word = |row: &AnyRow, column: usize| row.try_get::<&str, _>(column).map(Arc::from);
+            let fact = |row: &AnyRow| -> Result<Fact, StoreError> {
+                let (meeting, at) = (meeting.clone(), nat(row.try_get(4)?));
+                let (user, name) = (word(row, 1)?, word(row, 2)?);
+                Ok(Fact::Chat { meeting, id: word(row, 0)?, user, name, message: word(row, 3)?, at })
+            };
+            rows.iter().rev().map(fact).collect()
+        })
+        .await
+    }
+
     /// Meetings, newest first, at most `limit` (1..=[`PAGE_MAX`]) after `cursor` ([`Page::next`]; one that does not read counts
     /// as none).
     pub(crate) async fn meetings(

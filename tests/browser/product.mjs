@@ -28,7 +28,7 @@ export async function joinPage(rig, t, browserName, session, name, options = {})
 }
 
 /** The machine that runs the tests is small: so are the pictures. */
-function smallCamera() {
+export function smallCamera() {
   const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   const small = { width: 320, height: 180, frameRate: 15 };
   navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);

@@ -125,7 +125,7 @@ try {
   await shoot(ada, '3-three');
   await press(bob, 'chat');
   for (const text of ['Could you repeat the part on pacing?', 'And where are the slides?']) {
-    await bob.type('.chat input', text);
+    await bob.type('.chat textarea', text);
     await bob.keyboard.press('Enter');
   }
   await until(() => ada.$('[data-action="chat"] .badge'), 20_000, 'unread messages');
@@ -137,7 +137,7 @@ try {
   await shoot(ada, '5-screen');
   await shoot(bob, '5-sharing');
   await press(ada, 'chat');
-  await ada.type('.chat input', 'They are on the course page: https://example.org/systems/week-3/pacing-and-congestion-control');
+  await ada.type('.chat textarea', 'They are on the course page: https://example.org/systems/week-3/pacing-and-congestion-control');
   await ada.keyboard.press('Enter');
   await until(() => ada.$$eval('.chat li', (all) => all.length === 3), 20_000, 'three messages');
   await shoot(ada, '6-chat');
