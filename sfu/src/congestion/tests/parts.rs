@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::link::ms;
+use crate::congestion::delay::{Delay, Usage};
 use crate::congestion::history::{History, SENT_MAX};
 use crate::congestion::{Allowance, Controller, MAX_BPS, MIN_BPS, Pacer, Purpose, START_BPS};
 use crate::rtcp::{self, Packet};
@@ -223,4 +224,29 @@ fn an_allowance_holds_in_every_stretch_of_time() {
         }
     }
     assert!((100_000..=107_000).contains(&spent), "10 s of 10 kB, half a second and one packet ahead: {spent}");
+}
+
+/// A receiver that is away for 200 ms of each 500: what it then reads at once shows no queue, and what waits longer and longer
+/// while it is there shows one.
+#[test]
+fn a_heap_is_no_queue_and_behind_one_a_queue_is_still_seen() {
+    const MS: u64 = 1_000;
+    let mut delay = Delay::new();
+    delay.set_estimate(1e6);
+    let mut last = 0;
+    for sent in (0..10_000 * MS).step_by(10_000) {
+        let came = (sent + 20 * MS) as i64;
+        let back = came - came.rem_euclid(500_000) + 200_000;
+        last = came.max(back).max(last + 100);
+        delay.on_arrival(sent, last, 1_000);
+        assert_ne!(delay.usage(), Usage::Over, "after {sent} us");
+        assert!(delay.queue_ms().is_none_or(|queue| queue < 15.0), "{:?} after {sent} us", delay.queue_ms());
+    }
+    assert!(delay.heaped());
+    let overused = (10_000 * MS..11_000 * MS).step_by(10_000).find(|sent| {
+        let queue = (sent - 10_000 * MS) / 3;
+        delay.on_arrival(*sent, (sent + 20 * MS + queue) as i64, 1_000);
+        delay.usage() == Usage::Over
+    });
+    assert!(overused.is_some_and(|sent| sent < 10_400 * MS), "{overused:?}");
 }
