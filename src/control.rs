@@ -120,6 +120,13 @@ pub(crate) enum Input {
     },
     /// The journal has this fact and all before it on disk.
     Committed(FactId),
+    /// The server will end, and everybody is told.
+    Drain {
+        /// When at the latest, Unix ms.
+        deadline_ms: u64,
+        /// Told when nobody new gets in any more and [`Counts`] say who is here.
+        done: oneshot::Sender<()>,
+    },
     /// The server is about to end: a last heartbeat, so that history knows who was there until now.
     LastHeartbeat,
     /// A worker reports.
@@ -305,6 +312,12 @@ impl Control {
             Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
             Input::Committed(fact) => self.commit(fact),
             Input::LastHeartbeat => self.tell_heard(),
+            Input::Drain { deadline_ms, done } => {
+                self.lobby.handle(signaling::Input::Drain { deadline_ms }, now);
+                self.count();
+                // Whoever does not wait any more was told to end at once.
+                let _ = done.send(());
+            }
             Input::Ask { address, ask, reply } => {
                 let http = self.expect_reply(reply);
                 self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);

@@ -286,6 +286,11 @@ pub enum Input {
         /// They can.
         possible: bool,
     },
+    /// The server will end: every socket is told ([`crate::ErrorCode::Draining`] refuses who is new), and those with a seat keep it.
+    Drain {
+        /// When at the latest, Unix ms.
+        deadline_ms: u64,
+    },
     /// A worker's SFU reports.
     Media {
         /// Which worker.

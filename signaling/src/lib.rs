@@ -7,6 +7,7 @@ pub mod attendance;
 mod chat;
 mod code;
 mod command;
+mod drain;
 mod events;
 mod fact;
 mod flow;
@@ -95,6 +96,8 @@ pub struct Lobby {
     empty: BTreeSet<(Instant, RoomId)>,
     /// Facts can be written down.
     is_recording: bool,
+    /// When the server ends, Unix ms, once that is known.
+    draining: Option<u64>,
     /// Rooms whose roster changed by the present input.
     dirty: BTreeSet<RoomId>,
     /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room, what
@@ -181,6 +184,7 @@ impl Lobby {
             timers: BTreeSet::new(),
             empty: BTreeSet::new(),
             is_recording: true,
+            draining: None,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -219,6 +223,7 @@ impl Lobby {
             Input::Restore { open } => self.restore(open, now),
             Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
+            Input::Drain { deadline_ms } => self.drain(deadline_ms),
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
             Input::Command { http, actor, command } => self.command(http, &actor, command, now),
