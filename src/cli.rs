@@ -10,7 +10,7 @@ use crate::config::{Loaded, Settings};
 use crate::error::Failure;
 use crate::store::Store;
 use crate::tls::Certificates;
-use crate::{applier, ask, auth, clock, config, webhooks};
+use crate::{applier, ask, auth, clock, config, doctor, webhooks};
 
 /// How long the database gets to answer.
 const STORE_MAX: Duration = Duration::from_secs(30);
@@ -31,6 +31,15 @@ pub(crate) enum Command {
     /// It asks the address of [admin] listen for /livez, and is meant for containers, whose images hold nothing else to ask with:
     /// the settings must come from the environment or the same --config, because flags of the server are not known here.
     Healthcheck,
+    /// Look whether calls can work here: exit with 0, or with 1 if something is broken; each finding says what mends it.
+    ///
+    /// It looks at the announced addresses, the kernel's UDP buffers, disk, clock, ports, certificate, database and key set, and asks
+    /// the TURN server where browsers are told to. Run it with the settings of the server, while that runs.
+    Doctor {
+        /// A list of objects in place of text: about, state, says, mend.
+        #[arg(long)]
+        json: bool,
+    },
     /// Let calls end, then the server: nobody new gets in, and who is here may stay for [admin] drain_s.
     ///
     /// As SIGTERM does, but over [admin] listen, with the admin key or the first API key pair of these settings. The next start
@@ -119,6 +128,7 @@ pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
             let alive = answer.status == 200;
             if alive { say(answer.body.trim_end()) } else { Err(Failure::Broken(answer.body.trim_end().to_owned())) }
         }
+        Command::Doctor { json } => say(&self::wait(doctor::run(settings, json))?),
         Command::Drain { wait } => drain(settings, wait),
         Command::Token { session, user, name, role, ttl: ttl_s } => {
             let wanted = Wanted { session, user, name, role, ttl_s };

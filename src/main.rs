@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod credit;
 mod crossing;
+mod doctor;
 mod drain;
 mod error;
 mod heard;
@@ -79,6 +80,10 @@ fn main() -> ExitCode {
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Found(text)) => {
+            let _ = writeln!(std::io::stdout(), "{text}");
+            ExitCode::FAILURE
+        }
         Err(failure) => {
             // Standard error may be closed; the exit code says it all the same.
             let _ = writeln!(std::io::stderr(), "lyceum: {failure}");
@@ -186,6 +191,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         &workers,
         turn.as_ref(),
     );
+    doctor::log_what_is_wrong(settings);
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });

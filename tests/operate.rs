@@ -323,3 +323,46 @@ async fn operators_drain_and_others_do_not() {
     assert!(said.contains("Draining: 0 are here"), "{said}");
     server.ended();
 }
+
+#[test]
+fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
+    // A port that was free a moment ago, on which nothing else of this test listens.
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free").port();
+    let port = port.to_string();
+    let dir = store_dir();
+    let set = |command: &mut Command| {
+        command.env("LYCEUM__TURN__PORT", &port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
+    };
+    let server = Server::start(set);
+    let at = server.admin.to_string();
+    let doctor = |more: &dyn Fn(&mut Command)| {
+        let mut command = lyceum();
+        set(&mut command);
+        command.args(["--admin-listen", &at, "doctor", "--json"]);
+        more(&mut command);
+        let (code, said, wrong) = run(&mut command);
+        let list: Vec<Value> = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{wrong}"));
+        (code, list)
+    };
+    let states = |list: &[Value], about: &str| -> Vec<String> {
+        let of = list.iter().filter(|finding| finding["about"] == about);
+        of.map(|finding| finding["state"].as_str().expect("a word").to_owned()).collect()
+    };
+    let (code, list) = doctor(&|_| {});
+    assert_eq!(states(&list, "turn"), ["well", "well"], "{list:#?}");
+    assert_eq!(
+        (states(&list, "server"), states(&list, "database")),
+        (vec!["well".to_owned()], vec!["well".to_owned()])
+    );
+    // Loopback is nowhere that others reach.
+    assert_eq!((code, states(&list, "address")), (Some(1), vec!["broken".to_owned()]));
+    let (_, list) = doctor(&|c| {
+        c.env("DATABASE_URL", "postgres://nobody:hush@127.0.0.1:1/none");
+    });
+    assert_eq!(states(&list, "database"), ["broken"], "{list:#?}");
+    assert!(!format!("{list:?}").contains("hush"));
+    drop(server);
+    let (_, list) = doctor(&|_| {});
+    assert_eq!((states(&list, "server"), states(&list, "turn")), (vec!["doubtful".to_owned()], vec![]));
+    assert_eq!(states(&list, "ports"), ["well"]);
+}
