@@ -28,7 +28,7 @@ pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
 use self::flags::Flags;
 pub(crate) use self::print::{example, print};
 pub(crate) use self::rooms::RoomDefaults;
-pub(crate) use self::store::StoreSettings;
+pub(crate) use self::store::{DAYS_MAX, StoreSettings};
 pub(crate) use self::turn::TurnServer;
 pub(crate) use self::webhooks::WebhookSettings;
 

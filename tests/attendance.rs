@@ -8,9 +8,15 @@
 mod bots;
 #[path = "attendance/check.rs"]
 mod check;
+#[path = "attendance/disk.rs"]
+mod disk;
+#[path = "attendance/late.rs"]
+mod late;
 mod postgres;
 #[path = "attendance/receiver.rs"]
 mod receiver;
+#[path = "attendance/restart.rs"]
+mod restart;
 #[path = "attendance/server.rs"]
 mod server;
 
@@ -81,9 +87,7 @@ impl Rig {
     fn new(name: &str, database: Option<Postgres>, receiver: Receiver) -> (Self, Bots) {
         let seed = std::env::var("LYCEUM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
         eprintln!("attendance on {name}: LYCEUM_SEED={seed}");
-        let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).expect("a writable temporary directory");
+        let dir = folder(name);
         let url = database.as_ref().map(|database| database.database("lyceum"));
         let (boots, _) = watch::channel(None);
         let truth = Truth::default();
@@ -188,6 +192,14 @@ impl Rig {
     }
 }
 
+/// An empty directory of this test.
+fn folder(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a writable temporary directory");
+    dir
+}
+
 /// Waits until all that happened is in the database and all meetings are over.
 async fn settled(server: &Server, database: &str) {
     let begun = Instant::now();
@@ -199,8 +211,7 @@ async fn settled(server: &Server, database: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meeting_goes_on_after_a_clean_stop_and_who_was_in_it_was_there_until_then() {
-    let dir = std::env::temp_dir().join(format!("lyceum-attendance-{}-stop", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a writable temporary directory");
+    let dir = folder("stop");
     let database = format!("sqlite://{}", dir.join("lyceum.db").display());
     let (receiver, truth) = (Receiver::start().await, Truth::default());
     let mut server = Server::start(&dir, None, &receiver.url, RESTART_MAX_MS);
@@ -223,7 +234,7 @@ async fn a_meeting_goes_on_after_a_clean_stop_and_who_was_in_it_was_there_until_
     let (ended, reason) = check::end_of(&database, &stay.participant).await;
     // Without a last heartbeat it would be when she joined.
     assert!((sign - 500..=stopped + 500).contains(&ended), "{ended} is not between {sign} and {stopped}");
-    assert_eq!(reason, "crashed");
+    assert_eq!(reason, "disconnected");
     let _ = std::fs::remove_dir_all(&dir);
 }
 

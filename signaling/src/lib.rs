@@ -13,6 +13,7 @@ mod fact;
 mod flow;
 mod history;
 mod ice;
+mod inspect;
 mod join;
 pub mod limits;
 mod media;
@@ -98,6 +99,8 @@ pub struct Lobby {
     is_recording: bool,
     /// When the server ends, Unix ms, once that is known.
     draining: Option<u64>,
+    /// The server is about to end.
+    is_stopping: bool,
     /// Rooms whose roster changed by the present input.
     dirty: BTreeSet<RoomId>,
     /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room, what
@@ -185,6 +188,7 @@ impl Lobby {
             empty: BTreeSet::new(),
             is_recording: true,
             draining: None,
+            is_stopping: false,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -220,7 +224,9 @@ impl Lobby {
                 self.disconnected(socket, clean, now);
             }
             Input::Heard { sockets } => self.heartbeat(&sockets),
+            Input::Stop { sockets } => self.stop(&sockets),
             Input::Restore { open } => self.restore(open, now),
+            Input::Said { meeting, messages } => self.said_before(&meeting, &messages),
             Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
             Input::Drain { deadline_ms } => self.drain(deadline_ms),

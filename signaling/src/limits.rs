@@ -32,6 +32,8 @@ pub const ROOMS_MAX: usize = 10_000;
 pub const SEATS_MAX: usize = 20_000;
 /// Seats of a room unless its settings say otherwise; one more is `session/full`.
 pub const ROOM_SEATS_DEFAULT: usize = 500;
+/// Most seats that a room's settings may say.
+pub const ROOM_SEATS_MAX: usize = 5_000;
 /// Chat messages of a meeting that late joiners get, newest kept.
 pub const CHAT_HISTORY_MAX: usize = 200;
 /// Bytes of the same, encoded, newest kept: they come with each join's ack.

@@ -2,36 +2,23 @@
 
 use std::sync::Arc;
 
+use signaling::limits::ROOM_SEATS_MAX;
 use signaling::{RoomSettings, SameUser};
 
 use super::keys::{Key, text, texts, whole};
 use super::put;
 use super::values::{number, truth};
 
-/// Codecs that a room may be held to.
-const CODECS: [&str; 4] = ["vp8", "h264", "vp9", "av1"];
-/// Largest `capacity`.
-pub(crate) const CAPACITY_MAX: u64 = 5_000;
-
 /// `[room]`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RoomDefaults(pub(crate) RoomSettings);
 
 fn same_user(value: &str) -> Result<SameUser, String> {
-    match value.trim() {
-        "replace" => Ok(SameUser::Replace),
-        "reject" => Ok(SameUser::Reject),
-        "allow" => Ok(SameUser::Allow),
-        _ => Err("expected replace, reject or allow".to_owned()),
-    }
+    SameUser::parse(value.trim()).ok_or_else(|| "expected replace, reject or allow".to_owned())
 }
 
 fn codecs(values: &[String]) -> Result<Vec<Arc<str>>, String> {
-    let known = |value: &String| CODECS.contains(&&**value);
-    if values.len() <= CODECS.len() && values.iter().all(known) {
-        return Ok(values.iter().map(|value| value.as_str().into()).collect());
-    }
-    Err("expected some of vp8, h264, vp9 and av1".to_owned())
+    RoomSettings::parse_codecs(values).ok_or_else(|| "expected some of vp8, h264, vp9 and av1".to_owned())
 }
 
 pub(super) const KEYS: &[Key] = &[
@@ -53,7 +40,7 @@ pub(super) const KEYS: &[Key] = &[
         "room",
         "capacity",
         "Most participants, 1 to 5,000. The API says this and what follows for single sessions.",
-        |s, v| put(&mut s.rooms.0.capacity, number(&v[0], 1, CAPACITY_MAX).map(|n| n as usize)),
+        |s, v| put(&mut s.rooms.0.capacity, number(&v[0], 1, ROOM_SEATS_MAX as u64).map(|n| n as usize)),
         |s| whole(s.rooms.0.capacity),
     ),
     Key::one(

@@ -18,7 +18,7 @@ const JOURNAL_MB: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 const JOURNAL_MB_DEFAULT: u64 = 1_024;
 const DAY_S: u64 = 24 * 60 * 60;
 /// Most days that a setting may say.
-const DAYS_MAX: u64 = 36_500;
+pub(crate) const DAYS_MAX: u64 = 36_500;
 
 /// `[store]`.
 #[derive(Clone, Debug)]

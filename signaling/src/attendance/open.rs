@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
 use crate::fact::{Alive, Fact, Reason};
-use crate::limits::{CRASH_ERROR_MAX, HEARTBEAT_EVERY};
+use crate::limits::{CRASH_ERROR_MAX, HEARTBEAT_EVERY, KNOWN_MAX};
 
 /// Removals of one meeting that are remembered, newest kept: whoever else was removed is kept out by the store's word alone.
 pub const REMOVED_MAX: usize = 10_000;
@@ -37,6 +37,13 @@ pub struct OpenMeeting {
     pub connections: BTreeMap<Arc<str>, OpenConnection>,
     /// Who was removed, with the id and expiry of the token if it has one; at most [`REMOVED_MAX`].
     pub removed: Vec<(Arc<str>, Option<Arc<str>>, u64)>,
+    /// Nobody new gets in.
+    #[serde(default)]
+    pub locked: bool,
+    /// Who is or was there, who gets in again wherever newcomers do not, with the role that a moderator gave; at most [`KNOWN_MAX`],
+    /// of which those who were given one stay.
+    #[serde(default)]
+    pub known: BTreeMap<Arc<str>, Option<Role>>,
 }
 
 /// A connection that has not ended.
@@ -64,6 +71,8 @@ impl Open {
                     last_end: 0,
                     connections: BTreeMap::new(),
                     removed: Vec::new(),
+                    locked: false,
+                    known: BTreeMap::new(),
                 };
                 self.meetings.entry(meeting.clone()).or_insert_with(began);
                 return;
@@ -72,7 +81,10 @@ impl Open {
                 self.meetings.remove(meeting);
                 return;
             }
-            Fact::Chat { meeting, .. } | Fact::Removed { meeting, .. } => Some(meeting),
+            Fact::Chat { meeting, .. }
+            | Fact::Locked { meeting, .. }
+            | Fact::Promoted { meeting, .. }
+            | Fact::Removed { meeting, .. } => Some(meeting),
             other => other.meeting(),
         };
         if let Some(meeting) = meeting.and_then(|id| self.meetings.get_mut(id)) {
@@ -112,6 +124,7 @@ impl OpenMeeting {
                 };
                 self.connections.entry(connection.clone()).or_insert_with(began);
                 self.empty_since = None;
+                self.know(user, None);
             }
             Fact::Left { connection, at, .. } => self.left(connection, *at),
             Fact::Changed { connection, role, .. } => {
@@ -126,9 +139,22 @@ impl OpenMeeting {
                     }
                 }
             }
+            Fact::Locked { locked, .. } => self.locked = *locked,
+            Fact::Promoted { user, role, .. } => self.know(user, Some(*role)),
             Fact::Removed { user, token, expires_ms, .. } => self.remove(user, token.as_ref(), *expires_ms),
             _ => {}
         }
+    }
+
+    fn know(&mut self, user: &Arc<str>, role: Option<Role>) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(user) {
+            let there = |user: &Arc<str>| self.connections.values().any(|c| c.user == *user);
+            let mut others = self.known.iter().filter(|(other, role)| role.is_none() && !there(other));
+            let Some(least) = others.next().map(|(other, _)| other.clone()) else { return };
+            self.known.remove(&least);
+        }
+        let known = self.known.entry(user.clone()).or_default();
+        *known = role.or(*known);
     }
 
     fn left(&mut self, connection: &str, at: u64) {
@@ -242,6 +268,36 @@ mod tests {
         }
         assert_eq!(open.meetings["m"].removed.len(), REMOVED_MAX);
         assert_eq!(&*open.meetings["m"].removed[0].0, "v0");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let old = r#"{"meetings":{"m":{"session":"s","last_at":2,"empty_since":null,"connections":
+            {"a":{"participant":"p","user":"u","role":"participant","alive_at":2}},"removed":[]}}}"#;
+        let old: Open = serde_json::from_str(old).unwrap();
+        let mut now = open(&[started(1), joined("a", 2)]);
+        now.meetings.get_mut("m").unwrap().known.clear();
+        assert_eq!(old, now);
+    }
+
+    #[test]
+    fn who_was_there_is_known_up_to_a_bound_and_the_promoted_stay() {
+        let promoted = Fact::Promoted { meeting: "m".into(), user: "boss".into(), role: Role::Instructor, at: 2 };
+        let locked = |locked| Fact::Locked { meeting: "m".into(), locked, at: 2 };
+        let mut open = open(&[started(1), promoted, locked(true)]);
+        for n in 0..=KNOWN_MAX {
+            let mut fact = joined(&format!("c{n}"), 3);
+            if let Fact::Joined { user, .. } = &mut fact {
+                *user = format!("u{n}").into();
+            }
+            open.apply(&fact);
+            open.apply(&left(&format!("c{n}"), 4));
+        }
+        let meeting = &open.meetings["m"];
+        assert_eq!((meeting.known.len(), meeting.known["boss"]), (KNOWN_MAX, Some(Role::Instructor)));
+        assert!(meeting.locked && meeting.known.contains_key(&*format!("u{KNOWN_MAX}")));
+        open.apply(&locked(false));
+        assert!(!open.meetings["m"].locked);
     }
 
     #[test]
