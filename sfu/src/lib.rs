@@ -34,6 +34,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 mod shared;
+mod snapshot;
 mod speakers;
 pub mod srtp;
 mod subscribe;
@@ -43,6 +44,7 @@ mod track;
 pub mod twcc;
 
 pub use api::*;
+pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

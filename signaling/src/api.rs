@@ -153,6 +153,13 @@ pub enum Command {
         /// To which role ([`Action::Promote`]).
         role: Option<Role>,
     },
+    /// How media flows in a live room: `{ participants: [...], truncated }`, answered by the room's worker. For operators only.
+    Media {
+        /// Which.
+        session: String,
+        /// Only of this participant, and then what it gets, too.
+        participant: Option<Arc<str>>,
+    },
     /// TURN credentials for whoever was just given a join token: `{ iceServers: [...] }`. They end with the token, or when
     /// its user is removed.
     IceServers {

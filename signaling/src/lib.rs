@@ -12,6 +12,7 @@ mod fact;
 mod flow;
 mod history;
 mod ice;
+mod inspect;
 mod join;
 pub mod limits;
 mod media;

@@ -1,5 +1,6 @@
-//! The REST API: tokens, sessions, meetings, attendance, webhooks.
+//! The REST API: tokens, sessions, meetings, attendance, webhooks, and what operators look at.
 
+mod admin;
 mod caller;
 mod csv;
 mod meetings;
@@ -31,6 +32,7 @@ use crate::origin::problem;
 use crate::store::{Store, StoreError};
 use crate::whip::refuse;
 
+pub(crate) use self::admin::Here;
 pub(crate) use self::rules::Watch;
 
 /// Most bytes of a request: a roster of [`crate::store::ROSTER_MAX`] people fits.
@@ -50,12 +52,21 @@ pub(crate) struct Api {
     networks: Arc<Rate<IpAddr>>,
     /// What rules that are left out are.
     defaults: RoomSettings,
+    here: Here,
 }
 
 impl Api {
     /// Over these.
-    pub(crate) fn new(auth: Auth, inbox: Inbox, store: Store, allow: &[Prefix], defaults: RoomSettings) -> Self {
-        Api { auth, inbox, store, allow: allow.into(), defaults, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
+    pub(crate) fn new(
+        auth: Auth,
+        inbox: Inbox,
+        store: Store,
+        allow: &[Prefix],
+        defaults: RoomSettings,
+        here: Here,
+    ) -> Self {
+        let networks = Arc::new(Rate::new(REQUESTS.0, REQUESTS.1));
+        Api { auth, inbox, store, allow: allow.into(), defaults, here, networks }
     }
 
     /// Asks the lobby.
@@ -78,6 +89,7 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(sessions::routes())
         .merge(meetings::routes())
         .merge(webhooks::routes())
+        .merge(admin::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
         .route("/openapi.json", get(openapi::page))

@@ -64,7 +64,7 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 /// A session's name as signaling takes it: trimmed, 1–128 characters, none of them control characters.
-fn name(session: &str) -> Result<String, Fault> {
+pub(super) fn name(session: &str) -> Result<String, Fault> {
     let name = session.trim();
     let is_good =
         (1..=signaling::limits::NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);

@@ -82,6 +82,17 @@ pub(crate) struct Attended {
     pub(crate) visits: u64,
 }
 
+/// A server that writes to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeRow {
+    /// Its id.
+    pub(crate) node: String,
+    /// When it last said that it lives, Unix ms of its own clock.
+    pub(crate) seen_at: u64,
+    /// Its meetings that are on.
+    pub(crate) meetings: u64,
+}
+
 /// A chat message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -179,6 +190,24 @@ impl Store {
             .await?;
             let items = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
             Ok(page(items, limit, |m| (m.started_at, &m.meeting_id)))
+        })
+        .await
+    }
+
+    /// The servers that ever wrote here, whoever spoke last first, at most [`PAGE_MAX`].
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT node_id, seen_at, (SELECT COUNT(*) FROM meetings WHERE meetings.node_id = nodes.node_id AND ended_at IS NULL)
+                 FROM nodes ORDER BY seen_at DESC, node_id LIMIT $1",
+            )
+            .bind(int(PAGE_MAX as u64))
+            .fetch_all(self.read().await?)
+            .await?;
+            let node = |row: &AnyRow| {
+                Ok(NodeRow { node: row.try_get(0)?, seen_at: nat(row.try_get(1)?), meetings: nat(row.try_get(2)?) })
+            };
+            rows.iter().map(node).collect()
         })
         .await
     }

@@ -7,6 +7,8 @@ set -eu
 cd "$(dirname "$0")"
 [ -d node_modules ] || npm ci --no-audit --no-fund
 if [ "${LYCEUM_TEST_NETNS:-}" != 1 ]; then
+  # Packages come from where there is a network; without the application only its own test fails.
+  case " ${*:-next.test.mjs} " in *" next.test.mjs "*) NEXT_APP=$(./next.sh) || NEXT_APP=""; export NEXT_APP ;; esac
   user_namespace=""
   [ "$(id -u)" = 0 ] || user_namespace="--map-root-user"
   LYCEUM_TEST_NETNS=1 exec unshare --net --mount $user_namespace "./$(basename "$0")" "$@"

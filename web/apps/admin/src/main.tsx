@@ -1,2 +1,7 @@
-// The operator's pages.
-export {};
+// The operators' pages.
+import { render } from 'preact';
+import { App } from './app';
+import './style.css';
+
+const root = document.getElementById('app');
+if (root) render(<App />, root);

@@ -13,6 +13,22 @@ const PATHS = {
   settings: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 4.500v5M9 14.500v5',
   close: 'M6 6l12 12M18 6 6 18',
   send: 'M4 12 20 5l-5 15-3.500-6.500z',
+  more: 'M12 4.500a.7.7 0 1 0 .01 0zM12 11.300a.7.7 0 1 0 .01 0zM12 18.100a.7.7 0 1 0 .01 0z',
+  pin: 'M9 4h6l-1 6 3 3v2H7v-2l3-3zM12 15v5',
+  lock: 'M6 11h12v9H6zM8.500 11V7.500a3.500 3.500 0 0 1 7 0V11',
+  unlock: 'M6 11h12v9H6zM8.500 11V7.500a3.500 3.500 0 0 1 6.700-1.400',
+  link: 'M10 14a4 4 0 0 0 6 0l3-3a4.200 4.200 0 0 0-6-6l-1.500 1.500M14 10a4 4 0 0 0-6 0l-3 3a4.200 4.200 0 0 0 6 6l1.500-1.500',
+  grid: 'M4 5h7v6H4zM13 5h7v6h-7zM4 13h7v6H4zM13 13h7v6h-7z',
+  speaker: 'M4 5h16v9H4zM4 17h4v2H4zM10 17h4v2h-4zM16 17h4v2h-4z',
+  stats: 'M5 20v-6M10 20V9M15 20v-8M20 20V4',
+  keyboard: 'M3 7h18v10H3zM7 11h.01M11 11h.01M15 11h.01M18 11h.01M8 14h8',
+  attendance: 'M5 4h14v16H5zM8.500 9l1.500 1.500L13 8M8.500 15l1.500 1.500L13 14M15.500 10h1M15.500 16h1',
+  ear: 'M4 13v-1a8 8 0 0 1 16 0v1M4 13h3v6H4zM17 13h3v6h-3z',
+  end: 'M5 5h14v14H5z',
+  sound: 'M4 10v4h3l5 4V6L7 10zM15.500 9a4 4 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11',
+  previous: 'M15 5l-7 7 7 7',
+  next: 'M9 5l7 7-7 7',
+  down: 'M12 5v14M6 13l6 6 6-6',
 };
 
 export type IconName = keyof typeof PATHS;

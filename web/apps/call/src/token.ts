@@ -1,32 +1,25 @@
 // The join token with which an application sends people here: in the address behind `#`, so that no server is told of it.
 
-/** What a token says of its bearer, for this page to show: the server alone finds out whether it is true. */
-export interface Claims {
-  sessionId?: string;
-  sub?: string;
-  name?: string;
-  role?: string;
-}
+import { claimsOf } from '@lyceum/client';
+import { stored } from './storage';
 
-function claimsOf(token: string): Claims {
-  try {
-    const letters = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));
-    const found: unknown = JSON.parse(new TextDecoder().decode(Uint8Array.from(letters, (one) => one.charCodeAt(0))));
-    const said = (name: keyof Claims) => {
-      const value = (found as Record<string, unknown> | null)?.[name];
-      return typeof value === 'string' && value ? { [name]: value } : {};
-    };
-    return { ...said('sessionId'), ...said('sub'), ...said('name'), ...said('role') };
-  } catch {
-    return {}; // the server says what is wrong with it
-  }
-}
+/** Goes with the tab: a reload needs the token again, and nobody else finds it. */
+const KEY = 'lyceum.token';
 
-/** Takes the token out of the address, so that nobody passes it on with a bookmark or a copied link. Empty: there is none. */
+/**
+ * Takes the token out of the address, so that nobody passes it on with a bookmark or a copied link. An address that names another
+ * session than the token that was here before does not mean it. Empty: there is none.
+ */
 function take(): string {
   const token = new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
-  if (token) history.replaceState(null, '', location.pathname + location.search);
-  return token;
+  if (token) {
+    history.replaceState(null, '', location.pathname + location.search);
+    stored('sessionStorage', KEY, token);
+    return token;
+  }
+  const kept = stored('sessionStorage', KEY);
+  const asked = new URLSearchParams(location.search).get('session');
+  return asked && asked !== claimsOf(kept).sessionId ? '' : kept;
 }
 
 // A new link that is opened in this tab changes nothing but the part behind `#`, which loads no page.
@@ -37,4 +30,5 @@ export const claims = claimsOf(token);
 export const joinToken = (): string => token;
 export function renewToken(fresh: string): void {
   token = fresh;
+  stored('sessionStorage', KEY, fresh);
 }

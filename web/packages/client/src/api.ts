@@ -50,8 +50,8 @@ export interface LocalMedia extends Store<MediaState> {
   level(): number;
   /** Sends this picture in place of the camera's own, made from it; `null`: the camera's own. */
   setFilter(filter: ((camera: MediaStreamTrack) => MediaStreamTrack) | null): void;
-  /** Stops everything. What is turned on afterwards works again. */
-  close(): void;
+  /** Stops everything, or this one, and closes the device. What is turned on afterwards works again. */
+  close(what?: 'camera' | 'microphone' | 'screen'): void;
 }
 
 export type Status = 'idle' | 'connecting' | 'waiting' | 'joined' | 'reconnecting' | 'ended';

@@ -4,12 +4,15 @@ import { io, type Socket } from 'socket.io-client';
 import type { CallStats, Moderation, SessionRules, Waiting } from './api.ts';
 import { Channels, type Data } from './channels.ts';
 import { Peer, type PeerEvents, type RemoteTrack } from './peer.ts';
-import type { Ack, ChatMessage, Description, Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol.ts';
+import type { Ack, ChatMessage, Description, Joined, LayersWanted, Listeners, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol.ts';
 import { serversFor, type Relay, type Relayed } from './relay.ts';
 import { Stats } from './stats.ts';
 import { randomId } from './token.ts';
 import { Wishes } from './wishes.ts';
 import { PASSING, isCode } from './words.ts';
+
+/** What it hears is of these types, what it says of any. */
+type Line = Socket<Listeners, Record<string, (...words: any[]) => void>>;
 
 export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
 
@@ -65,7 +68,7 @@ export interface CallEvents {
 
 /** What a call stands on; tests put others in their place. */
 export interface Ground {
-  io(url: string, options: object): Socket;
+  io(url: string, options: object): Line;
   peer(...args: ConstructorParameters<typeof Peer>): Peer;
 }
 
@@ -85,7 +88,7 @@ interface Local {
 }
 
 export class Call {
-  private readonly socket: Socket;
+  private readonly socket: Line;
   private readonly local = new Map<Source, Local>();
   private peer: Peer | null = null;
   private seat: Joined | null = null;
@@ -260,7 +263,7 @@ export class Call {
     socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
     socket.on('offer', (body: Description) => this.peer?.take(body));
     socket.on('answer', (body: Description) => this.peer?.take(body));
-    socket.on('ice-candidate', (body: { candidate: RTCIceCandidateInit | null }) => this.peer?.takeCandidate(body.candidate));
+    socket.on('ice-candidate', ({ candidate }) => this.peer?.takeCandidate(candidate ?? null));
     socket.on('participants-update', (body: { participants: Participant[] }) => this.setRoster(body.participants));
     socket.on('participant-updated', (body: Participant & { participant?: Participant }) => {
       const changed = body.participant ?? body;

@@ -77,8 +77,9 @@ export async function openCamera(id: string): Promise<MediaStreamTrack> {
   return first(stream.getVideoTracks(), 'camera');
 }
 
-/** Phones and pages without https cannot. */
-export const canShareScreen = (): boolean => typeof navigator !== 'undefined' && 'getDisplayMedia' in (navigator.mediaDevices ?? {});
+/** Phones and pages without https cannot; browsers on Android have the method, and refuse it always. */
+export const canShareScreen = (): boolean =>
+  typeof navigator !== 'undefined' && 'getDisplayMedia' in (navigator.mediaDevices ?? {}) && !/Android/.test(navigator.userAgent);
 
 /** The screen and, where the browser gives it, its sound. `null` if the person thought better of it. */
 export async function openScreen(): Promise<{ video: MediaStreamTrack; audio?: MediaStreamTrack } | null> {

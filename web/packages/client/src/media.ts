@@ -110,15 +110,15 @@ class Devices extends Box<MediaState> implements LocalMedia {
     if (this.source) this.showCamera(this.source);
   }
 
-  close(): void {
-    this.wanted.camera = this.wanted.microphone = this.wanted.screen = false;
-    this.watching = false;
-    if (typeof navigator !== 'undefined') navigator.mediaDevices?.removeEventListener('devicechange', this.look);
-    this.closeMeter();
-    this.cameraOff();
-    this.screenOff();
-    stop(this.state.microphone);
-    this.set({ microphone: null, microphoneOn: false });
+  close(what?: keyof typeof this.wanted): void {
+    if (!what) {
+      this.watching = false;
+      if (typeof navigator !== 'undefined') navigator.mediaDevices?.removeEventListener('devicechange', this.look);
+    }
+    const meant = (one: keyof typeof this.wanted): boolean => !what || what === one;
+    if (meant('camera')) this.cameraOff();
+    if (meant('screen')) this.screenOff();
+    if (meant('microphone')) this.microphoneOff();
   }
 
   /** Remembers what is wanted of a device, and sees to it after what is under way. */
@@ -158,7 +158,6 @@ class Devices extends Box<MediaState> implements LocalMedia {
     const track = await openCamera(this.state.chosen.camera);
     if (!this.wanted.camera) return track.stop();
     track.onended = () => {
-      this.wanted.camera = false;
       this.cameraOff();
       this.fault('camera', 'device/missing');
       void this.look();
@@ -186,7 +185,15 @@ class Devices extends Box<MediaState> implements LocalMedia {
     }
   }
 
+  private microphoneOff(): void {
+    this.wanted.microphone = false;
+    this.closeMeter();
+    stop(this.state.microphone);
+    this.set({ microphone: null, microphoneOn: false });
+  }
+
   private cameraOff(): void {
+    this.wanted.camera = false;
     stop(this.source);
     stop(this.state.camera);
     this.source = null;
@@ -194,6 +201,7 @@ class Devices extends Box<MediaState> implements LocalMedia {
   }
 
   private screenOff(): void {
+    this.wanted.screen = false;
     stop(this.state.screen);
     stop(this.state.screenAudio);
     this.set({ screen: null, screenAudio: null });

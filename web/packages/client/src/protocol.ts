@@ -1,34 +1,24 @@
-// The words of the wire, as docs/protocol.md has them.
+// The words of the wire, as docs/protocol.md has them. What the server says is generated: wire.ts.
 
-export type Source = 'camera' | 'microphone' | 'screen' | 'screen-audio';
+import type { ChatMessage as ToldMessage, ServerEvents, TrackLine } from './wire.ts';
 
-export interface RosterTrack {
-  trackId: string;
-  kind: 'audio' | 'video';
-  source: Source;
-  muted: boolean;
-}
+export type { Joined, LayersWanted, Moderated, Participant, Permissions, Quality, Role, RosterTrack, Source } from './wire.ts';
 
-export interface Participant {
-  participantId: string;
-  userId: string;
-  userName: string;
-  isInstructor: boolean;
-  role: string;
-  state: 'connected' | 'reconnecting';
-  handRaised: boolean;
-  tracks: RosterTrack[];
-}
+/** What somebody said in this session; `clientId` is the sender's own name for it. */
+export interface ChatMessage extends Omit<ToldMessage, 'sessionId'> {}
+
+/** What hears the server's events. */
+export type Listeners = { [E in keyof ServerEvents]: (body: ServerEvents[E]) => void } & {
+  // Not of the protocol yet.
+  'server-draining': (body?: { deadline?: number }) => void;
+};
 
 /** Which track a m-line carries: in each offer and answer, both ways. */
-export interface TrackHint {
-  mid: string;
-  source: Source;
-  trackId?: string;
-  participantId?: string;
+export interface TrackHint extends Pick<TrackLine, 'mid' | 'source'>, Partial<Omit<TrackLine, 'mid' | 'source'>> {
   muted?: boolean;
 }
 
+/** A code may be newer than this package, or its own. */
 export interface Refusal {
   code: string;
   message?: string;
@@ -36,66 +26,11 @@ export interface Refusal {
 
 export type Ack<T = object> = ({ ok: true } & T) | { ok: false; error: Refusal };
 
-/** What one may do in a session. */
-export interface Permissions {
-  publish: Source[];
-  subscribe: boolean;
-  chat: boolean;
-  data: boolean;
-  moderate: boolean;
-}
-
-/** What a moderator did to this participant; `by` is the moderator's `userId`. */
-export interface Moderated {
-  action: string;
-  source?: Source;
-  role?: string;
-  by?: string;
-}
-
-export interface Joined {
-  sessionId: string;
-  meetingId: string;
-  userId: string;
-  participantId: string;
-  role: string;
-  permissions: Permissions;
-  participants: Participant[];
-  iceServers: RTCIceServer[];
-  resumeToken: string;
-  resumed: boolean;
-  locked?: boolean;
-  /** What was said before. */
-  chat?: ChatMessage[];
-}
-
-export interface ChatMessage {
-  id: string;
-  clientId?: string;
-  userId: string;
-  userName: string;
-  message: string;
-  timestamp: number;
-}
-
 /** What is wanted of somebody's video: device pixels of its tile, none while it is not seen, and how much it matters, 0…255 (128). */
 export interface Wish {
   width: number;
   height: number;
   priority?: number;
-}
-
-/** Which layers of a published track anybody watches. */
-export interface LayersWanted {
-  trackId: string;
-  layers: { rid: string; active: boolean }[];
-}
-
-/** How good somebody's connection is, 0 (lost) to 4, and who is to blame. */
-export interface Quality {
-  participantId: string;
-  score: number;
-  cause?: 'uplink' | 'downlink' | 'server' | 'relay';
 }
 
 export interface Description {

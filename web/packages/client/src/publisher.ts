@@ -51,7 +51,7 @@ export class Publisher {
     if (!this.permissions.publish.includes(source)) {
       this.sent.delete(source);
       this.call.unpublish(source);
-      if (track) this.turnOff(source);
+      if (track && source !== 'screen-audio') this.media.close(source);
     } else if (!track) {
       if (!before) return;
       this.sent.delete(source);

@@ -18,7 +18,7 @@ const LISTENED = ['data', 'data-lossy'];
 export class LiveRoom extends Box<RoomState> implements Room {
   private readonly events = new Emitter<RoomEvents>();
   private readonly channels: Set<string>;
-  private readonly userId: string;
+  private userId: string;
   private readonly claims: Claims;
   private token: string;
   private seat: Seat | undefined;
@@ -121,7 +121,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
 
   private callOptions(): CallOptions {
     const { options, claims, seat } = this;
-    const userId = this.userId || `user-${randomId()}`;
+    const userId = this.userId ||= `user-${randomId()}`;
     return {
       sessionId: options.sessionId,
       userId,

@@ -42,7 +42,8 @@ export class Wishes {
       this.told.delete(trackId);
     }
     this.videos = now;
-    this.tell();
+    if (this.audioOnly) this.tell(); // at once, before a picture of somebody new comes
+    else this.later();
   }
 
   /** A new seat, of which the server knows no wish: all are told with its roster. */

@@ -14,7 +14,7 @@ const require = createRequire(import.meta.url);
 
 test('it may be imported without a browser, and gives what it promises', async () => {
   const all = await import(join(dist, JSON.parse(readFileSync(join(dist, 'package.json'), 'utf8')).exports['.'].default));
-  assert.deepEqual(Object.keys(all).sort(), ['canShareScreen', 'claimsOf', 'createLocalMedia', 'createRoom', 'wordsFor']);
+  assert.deepEqual(Object.keys(all).sort(), ['canShareScreen', 'claimsOf', 'createLocalMedia', 'createRoom', 'fit', 'wordsFor']);
   const room = all.createRoom({ sessionId: 'algebra', media: all.createLocalMedia() });
   room.subscribe(() => {})();
   room.leave();

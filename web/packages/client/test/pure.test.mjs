@@ -165,6 +165,7 @@ test('wishes are told late, once, and again when they were refused', (t) => {
   knows = true;
   told.splice(0);
   wishes.setVideos(new Set(['t1', 't2', 't3']));
+  t.mock.timers.tick(200);
   assert.deepEqual(told.splice(0), [{ trackId: 't3', width: 10, height: 10 }], 'the roster brought it');
   connected = false;
   wishes.want('t3', { width: 20, height: 20 });
@@ -172,6 +173,7 @@ test('wishes are told late, once, and again when they were refused', (t) => {
   connected = true;
   wishes.anew();
   wishes.setVideos(new Set(['t1', 't2', 't3']));
+  t.mock.timers.tick(200);
   assert.deepEqual(told.splice(0).map(({ trackId, width }) => [trackId, width]), [['t1', 0], ['t3', 20]], 'a new seat is told all');
 });
 

@@ -42,6 +42,10 @@ class FakeMedia extends Box {
   }
   setCamera(on) { this.log.push(`camera ${on}`); this.set({ camera: on ? new FakeTrack('video') : null }); }
   setMicrophone(on) { this.log.push(`microphone ${on}`); this.set({ microphoneOn: on }); }
+  close(what) {
+    this.log.push(`close ${what}`);
+    this.set({ [what]: null, ...(what === 'microphone' && { microphoneOn: false }) });
+  }
   setScreen(on) {
     if (on || this.state.screen) this.log.push(`screen ${on}`);
     this.set(on ? { screen: new FakeTrack('video'), screenAudio: new FakeTrack('audio') } : { screen: null, screenAudio: null });
@@ -90,9 +94,9 @@ test('what is not permitted is taken back, and not sent when it is turned on', (
   media.log = [];
   const permissions = { ...EVERYTHING, publish: ['microphone'], data: false };
   world.socket.hear('permissions', { participantId: 'me', role: 'observer', permissions });
-  assert.deepEqual([media.log, world.state.role, [...world.peer.published.keys()]], [['camera false'], 'observer', ['microphone']]);
+  assert.deepEqual([media.log, world.state.role, [...world.peer.published.keys()]], [['close camera'], 'observer', ['microphone']]);
   media.setCamera(true);
-  assert.deepEqual([media.log.slice(1), [...world.peer.published.keys()]], [['camera true', 'camera false'], ['microphone']]);
+  assert.deepEqual([media.log.slice(1), [...world.peer.published.keys()]], [['camera true', 'close camera'], ['microphone']]);
   world.room.send('data', 'x');
   assert.deepEqual(world.refused, ['session/forbidden']);
   world.socket.hear('permissions', { participantId: 'me', role: 'participant', permissions: EVERYTHING });

@@ -1,8 +1,17 @@
 // The package as an application's build would see it, and a call that goes nowhere.
 
+import { readFileSync } from 'node:fs';
 import { createServer } from 'vite';
 
-/** What the package exports. It is looked at as a server does: there is no window yet. */
+/** The README's example, as a module. */
+const README = '/readme.tsx';
+const readme = {
+  name: 'readme',
+  resolveId: (id) => (id === README ? id : null),
+  load: (id) => (id === README ? /```tsx\n(.*?)```/s.exec(readFileSync(new URL('../README.md', import.meta.url), 'utf8'))[1] : null),
+};
+
+/** What the package exports, and the README's example. Both are looked at as a server does: there is no window yet. */
 export async function load() {
   const vite = await createServer({
     root: new URL('..', import.meta.url).pathname,
@@ -11,10 +20,12 @@ export async function load() {
     logLevel: 'error',
     server: { middlewareMode: true, ws: false, hmr: false, watch: null },
     optimizeDeps: { noDiscovery: true },
+    plugins: [readme],
   });
-  const found = await vite.ssrLoadModule('/src/index.ts');
+  const lyceum = await vite.ssrLoadModule('/src/index.ts');
+  const example = await vite.ssrLoadModule(README);
   await vite.close();
-  return found;
+  return { lyceum, example };
 }
 
 function store(state, more) {

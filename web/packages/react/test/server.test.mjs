@@ -6,7 +6,7 @@ import { createElement as h } from 'react';
 import { renderToString } from 'react-dom/server';
 import { fakeMedia, fakeRoom, load, person } from './fakes.mjs';
 
-const lyceum = await load();
+const { lyceum, example } = await load();
 
 test('without a window everything renders, and nobody joins', () => {
   assert.equal(typeof window, 'undefined');
@@ -36,6 +36,11 @@ test('without a window everything renders, and nobody joins', () => {
 test('a call made from options renders, too', () => {
   const markup = renderToString(h(lyceum.RoomProvider, { options: { sessionId: 'algebra' }, join: true }, h(lyceum.PreJoin)));
   assert.match(markup, /data-action="join"/);
+});
+
+test("the README's example shows the way in", () => {
+  const markup = renderToString(h(example.Lesson, { url: 'https://lyceum.example', token: () => assert.fail('nobody joins yet') }));
+  assert.match(markup, /<form class="lyceum-prejoin">.*data-action="join"/);
 });
 
 test('outside of a provider hooks say what is missing', () => {

@@ -17,7 +17,7 @@ class Observer {
 }
 
 before(async () => {
-  lyceum = await load();
+  ({ lyceum } = await load());
   const window = new Window({ url: 'https://school.example/' });
   const { document, navigator, HTMLElement, HTMLMediaElement, HTMLVideoElement, HTMLIFrameElement, DOMException } = window;
   Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true }); // newer ones of node have one of their own
