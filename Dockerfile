@@ -4,6 +4,10 @@
 FROM node:22-bookworm-slim AS page
 WORKDIR /lyceum/web
 COPY web/package.json web/package-lock.json ./
+COPY web/packages/client/package.json packages/client/
+COPY web/packages/react/package.json packages/react/
+COPY web/apps/call/package.json apps/call/
+COPY web/apps/admin/package.json apps/admin/
 RUN npm ci
 COPY web ./
 RUN npm run build
@@ -41,5 +45,6 @@ ENV LYCEUM__STORE__DIR=/data
 VOLUME /data
 # Pages and Socket.IO; media of the first worker, the others follow; TURN, and TURN over TLS.
 EXPOSE 3001/tcp 7882/udp 7882/tcp 3478/udp 3478/tcp 5349/tcp
-# There is no HEALTHCHECK: the image has no client to ask with. Probe /livez and /readyz at 127.0.0.1:9464.
+# The binary asks itself, since the image has nothing else to ask with; it knows settings of the environment and of files.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["/usr/local/bin/lyceum", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/lyceum"]

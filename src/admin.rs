@@ -199,7 +199,7 @@ fn turn_server(page: &Page, report: &turn::Report) -> Result<(), prometheus::Err
 }
 
 /// A refusal as metrics name it.
-fn word(refusal: Refusal) -> &'static str {
+pub(crate) fn word(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Malformed => "malformed",
         Refusal::BadRequest => "bad_request",
@@ -395,13 +395,15 @@ impl Collector for RunLengths {
 }
 
 /// What the kernel says of this process; zeros where there is no `/proc`.
-struct Process {
-    cpu_seconds: f64,
-    resident_bytes: f64,
+pub(crate) struct Process {
+    /// User and system time.
+    pub(crate) cpu_seconds: f64,
+    /// Memory.
+    pub(crate) resident_bytes: f64,
 }
 
 impl Process {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Process {

@@ -25,6 +25,8 @@ const BATCH_MAX: usize = 500;
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
 /// How often the store is told that we live (others close our connections after a minute of silence) and asked who else does.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long until it is looked again whether the store has what the former boot wrote.
+const RECALL_RETRY: Duration = Duration::from_millis(50);
 /// How long the start waits for the store's first answer, so that the first health page is right. It goes on without.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How often what is too old is deleted.
@@ -47,26 +49,31 @@ pub(crate) struct History {
 /// If the journal cannot be used, or the store's URL cannot be understood.
 pub(crate) fn start(
     settings: &StoreSettings,
+    empty_timeout: Duration,
     inbox: &mpsc::Sender<Input>,
     ended: &mpsc::UnboundedSender<Failure>,
 ) -> Result<History, Failure> {
     let bytes_max = settings.journal_mb << 20;
     let (journal, open) = Journal::start(&settings.dir, bytes_max, inbox.clone(), ended.clone())?;
     tracing::debug!(node = %journal.node, boot = journal.boot, meetings = open.meetings.len(), "the journal is open");
+    let went_on: Vec<(Arc<str>, u64)> = open.meetings.iter().map(|(id, m)| (id.clone(), m.last_at)).collect();
     let restored = inbox.try_send(Input::Restore { open });
     debug_assert!(restored.is_ok(), "nothing was put into the inbox before");
     let url = url(settings)?;
     let store = Store::new(&url).map_err(|error| Failure::Setting(format!("[store] url (DATABASE_URL): {error}")))?;
     let applying = Arc::new(Applying::default());
-    let chores = tokio::spawn(sweep(store.clone(), journal.clone(), applying.clone(), settings.retention));
+    tokio::spawn(recall(store.clone(), journal.found, applying.clone(), went_on, inbox.downgrade()));
+    let sweeper = Sweeper::new(empty_timeout);
+    let chores = tokio::spawn(sweep(sweeper, store.clone(), journal.clone(), applying.clone(), settings.retention));
     let apply = tokio::spawn(run(store.clone(), journal.clone(), applying.clone()));
     let ended = ended.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = apply => {}
-            _ = chores => {}
-        }
-        let _ = ended.send(Failure::Broken("a task that keeps the database has ended".to_owned()));
+        let why = tokio::select! {
+            apply = apply => apply.ok().map(|ahead| ahead.to_string()),
+            _ = chores => None,
+        };
+        let why = why.unwrap_or_else(|| "a task that keeps the database has ended".to_owned());
+        let _ = ended.send(Failure::Broken(why));
     });
     Ok(History { journal, store, applying })
 }
@@ -91,6 +98,8 @@ fn sqlite(dir: &Path) -> std::io::Result<String> {
 pub(crate) struct Applying {
     /// The store answered, or failed.
     answered: Notify,
+    /// Control knows what was said in meetings that went on.
+    recalled: Notify,
     /// The last thing asked of the store worked.
     is_up: AtomicBool,
     /// How long that took, µs.
@@ -111,9 +120,13 @@ impl Applying {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Returns when it is known whether the store can be reached, or that it takes its time.
+    /// Returns when it is known whether the store can be reached, and control knows what of it belongs to meetings that went on; or that
+    /// this takes its time.
     pub(crate) async fn first_answer(&self) {
         let _ = tokio::time::timeout(FIRST_ANSWER_MAX, self.answered.notified()).await;
+        if self.is_up() {
+            let _ = tokio::time::timeout(FIRST_ANSWER_MAX, self.recalled.notified()).await;
+        }
     }
 
     /// How long its last answer took.
@@ -167,11 +180,27 @@ impl Applying {
 enum Trouble {
     Store(StoreError),
     Journal(Unreadable),
-    /// The store has more of our records than we ever wrote.
-    Ahead {
-        applied: u64,
-        committed: u64,
-    },
+    Ahead(Ahead),
+}
+
+/// The store has more of our records than we ever gave it: the journal is an old copy, or somebody else writes in our name. Whatever
+/// is written from here on would bear numbers that are taken, and never come to the store; so nothing is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// What the store has.
+    applied: u64,
+    /// What it can have of us.
+    given: u64,
+}
+
+impl std::fmt::Display for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Ahead { applied, given } = self;
+        write!(
+            f,
+            "the database has {applied} facts of this server, whose journal has {given}: the journal is an old copy; move the directory of [store] dir (LYCEUM__STORE__DIR) aside, so that a new one begins"
+        )
+    }
 }
 
 impl std::fmt::Display for Trouble {
@@ -179,10 +208,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Trouble::Store(error) => write!(f, "{error}"),
             Trouble::Journal(unreadable) => f.write_str(&unreadable.to_string()),
-            Trouble::Ahead { applied, committed } => write!(
-                f,
-                "the database has {applied} facts of this server, whose journal has {committed}: the journal is an old copy; move the directory of [store] dir aside, so that a new one begins"
-            ),
+            Trouble::Ahead(ahead) => ahead.fmt(f),
         }
     }
 }
@@ -199,9 +225,10 @@ impl From<Unreadable> for Trouble {
     }
 }
 
-/// Runs for as long as the process does.
-pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
-    let mut applier = Applier { store, journal, status, reader: None, batch: BATCH_MAX };
+/// Runs for as long as the process does; it must end when this does.
+pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) -> Ahead {
+    let given = journal.found;
+    let mut applier = Applier { store, journal, status, reader: None, given, batch: BATCH_MAX };
     let mut backoff = *BACKOFF.start();
     loop {
         match applier.step().await {
@@ -212,6 +239,9 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
             }
             Err(trouble) => {
                 applier.status.fail(&trouble);
+                if let Trouble::Ahead(ahead) = trouble {
+                    return ahead;
+                }
                 // Whether the last transaction came to pass only the store knows.
                 applier.reader = None;
                 applier.batch = 1;
@@ -222,9 +252,35 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) {
     }
 }
 
+/// Tells control what was said in the meetings that went on (until when, Unix ms), as soon as the store has all that the former boot wrote.
+async fn recall(
+    store: Store,
+    found: u64,
+    applying: Arc<Applying>,
+    meetings: Vec<(Arc<str>, u64)>,
+    inbox: mpsc::WeakSender<Input>,
+) {
+    for (meeting, until_ms) in meetings {
+        let messages = loop {
+            if applying.applied() >= found {
+                match store.said(&meeting, until_ms).await {
+                    Ok(messages) => break messages,
+                    Err(error) => applying.fail(&error.into()),
+                }
+            }
+            tokio::time::sleep(RECALL_RETRY).await;
+        };
+        let Some(inbox) = inbox.upgrade() else { return };
+        if !messages.is_empty() {
+            // Fails only when control is gone.
+            let _ = inbox.send(Input::Said { meeting, messages }).await;
+        }
+    }
+    applying.recalled.notify_one();
+}
+
 /// Tells the store that we live, closes what other servers left open when they died, and deletes what is too old.
-async fn sweep(store: Store, journal: Journal, status: Arc<Applying>, retention: Retention) {
-    let mut sweeper = Sweeper::default();
+async fn sweep(mut sweeper: Sweeper, store: Store, journal: Journal, status: Arc<Applying>, retention: Retention) {
     // What was on disk at the last turn, and when that was: who came until then is in the store once that is applied.
     let mut known = (u64::MAX, 0);
     let mut every = tokio::time::interval(SWEEP_EVERY);
@@ -266,6 +322,8 @@ struct Applier {
     status: Arc<Applying>,
     /// `None` until the store has said how far it is.
     reader: Option<Reader>,
+    /// The last record that the store can have: it was there when the journal was opened, or we gave it since.
+    given: u64,
     /// Records of the next transaction: one after a failure, so that those before one that is refused get through; then twice as many
     /// each time.
     batch: usize,
@@ -293,7 +351,9 @@ impl Applier {
         };
         self.status.oldest_ms.store(first.wall_ms.max(1), Ordering::Relaxed);
         let start = Instant::now();
+        self.given = self.given.max(last.index);
         let applied = self.store.apply(&self.journal.node, &records).await?;
+        self.check(applied)?;
         self.status.note(start);
         self.status.applied.store(applied, Ordering::Relaxed);
         if applied == self.journal.committed() {
@@ -308,13 +368,15 @@ impl Applier {
         Ok(true)
     }
 
+    fn check(&self, applied: u64) -> Result<(), Trouble> {
+        let given = self.given;
+        if applied > given { Err(Trouble::Ahead(Ahead { applied, given })) } else { Ok(()) }
+    }
+
     /// A reader of what the store does not have.
     async fn find(&self) -> Result<Reader, Trouble> {
         let applied = self.store.applied(&self.journal.node).await?;
-        let committed = self.journal.committed();
-        if applied > committed {
-            return Err(Trouble::Ahead { applied, committed });
-        }
+        self.check(applied)?;
         self.status.applied.store(applied, Ordering::Relaxed);
         let mut reader = self.journal.reader(applied + 1);
         let missing = reader.skip_missing();

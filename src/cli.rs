@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::auth::cli::Wanted;
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::error::Failure;
 use crate::store::Store;
-use crate::{applier, auth, clock, webhooks};
+use crate::tls::Certificates;
+use crate::{applier, ask, auth, clock, config, webhooks};
 
 /// How long the database gets to answer.
 const STORE_MAX: Duration = Duration::from_secs(30);
@@ -19,7 +20,18 @@ const STORE_MAX: Duration = Duration::from_secs(30);
 pub(crate) enum Command {
     /// Serve calls: what happens without a word, too.
     Serve,
+    /// Look at settings without serving.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Exit with 0 if the server with these settings is alive, else with 1.
+    ///
+    /// It asks the address of [admin] listen for /livez, and is meant for containers, whose images hold nothing else to ask with:
+    /// the settings must come from the environment or the same --config, because flags of the server are not known here.
+    Healthcheck,
     /// Print a join token, signed with the server's JWT_SECRET or its first API key pair.
+    ///
+    /// For trying things out: `lyceum token --session algebra --user ada --role instructor` gives what the call page takes after
+    /// `/#token=`. Applications mint their own; docs/protocol.md says what stands in a token.
     Token {
         /// For which session.
         #[arg(long)]
@@ -37,15 +49,34 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS")]
         ttl: Option<u64>,
     },
-    /// Webhooks.
+    /// Try out receivers of webhooks.
     #[command(subcommand)]
     Webhook(Webhook),
     /// Forget a person: a pseudonym takes their place everywhere, minutes of attendance stay.
+    ///
+    /// It changes the database of these settings, whether the server runs or not.
     Erase {
         /// Whom.
         #[arg(long)]
         user: String,
     },
+}
+
+/// What to look at.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show what holds, and where each value came from; secrets are hidden.
+    ///
+    /// What it prints is a settings file itself.
+    Print {
+        /// A list of objects in place of a file: section, name, value, origin, secret.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the server would start with these settings: exit with 0, or with 1 and a line for each that is wrong.
+    Check,
+    /// Print a file with every setting, what it is about, and its default.
+    Example,
 }
 
 /// What to do with webhooks.
@@ -59,9 +90,23 @@ pub(crate) enum Webhook {
 }
 
 /// Does it, and says on standard output what came of it.
-pub(crate) fn run(settings: &Settings, command: Command) -> Result<(), Failure> {
+pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
+    let settings = &loaded.settings;
     match command {
         Command::Serve => Ok(()),
+        Command::Config(ConfigCommand::Print { json }) => say(&config::print(settings, &loaded.origins, json)),
+        Command::Config(ConfigCommand::Check) => {
+            if let [Some(certificate), Some(key)] = &settings.tls_files {
+                Certificates::load(certificate, key)?;
+            }
+            say("All settings are good. `lyceum doctor` looks whether calls can work with them.")
+        }
+        Command::Config(ConfigCommand::Example) => say(&config::example()),
+        Command::Healthcheck => {
+            let answer = ask::admin(settings, "GET", "/livez", None)?;
+            let alive = answer.status == 200;
+            if alive { say(answer.body.trim_end()) } else { Err(Failure::Broken(answer.body.trim_end().to_owned())) }
+        }
         Command::Token { session, user, name, role, ttl: ttl_s } => {
             let wanted = Wanted { session, user, name, role, ttl_s };
             say(&auth::cli::token(&settings.auth, &wanted, clock::now().unix_ms)?)

@@ -29,6 +29,8 @@ pub(crate) const INBOX_MAX: usize = 32_768;
 const BURST_MAX: usize = 256;
 /// How long to wait for a full queue of a worker or the TURN thread before it is tried again.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
+/// How long an HTTP client waits for the lobby and the SFU together, which answer within milliseconds unless they are stuck.
+const REPLY_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep, so that a stuck task shows.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
@@ -106,6 +108,13 @@ pub(crate) enum Input {
         /// Meetings.
         open: signaling::attendance::Open,
     },
+    /// What was said in a meeting that goes on, before this boot.
+    Said {
+        /// Which.
+        meeting: Arc<str>,
+        /// Chat facts, oldest first.
+        messages: Vec<Fact>,
+    },
     /// A token that is withdrawn.
     Revoked {
         /// Its `jti`.
@@ -120,8 +129,11 @@ pub(crate) enum Input {
     },
     /// The journal has this fact and all before it on disk.
     Committed(FactId),
-    /// The server is about to end: a last heartbeat, so that history knows who was there until now.
-    LastHeartbeat,
+    /// The server is about to end: history learns who was there until now.
+    Stop {
+        /// Told when the journal has all of that in its queue.
+        done: oneshot::Sender<()>,
+    },
     /// A worker reports.
     Media {
         /// Which.
@@ -133,6 +145,26 @@ pub(crate) enum Input {
 
 /// What the lobby answers an HTTP request.
 pub(crate) type Replied = Result<signaling::Granted, signaling::Refused>;
+
+/// Where inputs go; weak, so that who asks does not keep control from ending.
+pub(crate) type Inbox = mpsc::WeakSender<Input>;
+
+/// Asks the lobby for an HTTP client; `input` is told where the answer goes. `server/overloaded` if nothing more fits into the inbox, or
+/// no answer comes within [`REPLY_MAX`].
+pub(crate) async fn ask(inbox: &Inbox, input: impl FnOnce(oneshot::Sender<Replied>) -> Input) -> Replied {
+    let (reply, replied) = oneshot::channel();
+    let is_sent = inbox.upgrade().is_some_and(|inbox| inbox.try_send(input(reply)).is_ok());
+    match tokio::time::timeout(REPLY_MAX, replied).await {
+        Ok(Ok(replied)) if is_sent => replied,
+        _ => Err(overloaded()),
+    }
+}
+
+/// Why a request is not even looked at.
+pub(crate) fn overloaded() -> signaling::Refused {
+    let message = "The server is full or about to stop: try again later.".to_owned();
+    signaling::Refused { code: signaling::ErrorCode::Overloaded, message }
+}
 
 /// Counts for metrics and health, written by the control task after each burst.
 #[derive(Debug, Default)]
@@ -299,12 +331,19 @@ impl Control {
                 self.lobby.handle(signaling::Input::Settings { session, settings }, now);
             }
             Input::Restore { open } => self.lobby.handle(signaling::Input::Restore { open }, now),
+            Input::Said { meeting, messages } => self.lobby.handle(signaling::Input::Said { meeting, messages }, now),
             Input::Revoked { token, expires_ms } => {
                 self.lobby.handle(signaling::Input::Revoked { token, expires_ms }, now);
             }
             Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
             Input::Committed(fact) => self.commit(fact),
-            Input::LastHeartbeat => self.tell_heard(),
+            Input::Stop { done } => {
+                let sockets = self.heard();
+                self.lobby.handle(signaling::Input::Stop { sockets }, now);
+                self.act().await;
+                // Who does not wait any more need not know.
+                let _ = done.send(());
+            }
             Input::Ask { address, ask, reply } => {
                 let http = self.expect_reply(reply);
                 self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);
@@ -439,9 +478,14 @@ impl Control {
 
     /// Tells the lobby when each socket was last heard, which makes a heartbeat.
     fn tell_heard(&mut self) {
-        let now = clock::now();
-        let sockets = self.seats.iter().map(|(socket, seat)| (*socket, seat.heard.at().min(now.mono))).collect();
-        self.lobby.handle(signaling::Input::Heard { sockets }, now);
+        let sockets = self.heard();
+        self.lobby.handle(signaling::Input::Heard { sockets }, clock::now());
+    }
+
+    /// When each socket was last heard.
+    fn heard(&self) -> Vec<(SocketId, Instant)> {
+        let now = clock::now().mono;
+        self.seats.iter().map(|(socket, seat)| (*socket, seat.heard.at().min(now))).collect()
     }
 
     /// A client that does not read would silently miss messages: it is disconnected, and to the lobby it is gone now.

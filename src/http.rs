@@ -30,10 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A media worker or the control task whose loop did not run for this long is stuck.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Scripts, styles and connections of our own only. Websockets need `ws:` and `wss:`, because older Safari does not count
-/// them to `'self'`.
-const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; \
-    style-src 'self'; script-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+/// Of what is no page of ours, whose own policy says more: whoever opens it in a browser runs nothing of it.
+const CONTENT_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self), autoplay=(self), fullscreen=(self), screen-wake-lock=(self), geolocation=(), usb=(), payment=()";
 
 /// What the health page looks at.
@@ -106,7 +104,10 @@ pub(crate) fn router(
         .layer(RequestBodyLimitLayer::new(PAYLOAD_BYTES_MAX as usize))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(axum::middleware::from_fn_with_state(guard, origin::check))
-        .layer(header(CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(CONTENT_POLICY),
+        ))
         .layer(header(HeaderName::from_static("permissions-policy"), PERMISSIONS))
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))

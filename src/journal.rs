@@ -17,7 +17,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use signaling::Fact;
 use signaling::attendance::Open;
-use signaling::limits::HEARTBEAT_EVERY;
 use tokio::sync::mpsc;
 
 use self::disk::Folder;
@@ -58,6 +57,8 @@ pub(crate) struct Journal {
     pub(crate) facts: Facts,
     /// How it is.
     pub(crate) status: Arc<Status>,
+    /// The last record that was in it when it was opened; 0 if there was none. No store has more of it but by us.
+    pub(crate) found: u64,
     shelf: Arc<Shelf>,
     /// Held as long as anybody writes: two servers in one directory would ruin it.
     _lock: Arc<File>,
@@ -95,7 +96,8 @@ impl Journal {
             other => Failure::Broken(format!("[store] dir {shown}: {other}")),
         };
         let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
-        let crashed = log.open.crashed(u64::try_from(HEARTBEAT_EVERY.as_millis()).unwrap_or(u64::MAX));
+        let found = log.shelf.committed();
+        let crashed = log.open.crashed();
         let wall_ms = clock::now().unix_ms;
         let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
         log.commit(&entries).map_err(cannot)?;
@@ -104,7 +106,7 @@ impl Journal {
         }
         let (open, boot, shelf) = (log.open.clone(), log.boot, log.shelf.clone());
         let (facts, status) = thread::start(log, bytes_max, inbox, ended)?;
-        Ok((Journal { node, boot, facts, status, shelf, _lock: Arc::new(lock) }, open))
+        Ok((Journal { node, boot, facts, status, found, shelf, _lock: Arc::new(lock) }, open))
     }
 
     /// Committed records from the index `next` on.

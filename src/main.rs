@@ -6,6 +6,7 @@ mod addresses;
 mod admin;
 mod api;
 mod applier;
+mod ask;
 mod assets;
 mod auth;
 mod certificate;
@@ -25,6 +26,7 @@ mod origin;
 mod outbound;
 mod ports;
 mod pulse;
+mod recent;
 mod seldom;
 mod serve;
 mod socketio;
@@ -47,13 +49,16 @@ use std::time::Duration;
 use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::auth::{Auth, OwnKey};
-use crate::config::{LogFormat, Settings};
+use crate::config::{Loaded, LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
+use crate::recent::Recent;
 use crate::tls::Certificates;
 use crate::turn::Turn;
 use crate::webhooks::Deliverer;
@@ -66,9 +71,9 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
 
 fn main() -> ExitCode {
-    let ended = config::load(std::env::args_os()).and_then(|(settings, command)| match command {
-        cli::Command::Serve => run(&settings),
-        other => cli::run(&settings, other),
+    let ended = config::load(std::env::args_os()).and_then(|loaded| match loaded.command.clone() {
+        cli::Command::Serve => run(&loaded),
+        other => cli::run(&loaded, other),
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,19 +85,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: &Settings) -> Result<(), Failure> {
-    start_log(settings);
+fn run(loaded: &Loaded) -> Result<(), Failure> {
+    let recent = Recent::default();
+    start_log(&loaded.settings, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(loaded, recent));
     runtime.shutdown_timeout(GOODBYE_MAX);
     ended
 }
 
 /// Starts everything, then waits for a signal or for something to break.
-async fn serve(settings: &Settings) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
+    let settings = &loaded.settings;
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
     let certificates = certificates(settings)?;
     let https_listener =
@@ -102,7 +109,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let (ended, mut broken) = mpsc::unbounded_channel();
     // Before anything answers: who was promised something finds it kept.
-    let history = applier::start(&settings.store, &inbox, &ended)?;
+    let history = applier::start(&settings.store, Duration::from_millis(settings.empty_timeout_ms), &inbox, &ended)?;
     let Media { workers, turn, ice } =
         start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
@@ -149,6 +156,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         history.store.clone(),
         &settings.webhooks.allow,
         settings.rooms.0.clone(),
+        api::Here::new(health.clone(), recent, &config::print(settings, &loaded.origins, true)),
     ));
     let mut watch = api::Watch::new(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade());
     watch.first_look().await;
@@ -189,10 +197,16 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
-    if let Some(inbox) = last_words.upgrade() {
-        // What a full inbox costs is the time since the last one.
-        let _ = inbox.try_send(control::Input::LastHeartbeat);
-    }
+    let last = async {
+        let (done, written) = tokio::sync::oneshot::channel();
+        if let Some(inbox) = last_words.upgrade() {
+            let _ = inbox.send(control::Input::Stop { done }).await;
+        }
+        let _ = written.await;
+        history.journal.facts.flush().await;
+    };
+    // What a disk or an inbox that is full costs is how exactly it is known until when people were there.
+    let _ = tokio::time::timeout(GOODBYE_MAX, last).await;
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
@@ -266,7 +280,7 @@ fn start_media(
     Ok(Media { workers, turn: Some(turn), ice })
 }
 
-fn start_log(settings: &Settings) {
+fn start_log(settings: &Settings, recent: Recent) {
     // The filter was checked when it was set.
     let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
     for quiet in QUIET {
@@ -275,8 +289,8 @@ fn start_log(settings: &Settings) {
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match settings.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_ansi(false).finish().with(recent).init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(recent).init(),
     }
 }
 

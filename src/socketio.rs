@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use signaling::limits::PING_EVERY;
 use signaling::{ErrorCode, SocketId};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
@@ -67,7 +68,7 @@ const POLL_GRACE: Duration = Duration::from_millis(500);
 pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions, auth: Auth) -> (SocketIoLayer, SocketIo) {
     let (layer, io) = SocketIo::builder()
         .req_path("/socket.io")
-        .ping_interval(Duration::from_secs(10))
+        .ping_interval(PING_EVERY)
         .ping_timeout(Duration::from_secs(10))
         .connect_timeout(CONNECT_TIMEOUT)
         .max_payload(PAYLOAD_BYTES_MAX)

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
-use sfu::{Path, Run};
+use sfu::{Now, Path, Run};
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::clock;
 
 mod control;
 
@@ -25,6 +27,11 @@ const EINVAL: i32 = 22;
 /// How long a socket that refused GSO goes without it before it is tried again. Lower costs failed sends on a device
 /// that cannot do it; higher lets one odd destination slow a worker for longer.
 const GSO_RETRY: Duration = Duration::from_secs(60);
+
+/// No datagram counts as having waited in a socket for longer: it would be the wall clock, by which the kernel stamps, that
+/// was set meanwhile. Lower takes what a starved machine left lying for the network's delay; higher tells senders of more
+/// that never was when the clock is set.
+const WAITED_MAX: Duration = Duration::from_secs(2);
 
 /// Binds a socket for each family: IPv4, and IPv6 on the same number where the machine has it. `port` 0 takes any.
 pub(crate) fn bind(port: u16) -> io::Result<Sockets> {
@@ -84,15 +91,35 @@ impl Batch {
         self.count == BATCH_SIZE
     }
 
-    /// The datagrams of each sender: its path, all of them, and the size of each but the last, which may be shorter.
-    pub(crate) fn runs(&mut self) -> impl Iterator<Item = (Path, &mut [u8], usize)> {
+    /// The datagrams of each sender.
+    pub(crate) fn runs(&mut self) -> impl Iterator<Item = Received<'_>> {
         let local = self.local;
         let received = self.meta.iter().take(self.count).zip(self.buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES));
         // Nothing can be sent to port 0, and trying would cost the socket its GSO (EINVAL).
         received.filter(|(meta, _)| meta.addr.port() != 0 && meta.stride != 0).map(move |(meta, buffer)| {
             let local = SocketAddr::new(meta.dst_ip.unwrap_or(local.ip()), local.port());
-            (Path::Udp { local, remote: meta.addr }, &mut buffer[..meta.len], meta.stride)
+            let path = Path::Udp { local, remote: meta.addr };
+            Received { path, bytes: &mut buffer[..meta.len], stride: meta.stride, stamp: meta.timestamp }
         })
+    }
+}
+
+/// Datagrams of one sender that came together.
+pub(crate) struct Received<'a> {
+    pub(crate) path: Path,
+    /// All of them.
+    pub(crate) bytes: &'a mut [u8],
+    /// The size of each but the last, which may be shorter.
+    pub(crate) stride: usize,
+    /// When the kernel had the first of them, since 1970; `None` where it does not tell (SO_TIMESTAMPNS is of Linux).
+    stamp: Option<Duration>,
+}
+
+impl Received<'_> {
+    /// When they came: before `now`, which the wall clock calls `unix`, by as long as they waited to be read.
+    fn arrived(&self, now: Instant, unix: Duration) -> Instant {
+        let waited = self.stamp.map_or(Duration::ZERO, |stamp| unix.saturating_sub(stamp).min(WAITED_MAX));
+        now.checked_sub(waited).unwrap_or(now)
     }
 }
 
@@ -135,20 +162,23 @@ impl Sockets {
         }
     }
 
-    /// Receives one batch and gives each datagram to `each`. `Ok(false)`: nothing waits on that socket.
+    /// Receives one batch and gives each datagram to `each`, with the time at which it came and the present one, which is read
+    /// once. `Ok(false)`: nothing waits on that socket.
     pub(crate) fn receive(
         &mut self,
         family: Family,
         batch: &mut Batch,
-        mut each: impl FnMut(Path, &mut [u8]),
+        mut each: impl FnMut(Path, &mut [u8], Instant, Now),
     ) -> io::Result<bool> {
         let Some(socket) = self.of(family) else { return Ok(false) };
         if !batch.receive(socket)? {
             return Ok(false);
         }
-        for (path, datagrams, stride) in batch.runs() {
-            for datagram in datagrams.chunks_mut(stride) {
-                each(path, datagram);
+        let (now, unix) = clock::both();
+        for run in batch.runs() {
+            let arrived = run.arrived(now.mono, unix);
+            for datagram in run.bytes.chunks_mut(run.stride) {
+                each(run.path, datagram, arrived, now);
             }
         }
         Ok(true)
@@ -331,15 +361,44 @@ mod tests {
     use std::net::UdpSocket as Client;
 
     /// Waits until something was received, by readiness and not by sleeping.
-    fn receive_one(sockets: &mut Sockets) -> (Path, Vec<u8>) {
+    fn receive_one(sockets: &mut Sockets) -> (Path, Vec<u8>, Instant, Instant) {
         let mut poll = mio::Poll::new().expect("epoll");
         poll.registry().register(&mut sockets.v4.socket, mio::Token(0), mio::Interest::READABLE).expect("register");
         let (mut batch, mut got) = (Batch::new(), None);
         while got.is_none() {
             poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
-            sockets.receive(Family::V4, &mut batch, |path, bytes| got = Some((path, bytes.to_vec()))).expect("receive");
+            let each =
+                |path, bytes: &mut [u8], arrived, now: Now| got = Some((path, bytes.to_vec(), arrived, now.mono));
+            sockets.receive(Family::V4, &mut batch, each).expect("receive");
         }
         got.expect("the loop ends with one")
+    }
+
+    #[test]
+    fn what_waits_to_be_read_came_when_the_kernel_had_it() {
+        let mut sockets = bind(0).expect("a free port");
+        let client = Client::bind("127.0.0.1:0").expect("a free port");
+        let (late, slack) = (Duration::from_millis(200), Duration::from_millis(50));
+        let before = Instant::now();
+        client.send_to(b"early", ("127.0.0.1", sockets.port())).expect("send");
+        let sent = Instant::now();
+        std::thread::sleep(late);
+        let (.., arrived, now) = receive_one(&mut sockets);
+        assert!(now >= sent + late);
+        assert!(before - slack <= arrived && arrived <= sent + slack, "{:?} after it was sent", arrived - sent);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_moves_arrivals_little() {
+        let (now, unix) = (Instant::now() + Duration::from_secs(60), Duration::from_secs(1_700_000_000));
+        let arrived = |stamp| {
+            let path = Path::Udp { local: SocketAddr::from(([0; 4], 1)), remote: SocketAddr::from(([0; 4], 2)) };
+            now - Received { path, bytes: &mut [], stride: 1, stamp }.arrived(now, unix)
+        };
+        assert_eq!(arrived(None), Duration::ZERO);
+        assert_eq!(arrived(Some(unix - Duration::from_millis(30))), Duration::from_millis(30));
+        assert_eq!(arrived(Some(unix + Duration::from_secs(3_600))), Duration::ZERO);
+        assert_eq!(arrived(Some(Duration::ZERO)), WAITED_MAX);
     }
 
     #[test]
@@ -349,7 +408,7 @@ mod tests {
         client.set_read_timeout(Some(Duration::from_secs(60))).expect("set_read_timeout");
         // 127.0.0.2 is not what a wildcard socket would answer from.
         client.send_to(b"hello", ("127.0.0.2", sockets.port())).expect("send");
-        let (path, bytes) = receive_one(&mut sockets);
+        let (path, bytes, ..) = receive_one(&mut sockets);
         assert_eq!(bytes, b"hello");
         let Path::Udp { local, remote } = path else { panic!("UDP came, so UDP it is") };
         assert_eq!(local, SocketAddr::from(([127, 0, 0, 2], sockets.port())));
@@ -384,7 +443,7 @@ mod tests {
         poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
         let mut sizes = Vec::new();
         let mut batch = Batch::new();
-        assert!(to.receive(Family::V4, &mut batch, |_, datagram| sizes.push(datagram.len())).expect("receive"));
+        assert!(to.receive(Family::V4, &mut batch, |_, datagram, _, _| sizes.push(datagram.len())).expect("receive"));
         assert_eq!(sizes, [1_200; 16]);
         assert_eq!(batch.meta[0].len, run.len(), "one buffer of the batch carried all");
     }
@@ -409,7 +468,7 @@ mod tests {
             poll.poll(&mut mio::Events::with_capacity(4), Some(Duration::from_secs(5))).expect("poll");
             let (mut batch, mut got) = (Batch::new(), Vec::new());
             assert!(
-                to.receive(family, &mut batch, |path, datagram| {
+                to.receive(family, &mut batch, |path, datagram, _, _| {
                     assert_eq!(path, Path::Udp { local: remote, remote: local });
                     got.push(datagram.to_vec());
                 })

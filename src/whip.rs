@@ -1,7 +1,5 @@
 //! WHIP and WHEP over HTTP (RFC 9725, draft-ietf-wish-whep): one exchange of descriptions, and media from then on.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, FromRef, Path, Query, State};
@@ -15,23 +13,17 @@ use axum::routing::{options, post};
 use serde::Deserialize;
 use serde_json::Value;
 use signaling::{Ask, ErrorCode, Granted, Refused};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::Auth;
 use crate::clock;
-use crate::control::{Input, Replied};
+use crate::control::{self, Inbox, Input};
 use crate::origin::problem;
 use crate::socketio::Source;
 
-/// How long a client waits for the lobby and the SFU together, which answer within milliseconds unless they are stuck.
-const REPLY_MAX: Duration = Duration::from_secs(10);
 /// When a player may ask again whether a session has begun, in seconds.
 const NOT_LIVE_RETRY: &str = "10";
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
-
-/// Where requests go; weak, so that the routes do not keep control from ending.
-type Inbox = mpsc::WeakSender<Input>;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -167,27 +159,14 @@ async fn end(
 
 /// Asks the lobby and waits for its reply; a refusal is a problem already.
 async fn ask_lobby(inbox: &Inbox, source: &Source, ask: Ask) -> Result<Granted, Response> {
-    let (reply, replied) = oneshot::channel::<Replied>();
     let address = source.address.ip();
-    let overloaded = || {
-        let why = "The server is full or about to stop: try again later.";
-        problem(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded.as_str(), why)
-    };
-    let sent = inbox.upgrade().is_some_and(|inbox| inbox.try_send(Input::Ask { address, ask, reply }).is_ok());
-    if !sent {
-        return Err(overloaded());
-    }
-    match tokio::time::timeout(REPLY_MAX, replied).await {
-        Ok(Ok(Ok(granted))) => Ok(granted),
-        Ok(Ok(Err(why))) => {
-            let mut response = refuse(&why);
-            if why.code == ErrorCode::NotLive {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(NOT_LIVE_RETRY));
-            }
-            Err(response)
+    control::ask(inbox, |reply| Input::Ask { address, ask, reply }).await.map_err(|why| {
+        let mut response = refuse(&why);
+        if why.code == ErrorCode::NotLive {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(NOT_LIVE_RETRY));
         }
-        Ok(Err(_)) | Err(_) => Err(overloaded()),
-    }
+        response
+    })
 }
 
 /// 201 with the answer (RFC 9725 §4.2).

@@ -292,11 +292,9 @@ impl Machine {
                 if !self.ready[index] {
                     break;
                 }
-                // Read at the batch's first datagram, so that it is not older than the batch.
-                let mut now = None;
                 let sfu = &mut self.sfu;
-                let received = self.sockets.receive(family, &mut self.batch, |path, datagram| {
-                    sfu.receive(path, datagram, *now.get_or_insert_with(clock::now));
+                let received = self.sockets.receive(family, &mut self.batch, |path, datagram, arrived, now| {
+                    sfu.receive(path, datagram, arrived, now);
                 });
                 match received {
                     Ok(more) => {
@@ -310,7 +308,7 @@ impl Machine {
         }
         if self.tcp.is_ready() {
             let now = clock::now();
-            self.tcp.receive(|path, datagram| self.sfu.receive(path, datagram, now));
+            self.tcp.receive(|path, datagram| self.sfu.receive(path, datagram, now.mono, now));
         }
     }
 
@@ -321,7 +319,7 @@ impl Machine {
         crossing.take(BATCHES_MAX, |crossed| {
             let now = *now.get_or_insert_with(clock::now);
             match crossed {
-                Crossed::Datagram(path, datagram) => self.sfu.receive(path, datagram, now),
+                Crossed::Datagram(path, datagram) => self.sfu.receive(path, datagram, now.mono, now),
                 Crossed::Closed(path) => self.sfu.handle(Input::PathClosed(path), now),
             }
         })

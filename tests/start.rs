@@ -196,7 +196,7 @@ fn it_starts_serves_and_ends() {
     assert_eq!(page.status, 200);
     assert!(page.body.contains("Signaling server running"), "{}", page.body);
     for header in [
-        "content-security-policy: default-src 'self'",
+        "content-security-policy: default-src 'none'; script-src 'self'",
         "permissions-policy: camera=(self)",
         "x-content-type-options: nosniff",
     ] {
@@ -223,6 +223,53 @@ fn it_starts_serves_and_ends() {
     let (status, took) = server.end();
     assert!(status.success(), "{status}");
     assert!(took < PATIENCE, "{took:?}");
+}
+
+/// In open mode this machine is the operator's.
+#[test]
+fn operators_see_their_server() {
+    let server = Server::start();
+    let page = get(server.http, "/admin");
+    assert!(page.status == 200 && page.head.contains("default-src 'none'"), "{}", page.head);
+    let look = |path: &str| -> Value {
+        let answer = get(server.http, &format!("/v1/admin/{path}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).expect("JSON")
+    };
+    let overview = look("overview");
+    assert_eq!((&overview["totals"]["rooms"], &overview["turn"]["state"]), (&0.into(), &"healthy".into()));
+    assert!(
+        overview["workers"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(|w| w["idleMs"].is_u64()))
+    );
+    let own = &overview["node"]["nodeId"];
+    let start = Instant::now();
+    // The database hears of us when the first fact or the first round comes.
+    while look("nodes")["nodes"]
+        .as_array()
+        .is_none_or(|all| !all.iter().any(|n| n["nodeId"] == *own && n["isThis"] == true))
+    {
+        assert!(start.elapsed() < PATIENCE, "this node is in the database");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let errors = look("errors");
+    assert!(
+        errors["lines"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|l| l["text"].as_str().is_some_and(|t| t.contains("OPEN MODE")))),
+        "{errors}"
+    );
+    let settings = look("config");
+    let workers = settings["settings"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "workers"));
+    assert_eq!(workers.map(|w| (&w["value"], &w["secret"])), Some((&2.into(), &false.into())), "{settings}");
+    let nobody = get(server.http, "/v1/admin/sessions/art/media");
+    assert!(nobody.status == 404 && nobody.body.contains("session/not_live"), "{}", nobody.body);
+    let request = format!(
+        "POST /v1/admin/network-test HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        server.http
+    );
+    let seat: Value = serde_json::from_str(&ask(server.http, &request).body).expect("JSON");
+    assert_eq!((&seat["sessionId"], &seat["token"]), (&"network-test".into(), &Value::Null));
+    assert!(seat["iceServers"][0]["credential"].is_string(), "{seat}");
 }
 
 /// A supervisor may stop reading the log and close its pipe.

@@ -156,7 +156,7 @@ impl Stage {
     pub fn receive(&mut self) {
         let path = Hall::path(self.publisher);
         for datagram in &mut self.burst {
-            self.hall.sfu.receive(path, datagram, self.hall.now);
+            self.hall.sfu.receive(path, datagram, self.hall.now.mono, self.hall.now);
         }
     }
 

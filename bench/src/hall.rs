@@ -128,7 +128,7 @@ impl Hall {
                 while let Some(mut datagram) = self.clients[index].transmit() {
                     moved = true;
                     if self.carries() {
-                        self.sfu.receive(Hall::path(index), &mut datagram, self.now);
+                        self.sfu.receive(Hall::path(index), &mut datagram, self.now.mono, self.now);
                     }
                 }
             }

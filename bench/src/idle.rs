@@ -113,7 +113,7 @@ fn publish(hall: &mut Hall) {
             client.rtp(Kind::Video, true, 1_800, &payload),
         ];
         for mut packet in packets.into_iter().flatten() {
-            hall.sfu.receive(Hall::path(0), &mut packet, hall.now);
+            hall.sfu.receive(Hall::path(0), &mut packet, hall.now.mono, hall.now);
         }
         hall.settle();
         hall.advance(Duration::from_millis(20));
@@ -143,7 +143,7 @@ fn silence(hall: &mut Hall, step: u64, ssrcs: &[u32], meter: &mut Meter) {
         }
         for mut datagram in datagrams {
             meter.datagrams += 1;
-            meter.measure(|| hall.sfu.receive(Hall::path(index), &mut datagram, now));
+            meter.measure(|| hall.sfu.receive(Hall::path(index), &mut datagram, now.mono, now));
         }
     }
     let Hall { sfu, clients, .. } = hall;

@@ -36,7 +36,7 @@ fn publish(hall: &mut Hall, frames: u16) {
             client.rtp(Kind::Video, true, 3_600, &media::video_payload(frame, video, media::VIDEO_PAYLOAD_BYTES)),
         ];
         for mut packet in packets.into_iter().flatten() {
-            hall.sfu.receive(Hall::path(0), &mut packet, hall.now);
+            hall.sfu.receive(Hall::path(0), &mut packet, hall.now.mono, hall.now);
         }
         hall.settle();
         hall.advance(Duration::from_millis(40));
@@ -84,7 +84,7 @@ fn a_keyframe_that_comes_in_disorder_reaches_the_subscriber_whole() {
         packets.extend(client.rtp(Kind::Video, position == 3, 3_600, &payload));
     }
     for position in [1, 0, 3, 2] {
-        hall.sfu.receive(Hall::path(0), &mut packets[position], hall.now);
+        hall.sfu.receive(Hall::path(0), &mut packets[position], hall.now.mono, hall.now);
     }
     hall.run_until(Duration::from_millis(200), |_| false);
     let mut numbers = hall.heard[1].of(1).to_vec();
@@ -102,7 +102,7 @@ fn a_keyframe_whose_first_packet_never_came_is_asked_for_again() {
         let packet = client.rtp(Kind::Video, true, 3_600, &media::video_payload(frame, stamp, 1_000));
         let mut packet = packet.expect("the publisher is connected");
         if picture > 0 {
-            hall.sfu.receive(Hall::path(0), &mut packet, hall.now);
+            hall.sfu.receive(Hall::path(0), &mut packet, hall.now.mono, hall.now);
         }
         hall.run_until(Duration::from_millis(40), |_| false);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use turn_server::Now;
 
-use crate::sdp;
+use crate::{Snapshot, sdp};
 
 /// A peer: one participant's transport in the SFU. Minted by signaling, unique for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -330,6 +330,15 @@ pub enum Request {
         /// Which.
         peer: PeerId,
     },
+    /// Tell what a room's media is like: [`Event::Snapshot`] answers each exactly once, also for a room that is gone.
+    Snapshot {
+        /// Which.
+        room: RoomId,
+        /// Only this participant, and then what it gets, too.
+        only: Option<Arc<str>>,
+        /// The answer has the same.
+        ticket: u64,
+    },
 }
 
 /// What a participant is and may do, as far as media is concerned.
@@ -631,6 +640,13 @@ pub enum Event {
         track: TrackId,
         /// Each RID in order of the publisher's description, and whether anybody watches it.
         layers: Vec<(Arc<str>, bool)>,
+    },
+    /// What [`Request::Snapshot`] asked for.
+    Snapshot {
+        /// The request's.
+        ticket: u64,
+        /// The media.
+        snapshot: Box<Snapshot>,
     },
     /// How good a participant's connection is; sent when it changes.
     Quality {

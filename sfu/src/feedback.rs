@@ -23,7 +23,7 @@ impl Sfu {
         for packet in rtcp::parse(plain) {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
-                    self.note_sender_clock(key, ssrc, ntp, rtp_timestamp, now.mono);
+                    self.note_sender_clock(key, ssrc, ntp, rtp_timestamp);
                     self.on_reports(key, reports, now.mono);
                 }
                 Packet::ReceiverReport { reports, .. } => self.on_reports(key, reports, now.mono),
@@ -51,16 +51,16 @@ impl Sfu {
     }
 
     /// Only the publisher's own streams: a report about another's SSRC finds nothing.
-    fn note_sender_clock(&mut self, key: usize, ssrc: u32, ntp: u64, timestamp: u32, now: Instant) {
+    fn note_sender_clock(&mut self, key: usize, ssrc: u32, ntp: u64, timestamp: u32) {
         let Some(peer) = self.peers.get(key) else { return };
         let Some(stream) = peer.streams.iter().find(|s| s.ssrc == ssrc) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == Some(ssrc)) else { return };
-        let first = layer.clock.replace(SenderClock { ntp, timestamp, arrival: now }).is_none();
+        let first = layer.clock.replace(SenderClock { ntp, timestamp, arrival: self.arrived }).is_none();
         if first && track.layers.len() > 1 {
             // Whoever waits to go over to it had to wait for this, and may have let a keyframe pass.
-            track.survey_due = Some(now);
-            self.arm(key, now);
+            track.survey_due = Some(self.latest);
+            self.arm(key, self.latest);
         }
     }
 
@@ -73,7 +73,7 @@ impl Sfu {
             let Some((_, subscription)) = subscriptions.iter_mut().find(|(_, s)| s.ssrc == block.ssrc) else {
                 continue;
             };
-            downlink.on_round_trip(&block, now);
+            downlink.on_round_trip(&block, self.arrived);
             quality.note_report(&mut subscription.heard, &block, subscription.kind.clock_rate());
             worst = worst.max(Some(block.fraction_lost));
         }

@@ -34,6 +34,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 mod shared;
+mod snapshot;
 mod speakers;
 pub mod srtp;
 mod subscribe;
@@ -43,6 +44,7 @@ mod track;
 pub mod twcc;
 
 pub use api::*;
+pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -140,6 +142,8 @@ pub struct Sfu {
     blame: Option<usize>,
     /// When the last thing happened.
     latest: Instant,
+    /// When the datagram at hand came to us; it may have waited to be read.
+    arrived: Instant,
 }
 
 impl Sfu {
@@ -170,6 +174,7 @@ impl Sfu {
             counters: Counters::default(),
             blame: None,
             latest: now.mono,
+            arrived: now.mono,
         }
     }
 
@@ -177,7 +182,7 @@ impl Sfu {
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
         self.latest = now.mono;
         match input {
-            Input::Datagram { path, bytes } => self.receive(path, bytes, now),
+            Input::Datagram { path, bytes } => self.receive(path, bytes, now.mono, now),
             Input::PathClosed(path) => self.path_closed(path),
             Input::Request(request) => {
                 self.guarded(now, |sfu| sfu.request(request, now));

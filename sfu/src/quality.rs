@@ -11,6 +11,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::peer::Peer;
 use crate::rtcp::ReportBlock;
 use crate::track::Reception;
 use crate::{Cause, Event, Flow, Now, Path, PathKind, Pause, SAMPLE_INTERVAL, Sample, Sfu};
@@ -157,6 +158,11 @@ impl Heard {
         true
     }
 
+    /// Packets lost since the stream began, as reported last.
+    pub(crate) fn lost(&self) -> u64 {
+        self.reported.map_or(0, |(_, lost)| lost.max(0) as u64)
+    }
+
     /// Packets expected and lost since the last report.
     fn since(&mut self, block: &ReportBlock) -> (u64, u64) {
         let now = (block.extended_highest_sequence, block.cumulative_lost);
@@ -196,6 +202,31 @@ impl Link {
             _ => PathKind::Udp,
         }
     }
+
+    /// What is known without having counted.
+    fn sample(&self) -> Sample {
+        Sample {
+            path: self.kind(),
+            silence: self.silence,
+            rtt_us: self.rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()),
+            estimate_bps: self.estimate_bps,
+            paused: self.paused,
+            ..Sample::default()
+        }
+    }
+}
+
+impl Peer {
+    /// Its connection as others know it.
+    pub(crate) fn link(&self, now: Instant) -> Link {
+        Link {
+            path: self.ice.selected(),
+            silence: self.ice.silence(now),
+            rtt: self.downlink.rtt(),
+            estimate_bps: self.downlink.is_informed().then(|| self.downlink.estimate() as u64),
+            paused: self.subscriptions.iter().filter(|(_, s)| s.paused == Some(Pause::Bandwidth)).count() as u32,
+        }
+    }
 }
 
 /// The quality of one peer's connection.
@@ -207,6 +238,7 @@ pub(crate) struct Quality {
     overloaded: Option<Instant>,
     due: Instant,
     sampled: Instant,
+    last: Sample,
     verdict: (u8, Option<Cause>),
     told: Option<Instant>,
 }
@@ -220,6 +252,7 @@ impl Quality {
             overloaded: None,
             due: now + JUDGE_INTERVAL,
             sampled: now,
+            last: Sample::default(),
             verdict: (4, None),
             told: None,
         }
@@ -326,15 +359,18 @@ impl Quality {
             return None;
         }
         self.sampled = now;
-        Some(Sample {
-            path: link.kind(),
-            silence: link.silence,
-            rtt_us: link.rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok()),
-            estimate_bps: link.estimate_bps,
-            up: self.up.take(elapsed),
-            down: self.down.take(elapsed),
-            paused: link.paused,
-        })
+        self.last = Sample { up: self.up.take(elapsed), down: self.down.take(elapsed), ..link.sample() };
+        Some(self.last)
+    }
+
+    /// The connection as it is now, with what flowed in the last sample.
+    pub(crate) fn last(&self, link: Link) -> Sample {
+        Sample { up: self.last.up, down: self.last.down, ..link.sample() }
+    }
+
+    /// How good it was when that was last judged, and who is to blame.
+    pub(crate) fn verdict(&self) -> (u8, Option<Cause>) {
+        self.verdict
     }
 }
 
@@ -361,13 +397,7 @@ impl Sfu {
                 peer.quality.note_reception(&mut layer.reception, clock_rate, now.mono);
             }
         }
-        let link = Link {
-            path: peer.ice.selected(),
-            silence: peer.ice.silence(now.mono),
-            rtt: peer.downlink.rtt(),
-            estimate_bps: peer.downlink.is_informed().then(|| peer.downlink.estimate() as u64),
-            paused: peer.subscriptions.iter().filter(|(_, s)| s.paused == Some(Pause::Bandwidth)).count() as u32,
-        };
+        let link = peer.link(now.mono);
         if self.outputs.len() >= OUTPUTS_WAIT_MAX {
             peer.quality.due = now.mono + JUDGE_INTERVAL;
             return;

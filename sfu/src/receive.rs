@@ -1,5 +1,7 @@
 //! What comes in: one datagram to its peer, STUN to ICE, DTLS to the handshake, RTP to its track.
 
+use std::time::{Duration, Instant};
+
 use turn_server::stun::{self, Message, Method, Writer};
 
 use crate::dtls::{Dtls, Progress};
@@ -13,7 +15,7 @@ use crate::track::{Arrival, Layer, SURVEY_INTERVAL, Track};
 use crate::{CloseReason, Drop, Event, Kind, Now, Path, Sfu, Sources};
 
 /// A new SSRC on an m-line replaces the old one only if the old one has been silent for so long.
-const STREAM_SILENCE: std::time::Duration = std::time::Duration::from_millis(300);
+const STREAM_SILENCE: Duration = Duration::from_millis(300);
 /// The longest SRTP packet taken; a longer one is dropped as malformed. Forwarding adds up to 36 bytes (header extensions, two
 /// of RTX, a longer tag) and the TURN server 4: together with IPv4 and UDP that is 1,500. More would be lost on the way, and
 /// a run of such packets would be refused as a whole. Browsers stay below 1,300, others that are known to us at 1,416.
@@ -42,9 +44,11 @@ impl From<Rejected> for Drop {
 }
 
 impl Sfu {
-    /// The hot path in: one datagram, decrypted in place. What it causes to be sent waits for [`Sfu::next_run`].
-    pub fn receive(&mut self, path: Path, datagram: &mut [u8], now: Now) {
+    /// The hot path in: one datagram, decrypted in place. What it causes to be sent waits for [`Sfu::next_run`]. `arrived`, not
+    /// after `now`, is when it came: senders are told of that, lest the time in which nobody read it seem the network's.
+    pub fn receive(&mut self, path: Path, datagram: &mut [u8], arrived: Instant, now: Now) {
         self.latest = now.mono;
+        self.arrived = arrived;
         self.counters.datagrams_in += 1;
         self.counters.bytes_in += datagram.len() as u64;
         self.guarded(now, |sfu| {
@@ -225,7 +229,7 @@ impl Sfu {
         peer.quality.note_in(len);
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
-            peer.arrivals.record(seq, now.mono);
+            peer.arrivals.record(seq, self.arrived);
             if peer.feedback_due.is_none() {
                 let due = now.mono + FEEDBACK_INTERVAL;
                 peer.feedback_due = Some(due);
@@ -316,7 +320,7 @@ impl Sfu {
         if repaired {
             layer.reception.note_repair();
         } else {
-            layer.reception.note_jitter(header.timestamp, clock_rate, now.mono);
+            layer.reception.note_jitter(header.timestamp, clock_rate, self.arrived);
         }
         if track.held {
             // Counted as what came, and kept nowhere.

@@ -37,6 +37,10 @@ impl Sfu {
             let newcomer = Newcomer { participant, auto_subscribe, offer_first, rights, codecs, view };
             return self.join(peer, room, newcomer, now);
         }
+        if let Request::Snapshot { room, only, ticket } = request {
+            let snapshot = Box::new(self.snapshot(room, only.as_deref(), now.mono));
+            return self.event(Event::Snapshot { ticket, snapshot });
+        }
         let id = match &request {
             Request::Join { peer, .. }
             | Request::Offer { peer, .. }
@@ -48,6 +52,7 @@ impl Sfu {
             | Request::Hold { peer, .. }
             | Request::Rights { peer, .. }
             | Request::Leave { peer } => *peer,
+            Request::Snapshot { .. } => return,
         };
         let Some(key) = self.by_id.get(&id).copied() else { return };
         self.blame = Some(key);
@@ -61,7 +66,7 @@ impl Sfu {
             Request::Hold { track, held, .. } => self.hold(key, track, held, now),
             Request::Rights { rights, .. } => self.set_rights(key, rights, now),
             Request::Leave { .. } => self.remove_peer(key, now),
-            Request::Join { .. } => {}
+            Request::Join { .. } | Request::Snapshot { .. } => {}
         }
         self.blame = None;
     }

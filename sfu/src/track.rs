@@ -210,6 +210,17 @@ impl Reception {
         }
     }
 
+    /// Packets that came since the stream began, and those that did not, before repair.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let came = self.received - self.repaired;
+        (came, (self.highest + 1 - self.first).saturating_sub(came))
+    }
+
+    /// Interarrival jitter in timestamp units.
+    pub(crate) fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
     /// When something missing is to be asked for.
     pub(crate) fn nack_due(&self) -> Option<Instant> {
         self.missing.iter().map(|m| m.due).min()
@@ -370,6 +381,11 @@ impl Layer {
             self.levels.resume(now);
         }
         woke
+    }
+
+    /// Something came of it lately.
+    pub(crate) fn is_flowing(&self, now: Instant) -> bool {
+        self.alive && now.saturating_duration_since(self.last) < TRACK_SILENCE
     }
 
     /// It sends no sender reports.

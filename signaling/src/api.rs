@@ -153,6 +153,13 @@ pub enum Command {
         /// To which role ([`Action::Promote`]).
         role: Option<Role>,
     },
+    /// How media flows in a live room: `{ participants: [...], truncated }`, answered by the room's worker. For operators only.
+    Media {
+        /// Which.
+        session: String,
+        /// Only of this participant, and then what it gets, too.
+        participant: Option<Arc<str>>,
+    },
     /// TURN credentials for whoever was just given a join token: `{ iceServers: [...] }`. They end with the token, or when
     /// its user is removed.
     IceServers {
@@ -235,6 +242,12 @@ pub enum Input {
         /// Each that is connected.
         sockets: Vec<(SocketId, Instant)>,
     },
+    /// The server is about to end, having said so: a last heartbeat, then all connections end, as [`crate::Reason::Disconnected`].
+    /// Their meetings stay open for whoever follows us. Nobody gets in any more: `server/draining`.
+    Stop {
+        /// When packets of each socket last came.
+        sockets: Vec<(SocketId, Instant)>,
+    },
     /// A WHIP or WHEP client asks for something; [`Output::Reply`] answers it exactly once.
     Ask {
         /// Which request.
@@ -264,6 +277,13 @@ pub enum Input {
     Restore {
         /// All connections in it are closed.
         open: Open,
+    },
+    /// What was said in a meeting that goes on, before the restart: late joiners are shown it as if nothing had been.
+    Said {
+        /// Which.
+        meeting: Arc<str>,
+        /// [`Fact::Chat`], oldest first; of more than [`crate::limits::CHAT_HISTORY_MAX`] the newest are kept.
+        messages: Vec<Fact>,
     },
     /// A socket was given a new token, by [`Output::Renew`]: what is known of it now stands for the old one's.
     Renewed {

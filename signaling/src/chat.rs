@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use sfu::Now;
 
 use crate::Lobby;
@@ -48,7 +48,24 @@ impl Serialize for Said {
     }
 }
 
+/// A message as it is told.
+fn told(session: &str, (id, message, at): (&str, &str, u64), (user, name): (&str, &str)) -> Value {
+    json!({ "sessionId": session, "id": id, "message": message, "userId": user, "userName": name, "timestamp": at })
+}
+
 impl Lobby {
+    /// What was said in a meeting before a restart, oldest first: it stands before what was said since.
+    pub(crate) fn said_before(&mut self, meeting: &str, messages: &[Fact]) {
+        let Some(room) = self.rooms.values_mut().find(|room| *room.meeting == *meeting) else { return };
+        let since = std::mem::take(&mut room.said);
+        for fact in messages {
+            if let Fact::Chat { id, user, name, message, at, .. } = fact {
+                room.said.push(encode(&told(&room.session, (id, message, *at), (user, name))));
+            }
+        }
+        since.messages.into_iter().for_each(|message| room.said.push(message));
+    }
+
     pub(crate) fn chat(
         &mut self,
         socket: SocketId,
@@ -69,14 +86,7 @@ impl Lobby {
         let timestamp = self.at(place.room);
         let room = self.rooms.get_mut(&place.room).ok_or_else(gone)?;
         let name = room.seats.get(&place.seat).map(|s| s.name.clone()).ok_or_else(gone)?;
-        let mut payload = json!({
-            "sessionId": &*room.session,
-            "id": &*id,
-            "message": message,
-            "userId": &*user,
-            "userName": &*name,
-            "timestamp": timestamp,
-        });
+        let mut payload = told(&room.session, (&id, message, timestamp), (&user, &name));
         if let Some(client_id) = &client_id {
             payload["clientId"] = json!(&**client_id);
         }

@@ -18,6 +18,9 @@ use crate::seat::Place;
 
 impl Lobby {
     pub(crate) fn command(&mut self, http: HttpId, actor: &Actor, command: Command, now: Now) {
+        if let Command::Media { session, participant } = command {
+            return self.inspect(http, actor, &session, participant);
+        }
         let answer = self.obey(actor, command, now);
         let (reply, after) = match answer {
             Ok((body, after)) => (Ok(Granted::Answer(body)), after),
@@ -48,6 +51,7 @@ impl Lobby {
                 let after = self.moderate(session, &Order { action, target, source, role, by }, now)?;
                 Ok((json!({ "ok": true }), after))
             }
+            Command::Media { .. } => Err(ErrorCode::Internal.because("A worker answers this.")),
             Command::IceServers { identity } => {
                 if let Actor::Member(member) = actor
                     && (member.user != identity.user || member.session != identity.session)

@@ -20,7 +20,7 @@ pub struct FactId(pub u64);
 pub enum Reason {
     /// By its own wish.
     Left,
-    /// It vanished, and its grace time passed or another connection took its seat up.
+    /// It vanished, and its grace time passed or another connection took its seat up; or the server was stopped.
     Disconnected,
     /// A newer connection of the same user took the seat.
     Replaced,
@@ -57,7 +57,7 @@ pub struct Alive {
     pub speaking_ms: u64,
 }
 
-/// What happened. Each but the last three belongs to one meeting.
+/// What happened. Each but the last belongs to one meeting; the four before it stand in no log of attendance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fact {
@@ -145,8 +145,8 @@ pub enum Fact {
         /// When.
         at: u64,
     },
-    /// The heartbeat: every [`crate::limits::HEARTBEAT_EVERY`] for each meeting where anything is new; also right before the end of
-    /// a connection that spoke since.
+    /// The heartbeat: every [`crate::limits::HEARTBEAT_EVERY`] for each meeting where anything is new, or somebody has been silent for
+    /// longer than [`crate::limits::PING_EVERY`]; also right before the end of a connection that spoke since.
     Activity {
         /// Where.
         meeting: Arc<str>,
@@ -174,6 +174,26 @@ pub enum Fact {
         name: Arc<str>,
         /// What.
         message: Arc<str>,
+        /// When.
+        at: u64,
+    },
+    /// A room was locked, or unlocked.
+    Locked {
+        /// The meeting.
+        meeting: Arc<str>,
+        /// Nobody new gets in.
+        locked: bool,
+        /// When.
+        at: u64,
+    },
+    /// Somebody was given a role until the meeting ends, whatever token comes.
+    Promoted {
+        /// The meeting.
+        meeting: Arc<str>,
+        /// Who.
+        user: Arc<str>,
+        /// What it is from now on.
+        role: Role,
         /// When.
         at: u64,
     },
@@ -215,7 +235,11 @@ impl Fact {
             | Fact::Track { meeting, .. }
             | Fact::Activity { meeting, .. }
             | Fact::MeetingEnded { meeting, .. } => Some(meeting),
-            Fact::Chat { .. } | Fact::Removed { .. } | Fact::Aborted { .. } => None,
+            Fact::Chat { .. }
+            | Fact::Locked { .. }
+            | Fact::Promoted { .. }
+            | Fact::Removed { .. }
+            | Fact::Aborted { .. } => None,
         }
     }
 
@@ -231,6 +255,8 @@ impl Fact {
             | Fact::Activity { at, .. }
             | Fact::MeetingEnded { at, .. }
             | Fact::Chat { at, .. }
+            | Fact::Locked { at, .. }
+            | Fact::Promoted { at, .. }
             | Fact::Removed { at, .. }
             | Fact::Aborted { at, .. } => *at,
         }

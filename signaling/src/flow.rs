@@ -130,22 +130,31 @@ fn qualities<'a>(
 fn quality_payload(seat: &Seat, score: u8, cause: Option<Cause>) -> Value {
     let mut payload = json!({ "participantId": &*seat.participant, "score": score });
     if let Some(cause) = cause {
-        payload["cause"] = json!(match cause {
-            Cause::Uplink => "uplink",
-            Cause::Downlink => "downlink",
-            Cause::Server => "server",
-            Cause::Relay => "relay",
-        });
+        payload["cause"] = json!(cause_word(cause));
     }
     payload
 }
 
+/// A cause as the wire has it.
+pub(crate) fn cause_word(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Uplink => "uplink",
+        Cause::Downlink => "downlink",
+        Cause::Server => "server",
+        Cause::Relay => "relay",
+    }
+}
+
 fn paused_payload(track: TrackId, why: Pause) -> Value {
-    let reason = match why {
+    json!({ "trackId": track.to_string(), "reason": pause_word(why) })
+}
+
+/// A reason as the wire has it.
+pub(crate) fn pause_word(why: Pause) -> &'static str {
+    match why {
         Pause::Bandwidth => "bandwidth",
         Pause::Unsubscribed => "unsubscribed",
-    };
-    json!({ "trackId": track.to_string(), "reason": reason })
+    }
 }
 
 impl Seat {

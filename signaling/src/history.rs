@@ -12,6 +12,7 @@ use crate::Lobby;
 use crate::access::Role;
 use crate::api::{Output, SocketId};
 use crate::fact::{Alive, Fact, FactId, Reason};
+use crate::limits::PING_EVERY;
 use crate::room::SeatId;
 use crate::seat::{Place, Seat};
 
@@ -257,6 +258,21 @@ impl Lobby {
         room.life.speaking = speaking;
     }
 
+    /// All connections end because the server does: those that are there now, others at their last proof of life.
+    pub(crate) fn stop(&mut self, sockets: &[(SocketId, Instant)]) {
+        let Some(now) = self.now else { return };
+        self.heartbeat(sockets);
+        self.is_stopping = true;
+        let seats =
+            self.rooms.iter().flat_map(|(room, r)| r.seats.keys().map(|seat| Place { room: *room, seat: *seat }));
+        for place in seats.collect::<Vec<_>>() {
+            if self.seat(place).is_some_and(Seat::is_held) {
+                self.proof_of_life(place, now.mono);
+            }
+            self.end_connection(place, Reason::Disconnected);
+        }
+    }
+
     /// The heartbeat: proofs of life of sockets, and what is new of all connections.
     pub(crate) fn heartbeat(&mut self, sockets: &[(SocketId, Instant)]) {
         let Some(now) = self.now else { return };
@@ -267,13 +283,16 @@ impl Lobby {
         for (id, room) in &mut self.rooms {
             let life = &room.life;
             let connections = room.seats.values_mut().filter_map(|seat| seat.connection.as_mut());
+            let mut is_overdue = false;
             let alive: Vec<Alive> = connections
                 .filter_map(|connection| {
+                    is_overdue |= now.mono.saturating_duration_since(connection.alive) > PING_EVERY;
                     let (at, speaking_ms) = connection.beat(now.mono)?;
                     Some(Alive { connection: connection.id.clone(), at: life.stamp(at), speaking_ms })
                 })
                 .collect();
-            if !alive.is_empty() {
+            // Of one who has been silent for long a crash must know that the server was there all that time.
+            if !alive.is_empty() || is_overdue {
                 beats.push((*id, room.meeting.clone(), alive));
             }
         }

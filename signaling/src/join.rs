@@ -142,6 +142,9 @@ impl Lobby {
     /// The seat that the join continues, if any; refuses when there is none and none to be had.
     pub(crate) fn claim(&self, here: Option<Place>, join: &Join, now: Now) -> Result<Option<(Place, Way)>, Refused> {
         self.check_token(join.identity.as_deref())?;
+        if self.is_stopping {
+            return Err(ErrorCode::Draining.because("The server is about to stop: connect again in a moment."));
+        }
         let Some((id, room)) = self.sessions.get(&join.session).and_then(|id| Some((*id, self.rooms.get(id)?))) else {
             if join.is_over(now) {
                 return Err(expired());

@@ -12,6 +12,7 @@ mod fact;
 mod flow;
 mod history;
 mod ice;
+mod inspect;
 mod join;
 pub mod limits;
 mod media;
@@ -95,6 +96,8 @@ pub struct Lobby {
     empty: BTreeSet<(Instant, RoomId)>,
     /// Facts can be written down.
     is_recording: bool,
+    /// The server is about to end.
+    is_stopping: bool,
     /// Rooms whose roster changed by the present input.
     dirty: BTreeSet<RoomId>,
     /// Drained by the shell after each input, so bounded by what one input can cause: a message to each seat of a room, what
@@ -181,6 +184,7 @@ impl Lobby {
             timers: BTreeSet::new(),
             empty: BTreeSet::new(),
             is_recording: true,
+            is_stopping: false,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -216,7 +220,9 @@ impl Lobby {
                 self.disconnected(socket, clean, now);
             }
             Input::Heard { sockets } => self.heartbeat(&sockets),
+            Input::Stop { sockets } => self.stop(&sockets),
             Input::Restore { open } => self.restore(open, now),
+            Input::Said { meeting, messages } => self.said_before(&meeting, &messages),
             Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),

@@ -32,6 +32,8 @@ pub const ROOMS_MAX: usize = 10_000;
 pub const SEATS_MAX: usize = 20_000;
 /// Seats of a room unless its settings say otherwise; one more is `session/full`.
 pub const ROOM_SEATS_DEFAULT: usize = 500;
+/// Most seats that a room's settings may say.
+pub const ROOM_SEATS_MAX: usize = 5_000;
 /// Chat messages of a meeting that late joiners get, newest kept.
 pub const CHAT_HISTORY_MAX: usize = 200;
 /// Bytes of the same, encoded, newest kept: they come with each join's ack.
@@ -82,9 +84,13 @@ pub const RENEW_BEFORE: Duration = Duration::from_secs(60);
 /// Tokens of a seat are not renewed closer together than this.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a meeting's proofs of life are written down: what a crash may cost each connection at most. Rarer would be less to write
-/// and a worse guess of when the server died.
-pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often a socket is asked whether it is there: so far apart are the proofs of life of one that says nothing by itself. Clients
+/// are told so when they connect, and rely on it.
+pub const PING_EVERY: Duration = Duration::from_secs(10);
+/// How often a meeting's proofs of life are written down. Rarer would be less to write and a worse guess of when the server died.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// What a crash may cost a connection: the last answer to a ping may be so old, and come right after a heartbeat.
+pub const CRASH_ERROR_MAX: Duration = PING_EVERY.saturating_add(HEARTBEAT_EVERY);
 /// How long a meeting stays open with nobody there: who comes within it comes back to the same meeting.
 pub const EMPTY_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -178,6 +178,7 @@ impl Lobby {
             Event::TrackPaused { peer, track, reason } => self.track_flow(peer, track, true, reason),
             Event::TrackResumed { peer, track, reason } => self.track_flow(peer, track, false, reason),
             Event::LayersWanted { peer, track, layers } => self.layers_wanted(peer, track, &layers),
+            Event::Snapshot { ticket, snapshot } => self.tell_snapshot(ticket, &snapshot),
             Event::Quality { peer, score, cause } => self.quality(peer, score, cause),
             Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
             Event::Sample { peer, sample } => self.sampled(peer, sample.silence),

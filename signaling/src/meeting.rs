@@ -9,7 +9,7 @@ use sfu::{Now, RoomId};
 use crate::attendance::Open;
 use crate::fact::{Fact, Reason};
 use crate::limits::ROOMS_MAX;
-use crate::room::SeatId;
+use crate::room::{Known, SeatId};
 use crate::seat::Place;
 use crate::{Lobby, Timer};
 
@@ -140,6 +140,8 @@ impl Lobby {
             room.life.anchor = Some((now.mono, now.unix_ms.max(left.last_at)));
             room.life.last_left = at;
             room.life.removed = left.removed;
+            room.locked = left.locked;
+            room.known = left.known.into_iter().map(|(user, promoted)| (user, Known { promoted })).collect();
             let waited = Duration::from_millis(now.unix_ms.saturating_sub(at));
             self.ends_when_empty(id, Some(now.mono + self.empty_timeout().saturating_sub(waited)));
         }

@@ -90,6 +90,7 @@ impl Lobby {
             _ => {}
         }
         let room = self.sessions.get(session).copied().ok_or_else(not_live)?;
+        let before = self.facts;
         match order.action {
             Action::Mute => self.mute_one(room, order)?,
             Action::MuteAll => self.mute_all(room, order),
@@ -97,7 +98,7 @@ impl Lobby {
                 let place = self.find(room, order.target()?)?;
                 self.tell_moderated(place, order, "ask-unmute", None);
             }
-            Action::Remove => return self.remove(room, order).map(Some),
+            Action::Remove => self.remove(room, order)?,
             Action::Promote => self.promote(room, order)?,
             Action::LowerHands => self.lower_hands(room, order)?,
             Action::Lock => self.lock(room, true),
@@ -105,7 +106,10 @@ impl Lobby {
             Action::Admit => {}
             Action::End => self.end_for_all(room),
         }
-        Ok(None)
+        // Nobody is told that a door is shut, or a lesson over, that a restart would open again. What a mute changes the next
+        // heartbeat would say as well.
+        let is_kept = !matches!(order.action, Action::Mute | Action::MuteAll);
+        Ok((is_kept && self.facts > before).then_some(FactId(self.facts)))
     }
 
     fn find(&self, room: RoomId, participant: &str) -> Result<Place, Refused> {
@@ -164,7 +168,7 @@ impl Lobby {
     }
 
     /// Ends all that a user has in this meeting, for good, and its token everywhere.
-    fn remove(&mut self, room: RoomId, order: &Order) -> Result<FactId, Refused> {
+    fn remove(&mut self, room: RoomId, order: &Order) -> Result<(), Refused> {
         let place = self.find(room, order.target()?)?;
         let at = self.at(room);
         let live = self.rooms.get_mut(&room).ok_or_else(not_live)?;
@@ -183,13 +187,12 @@ impl Lobby {
             }
         }
         live.life.removed.extend(tokens.iter().map(|(token, expires)| (user.clone(), token.clone(), *expires)));
-        let mut last = None;
         for (token, expires_ms) in tokens {
             if let Some(token) = &token {
                 self.revoke_token(token.clone(), expires_ms);
             }
             let (session, meeting, user) = (session.clone(), meeting.clone(), user.clone());
-            last = Some(self.record(Fact::Removed { session, meeting, user, token, expires_ms, at }));
+            self.record(Fact::Removed { session, meeting, user, token, expires_ms, at });
         }
         let why = || ErrorCode::AuthRevoked.because("A moderator removed you from this session.");
         for seat in seats {
@@ -203,7 +206,7 @@ impl Lobby {
         self.close_sockets_of(&session, &user, &why);
         self.end_viewers_of(room, &user);
         self.end_token_holders_of(&session, &user);
-        last.ok_or_else(|| ErrorCode::Internal.because("The user had no seat."))
+        Ok(())
     }
 
     /// Disconnects what else a removed user has connected with tokens for that session.
@@ -228,6 +231,10 @@ impl Lobby {
             ErrorCode::Overloaded.because("This meeting has had too many people: promote somebody who is known to it.")
         })?;
         known.promoted = Some(role);
+        let meeting = live.meeting.clone();
+        let at = self.at(room);
+        self.record(Fact::Promoted { meeting, user: user.clone(), role, at });
+        let live = self.rooms.get(&room).ok_or_else(not_live)?;
         let seats = live.people.get(&user).map_or_else(Vec::new, |person| person.seats.clone());
         for seat in seats {
             let place = Place { room, seat };
@@ -252,8 +259,11 @@ impl Lobby {
     }
 
     fn lock(&mut self, id: RoomId, locked: bool) {
+        let at = self.at(id);
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if std::mem::replace(&mut room.locked, locked) != locked {
+            let meeting = room.meeting.clone();
+            self.record(Fact::Locked { meeting, locked, at });
             self.tell_session(id);
         }
     }

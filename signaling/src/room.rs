@@ -75,6 +75,11 @@ impl Default for RoomSettings {
 }
 
 impl SameUser {
+    /// The reverse of [`SameUser::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [SameUser::Replace, SameUser::Reject, SameUser::Allow].into_iter().find(|policy| policy.as_str() == word)
+    }
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,6 +91,15 @@ impl SameUser {
 }
 
 impl RoomSettings {
+    /// Video codecs that a room may be held to.
+    pub const CODECS: [&str; 4] = ["vp8", "h264", "vp9", "av1"];
+
+    /// [`RoomSettings::codecs`] of these words; `None` if one is no codec, or there are more than there are codecs.
+    pub fn parse_codecs(words: &[String]) -> Option<Vec<Arc<str>>> {
+        let are_good = words.len() <= Self::CODECS.len() && words.iter().all(|word| Self::CODECS.contains(&&**word));
+        are_good.then(|| words.iter().map(|word| word.as_str().into()).collect())
+    }
+
     /// As `session-updated` and the API say it.
     pub fn to_json(&self) -> Value {
         let codecs: Vec<&str> = self.codecs.iter().map(|codec| &**codec).collect();

@@ -1,5 +1,6 @@
-//! The REST API: tokens, sessions, meetings, attendance, webhooks.
+//! The REST API: tokens, sessions, meetings, attendance, webhooks, and what operators look at.
 
+mod admin;
 mod caller;
 mod csv;
 mod meetings;
@@ -22,66 +23,63 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
 use signaling::{Actor, Command, ErrorCode, Granted, Refused, RoomSettings};
-use tokio::sync::{mpsc, oneshot};
 use turn_server::Prefix;
 
 use crate::auth::Auth;
 use crate::auth::rate::Rate;
-use crate::control::Input;
+use crate::control::{self, Inbox, Input};
 use crate::origin::problem;
 use crate::store::{Store, StoreError};
 use crate::whip::refuse;
 
+pub(crate) use self::admin::Here;
 pub(crate) use self::rules::Watch;
 
 /// Most bytes of a request: a roster of [`crate::store::ROSTER_MAX`] people fits.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Requests of one network: so many at once, then one an interval.
 const REQUESTS: (u32, Duration) = (300, Duration::from_millis(20));
-/// How long the lobby gets to answer, which takes it milliseconds unless it is stuck.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What the routes share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     auth: Auth,
     /// Weak, so that the routes do not keep control from ending.
-    inbox: mpsc::WeakSender<Input>,
+    inbox: Inbox,
     store: Store,
     /// Where webhooks may lead besides public addresses.
     allow: Arc<[Prefix]>,
     networks: Arc<Rate<IpAddr>>,
     /// What rules that are left out are.
     defaults: RoomSettings,
+    here: Here,
 }
 
 impl Api {
     /// Over these.
     pub(crate) fn new(
         auth: Auth,
-        inbox: mpsc::WeakSender<Input>,
+        inbox: Inbox,
         store: Store,
         allow: &[Prefix],
         defaults: RoomSettings,
+        here: Here,
     ) -> Self {
-        Api { auth, inbox, store, allow: allow.into(), defaults, networks: Arc::new(Rate::new(REQUESTS.0, REQUESTS.1)) }
+        let networks = Arc::new(Rate::new(REQUESTS.0, REQUESTS.1));
+        Api { auth, inbox, store, allow: allow.into(), defaults, here, networks }
     }
 
     /// Asks the lobby.
     async fn command(&self, actor: Actor, command: Command) -> Result<Value, Fault> {
-        let (reply, replied) = oneshot::channel();
-        self.tell(Input::Command { actor, command, reply })?;
-        match tokio::time::timeout(ANSWER_MAX, replied).await {
-            Ok(Ok(Ok(Granted::Answer(answer)))) => Ok(answer),
-            Ok(Ok(Ok(_))) => Ok(Value::Object(Default::default())),
-            Ok(Ok(Err(why))) => Err(Fault::Refused(why)),
-            Ok(Err(_)) | Err(_) => Err(overloaded()),
+        match control::ask(&self.inbox, |reply| Input::Command { actor, command, reply }).await? {
+            Granted::Answer(answer) => Ok(answer),
+            _ => Ok(Value::Object(Default::default())),
         }
     }
 
     fn tell(&self, input: Input) -> Result<(), Fault> {
         let sent = self.inbox.upgrade().is_some_and(|inbox| inbox.try_send(input).is_ok());
-        if sent { Ok(()) } else { Err(overloaded()) }
+        if sent { Ok(()) } else { Err(Fault::Refused(control::overloaded())) }
     }
 }
 
@@ -91,6 +89,7 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(sessions::routes())
         .merge(meetings::routes())
         .merge(webhooks::routes())
+        .merge(admin::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
         .route("/openapi.json", get(openapi::page))
@@ -139,11 +138,6 @@ impl IntoResponse for Fault {
 /// An answer that nobody keeps: it changes, and may hold what is not everybody's.
 fn answer(body: Value) -> Response {
     ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
-}
-
-fn overloaded() -> Fault {
-    let message = "The server is full or about to stop: try again later.".to_owned();
-    Fault::Refused(Refused { code: ErrorCode::Overloaded, message })
 }
 
 fn invalid(message: impl Into<String>) -> Fault {

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{meetings, receive, sessions, token, webhooks};
+use super::{admin, meetings, receive, sessions, token, webhooks};
 
 /// An error (RFC 9457). `code` is stable, `detail` says what to do.
 #[derive(ToSchema)]
@@ -51,6 +51,12 @@ pub(super) struct Problem {
         webhooks::disable,
         webhooks::deliveries,
         webhooks::replay,
+        admin::overview,
+        admin::nodes,
+        admin::errors,
+        admin::config,
+        admin::media,
+        admin::network_test,
     ),
     modifiers(&Keys, &Refusals),
     components(schemas(Problem)),

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use signaling::limits::ROOM_SEATS_MAX;
 use signaling::{RoomSettings, SameUser};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 
 use crate::clock;
+use crate::config::DAYS_MAX;
 use crate::control::Input;
-use crate::store::{PAGE_MAX, Room, Store};
+use crate::store::{PAGE_MAX, Room, RoomRetention, Store};
 
 /// How often the store is asked what other nodes were told.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -19,14 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
 /// Looked at again each time, ms: clocks of nodes differ, and what is written commits a moment later.
 const OVERLAP_MS: u64 = 60_000;
-/// Largest `capacity`.
-const CAPACITY_MAX: usize = 5_000;
 /// Largest `graceMs`: 10 min.
 const GRACE_MS_MAX: u64 = 600_000;
 /// Largest `metadata`, encoded, in bytes: it goes to each who joins.
 const METADATA_BYTES_MAX: usize = 8 * 1024;
-/// What `codecs` may name.
-const CODECS: [&str; 4] = ["vp8", "h264", "vp9", "av1"];
 
 /// `PUT /v1/sessions/{id}`. What is left out is as the server's own settings say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -61,30 +59,39 @@ pub(super) struct Rules {
     /// Video codecs, of `vp8`, `h264`, `vp9`, `av1`; empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     codecs: Option<Vec<String>>,
+    /// How long the data of its meetings is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<RoomRetention>,
     /// Whatever clients shall know of the session, at most 8 kB.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Value>,
 }
 
 impl Rules {
+    /// How long its data is kept.
+    pub(super) fn kept(&self) -> RoomRetention {
+        self.retention.unwrap_or_default()
+    }
+
     /// What the lobby takes; an error is a sentence for whoever wrote them.
     pub(super) fn settings(&self, defaults: &RoomSettings) -> Result<RoomSettings, String> {
         let same_user = match self.same_user.as_deref() {
             None => defaults.same_user,
-            Some("replace") => SameUser::Replace,
-            Some("reject") => SameUser::Reject,
-            Some("allow") => SameUser::Allow,
-            Some(_) => return Err("sameUser must be \"replace\", \"reject\" or \"allow\".".to_owned()),
+            Some(word) => SameUser::parse(word)
+                .ok_or_else(|| "sameUser must be \"replace\", \"reject\" or \"allow\".".to_owned())?,
         };
-        if self.capacity.is_some_and(|capacity| !(1..=CAPACITY_MAX).contains(&capacity)) {
-            return Err(format!("capacity must be between 1 and {CAPACITY_MAX}."));
+        if self.capacity.is_some_and(|capacity| !(1..=ROOM_SEATS_MAX).contains(&capacity)) {
+            return Err(format!("capacity must be between 1 and {ROOM_SEATS_MAX}."));
         }
         if self.grace_ms.is_some_and(|grace_ms| grace_ms > GRACE_MS_MAX) {
             return Err(format!("graceMs must be at most {GRACE_MS_MAX}."));
         }
-        let codecs = self.codecs.as_deref().unwrap_or_default();
-        if codecs.len() > CODECS.len() || codecs.iter().any(|codec| !CODECS.contains(&&**codec)) {
-            return Err("codecs must be a list of vp8, h264, vp9 and av1, each once.".to_owned());
+        let codecs = RoomSettings::parse_codecs(self.codecs.as_deref().unwrap_or_default())
+            .ok_or_else(|| "codecs must be a list of vp8, h264, vp9 and av1, each once.".to_owned())?;
+        let kept = self.kept();
+        let days = [kept.chat_days, kept.log_days, kept.meeting_days];
+        if days.into_iter().flatten().any(|days| u64::from(days) > DAYS_MAX) {
+            return Err(format!("retention must be at most {DAYS_MAX} days each."));
         }
         if self.metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > METADATA_BYTES_MAX) {
             return Err(format!("metadata must have at most {METADATA_BYTES_MAX} bytes."));
@@ -98,11 +105,7 @@ impl Rules {
             chat_history: self.chat_history.unwrap_or(defaults.chat_history),
             video: self.video.unwrap_or(defaults.video),
             screen_share: self.screen_share.unwrap_or(defaults.screen_share),
-            codecs: if codecs.is_empty() {
-                defaults.codecs.clone()
-            } else {
-                codecs.iter().map(|it| (&**it).into()).collect()
-            },
+            codecs: if codecs.is_empty() { defaults.codecs.clone() } else { codecs },
             metadata: self.metadata.clone().unwrap_or_else(|| defaults.metadata.clone()),
         })
     }
@@ -224,6 +227,8 @@ mod tests {
             r#"{"capacity":-1}"#,
             r#"{"sameUser":"both"}"#,
             r#"{"graceMs":600001}"#,
+            r#"{"retention":{"chatDays":36501}}"#,
+            r#"{"retention":{"logDays":-1}}"#,
             r#"{"codecs":["mpeg2"]}"#,
             r#"{"codecs":["vp8","vp8","vp8","vp8","vp8"]}"#,
             &long,

@@ -64,7 +64,7 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 /// A session's name as signaling takes it: trimmed, 1–128 characters, none of them control characters.
-fn name(session: &str) -> Result<String, Fault> {
+pub(super) fn name(session: &str) -> Result<String, Fault> {
     let name = session.trim();
     let is_good =
         (1..=signaling::limits::NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
@@ -104,7 +104,7 @@ pub(super) async fn put_session(
     operators_only(&actor)?;
     let session = name(&session)?;
     let settings = rules.settings(&api.defaults).map_err(invalid)?;
-    api.store.put_settings(&session, &json!(rules).to_string(), clock::now().unix_ms).await?;
+    api.store.put_settings(&session, &json!(rules).to_string(), &rules.kept(), clock::now().unix_ms).await?;
     api.tell(Input::Settings { session: session.into(), settings: Some(Box::new(settings)) })?;
     Ok(answer(json!(rules)))
 }

@@ -15,12 +15,11 @@ use serde_json::{Map, Value, json};
 use sfu::Now;
 use signaling::limits::NAME_CHARS_MAX;
 use signaling::{Actor, Command, ErrorCode, Granted, Identity, Permissions, Refused, Role};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::rate::{Rate, network};
 use crate::auth::{self, Admitted, Auth, Credentials, Request, User};
 use crate::clock;
-use crate::control::Input;
+use crate::control::{self, Inbox, Input};
 use crate::serve::secure::Encrypted;
 use crate::socketio::Source;
 use crate::store::Store;
@@ -32,8 +31,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const ADDRESS: (u32, Duration) = (1_000, Duration::from_millis(20));
 /// Requests of one user: a client asks when it joins, and before its token ends.
 const USER: (u32, Duration) = (20, Duration::from_secs(3));
-/// How long the lobby gets to name TURN servers.
-const ICE_MAX: Duration = Duration::from_secs(5);
 /// `ttlS` that an API key pair may ask for, seconds.
 const TTL_S: (u64, u64) = (60, 86_400);
 
@@ -41,14 +38,14 @@ const TTL_S: (u64, u64) = (60, 86_400);
 pub(super) struct Tokens {
     auth: Auth,
     /// Weak, so that the route does not keep control from ending.
-    inbox: mpsc::WeakSender<Input>,
+    inbox: Inbox,
     store: Store,
     addresses: Arc<Rate<IpAddr>>,
     users: Arc<Rate<Arc<str>>>,
 }
 
 /// The route.
-pub(crate) fn router(auth: Auth, inbox: mpsc::WeakSender<Input>, store: Store) -> Router {
+pub(crate) fn router(auth: Auth, inbox: Inbox, store: Store) -> Router {
     let (addresses, users) = (Arc::new(Rate::new(ADDRESS.0, ADDRESS.1)), Arc::new(Rate::new(USER.0, USER.1)));
     Router::new()
         .route("/v1/video/token", post(answer))
@@ -186,21 +183,11 @@ impl Tokens {
 
     /// TURN servers for whoever got the token. Who was removed from the meeting is refused here.
     async fn ice_servers(&self, identity: Arc<Identity>) -> Result<Value, Refused> {
-        let (reply, replied) = oneshot::channel();
         let command = Command::IceServers { identity };
-        let input = Input::Command { actor: Actor::Operator, command, reply };
-        let overloaded = || Refused {
-            code: ErrorCode::Overloaded,
-            message: "The server is full or about to stop: try again later.".to_owned(),
-        };
-        let sent = self.inbox.upgrade().is_some_and(|inbox| inbox.try_send(input).is_ok());
-        if !sent {
-            return Err(overloaded());
-        }
-        match tokio::time::timeout(ICE_MAX, replied).await {
-            Ok(Ok(Ok(Granted::Answer(mut answer)))) => Ok(answer["iceServers"].take()),
-            Ok(Ok(Err(why))) => Err(why),
-            _ => Err(overloaded()),
+        let input = |reply| Input::Command { actor: Actor::Operator, command, reply };
+        match control::ask(&self.inbox, input).await? {
+            Granted::Answer(mut answer) => Ok(answer["iceServers"].take()),
+            _ => Ok(Value::Null),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use axum::http::Uri;
 
+use super::keys::{Key, hidden, text as text_of, whole};
 use super::values::{number, truth};
-use super::{Key, Secret, Settings, put};
+use super::{Secret, Settings, put};
 
 /// Shortest secret in bytes (RFC 7518 §3.2 for HS256): a shorter one can be found from one token, by trying.
 const SECRET_BYTES_MIN: usize = 32;
@@ -125,41 +126,121 @@ impl AuthSettings {
 }
 
 pub(super) const KEYS: &[Key] = &[
-    Key { section: "auth", name: "mode", list: false, set: |s, v| put(&mut s.auth.required, mode(&v[0])) },
-    Key { section: "auth", name: "secret", list: false, set: |s, v| put(&mut s.auth.secret, secret(&v[0])) },
-    Key { section: "auth", name: "keys", list: true, set: |s, v| put(&mut s.auth.keys, pairs(v)) },
-    Key { section: "auth", name: "issuer", list: false, set: |s, v| put(&mut s.auth.issuer, text(&v[0])) },
-    Key { section: "auth", name: "audience", list: false, set: |s, v| put(&mut s.auth.audience, text(&v[0])) },
-    Key { section: "auth", name: "jwks_url", list: false, set: |s, v| put(&mut s.auth.jwks_url, url(&v[0])) },
-    Key { section: "auth", name: "supabase_url", list: false, set: |s, v| put(&mut s.auth.supabase_url, url(&v[0])) },
-    Key { section: "auth", name: "hook_url", list: false, set: |s, v| put(&mut s.auth.hook_url, url(&v[0])) },
-    Key { section: "auth", name: "hook_secret", list: false, set: |s, v| put(&mut s.auth.hook_secret, secret(&v[0])) },
-    Key {
-        section: "auth",
-        name: "any_user_may_join",
-        list: false,
-        set: |s, v| put(&mut s.auth.any_user_may_join, truth(&v[0])),
-    },
-    Key { section: "auth", name: "role_claim", list: false, set: |s, v| put(&mut s.auth.role_claim, text(&v[0])) },
-    Key {
-        section: "auth",
-        name: "sessions_claim",
-        list: false,
-        set: |s, v| put(&mut s.auth.sessions_claim, text(&v[0])),
-    },
-    Key { section: "auth", name: "admin_key", list: false, set: |s, v| put(&mut s.auth.admin_key, secret(&v[0])) },
-    Key {
-        section: "auth",
-        name: "token_ttl_s",
-        list: false,
-        set: |s, v| put(&mut s.auth.token_ttl_s, number(&v[0], TTL_S.0, TTL_S.1)),
-    },
+    Key::one(
+        "auth",
+        "mode",
+        "open or required. By default required if there is a key, else open: then it serves near addresses only.",
+        |s, v| put(&mut s.auth.required, mode(&v[0])),
+        |s| text_of(if s.auth.is_required() { "required" } else { "open" }),
+    )
+    .example(r#""required""#),
+    Key::one(
+        "auth",
+        "secret",
+        "Shared with your application, at least 32 bytes; better as JWT_SECRET or JWT_SECRET_FILE.",
+        |s, v| put(&mut s.auth.secret, secret(&v[0])),
+        |s| hidden(!s.auth.secret.0.is_empty()),
+    )
+    .secret()
+    .example(r#""what `openssl rand -base64 32` gives""#),
+    Key::list(
+        "auth",
+        "keys",
+        "API key pairs, id:secret, each secret at least 32 bytes without commas.",
+        |s, v| put(&mut s.auth.keys, pairs(v)),
+        |s| hidden(!s.auth.keys.is_empty()),
+    )
+    .secret()
+    .example(r#"["app:what `openssl rand -base64 32` gives"]"#),
+    Key::one(
+        "auth",
+        "supabase_url",
+        "A Supabase project whose users may ask for tokens: gives issuer, audience and key set. SUPABASE_URL.",
+        |s, v| put(&mut s.auth.supabase_url, url(&v[0])),
+        |s| text_of(&s.auth.supabase_url),
+    )
+    .example(r#""https://project.supabase.co""#),
+    Key::one(
+        "auth",
+        "jwks_url",
+        "The key set of an identity provider. SUPABASE_JWKS_URL.",
+        |s, v| put(&mut s.auth.jwks_url, url(&v[0])),
+        |s| text_of(&s.auth.jwks_url),
+    )
+    .example(r#""https://id.example/.well-known/jwks.json""#),
+    Key::one(
+        "auth",
+        "issuer",
+        "What `iss` of users' tokens must be.",
+        |s, v| put(&mut s.auth.issuer, text(&v[0])),
+        |s| text_of(&s.auth.issuer),
+    )
+    .example(r#""https://id.example""#),
+    Key::one(
+        "auth",
+        "audience",
+        "What `aud` of users' tokens must contain.",
+        |s, v| put(&mut s.auth.audience, text(&v[0])),
+        |s| text_of(&s.auth.audience),
+    )
+    .example(r#""authenticated""#),
+    Key::one(
+        "auth",
+        "any_user_may_join",
+        "Every user with a valid token may enter every session; else a hook, a claim or a roster says which.",
+        |s, v| put(&mut s.auth.any_user_may_join, truth(&v[0])),
+        |s| Some(s.auth.any_user_may_join.into()),
+    ),
+    Key::one(
+        "auth",
+        "sessions_claim",
+        "The name under `app_metadata` that lists the sessions a user may enter.",
+        |s, v| put(&mut s.auth.sessions_claim, text(&v[0])),
+        |s| text_of(&s.auth.sessions_claim),
+    )
+    .example(r#""sessions""#),
+    Key::one(
+        "auth",
+        "role_claim",
+        "The name under `app_metadata` that says a user's role.",
+        |s, v| put(&mut s.auth.role_claim, text(&v[0])),
+        |s| text_of(&s.auth.role_claim),
+    )
+    .example(r#""role""#),
+    Key::one(
+        "auth",
+        "hook_url",
+        "Who is asked whether a user may enter.",
+        |s, v| put(&mut s.auth.hook_url, url(&v[0])),
+        |s| text_of(&s.auth.hook_url),
+    )
+    .example(r#""https://school.example/may-enter""#),
+    Key::one(
+        "auth",
+        "hook_secret",
+        "Shown to the hook as a bearer, at least 32 bytes.",
+        |s, v| put(&mut s.auth.hook_secret, secret(&v[0])),
+        |s| hidden(!s.auth.hook_secret.0.is_empty()),
+    )
+    .secret()
+    .example(r#""what `openssl rand -base64 32` gives""#),
+    Key::one(
+        "auth",
+        "admin_key",
+        "Shown by operators as a bearer, at least 32 bytes; better as LYCEUM_ADMIN_KEY_FILE.",
+        |s, v| put(&mut s.auth.admin_key, secret(&v[0])),
+        |s| hidden(!s.auth.admin_key.0.is_empty()),
+    )
+    .secret()
+    .example(r#""what `openssl rand -base64 32` gives""#),
+    Key::one(
+        "auth",
+        "token_ttl_s",
+        "How long the join tokens are good that the server mints, 120 to 86,400 s.",
+        |s, v| put(&mut s.auth.token_ttl_s, number(&v[0], TTL_S.0, TTL_S.1)),
+        |s| whole(s.auth.token_ttl_s),
+    ),
 ];
-
-/// Settings of this section whose values must not stand in an error.
-pub(super) fn is_secret(name: &str) -> bool {
-    matches!(name, "secret" | "keys" | "hook_secret" | "admin_key")
-}
 
 fn mode(value: &str) -> Result<Option<bool>, String> {
     match value.trim() {

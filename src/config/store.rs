@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use toml::Value;
+
+use super::keys::{Key, hidden, text, whole};
 use super::values::number;
-use super::{Key, Secret, put};
+use super::{Secret, put};
 use crate::store::Retention;
 
 /// Schemes of databases that there are.
@@ -13,8 +16,9 @@ const SCHEMES: [&str; 3] = ["postgres://", "postgresql://", "sqlite://"];
 const JOURNAL_MB: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 /// Default of `journal_mb`: about a day of a thousand people without the database.
 const JOURNAL_MB_DEFAULT: u64 = 1_024;
+const DAY_S: u64 = 24 * 60 * 60;
 /// Most days that a setting may say.
-const DAYS_MAX: u64 = 36_500;
+pub(crate) const DAYS_MAX: u64 = 36_500;
 
 /// `[store]`.
 #[derive(Clone, Debug)]
@@ -48,7 +52,7 @@ fn dir(value: &str) -> Result<PathBuf, String> {
 /// Days; 0: for ever.
 fn days(value: &str) -> Result<Option<Duration>, String> {
     let days = number(value, 0, DAYS_MAX)?;
-    Ok((days > 0).then(|| Duration::from_secs(days * 24 * 60 * 60)))
+    Ok((days > 0).then(|| Duration::from_secs(days * DAY_S)))
 }
 
 fn url(value: &str) -> Result<Option<Secret>, String> {
@@ -60,36 +64,59 @@ fn url(value: &str) -> Result<Option<Secret>, String> {
 }
 
 pub(super) const KEYS: &[Key] = &[
-    Key { section: "store", name: "dir", list: false, set: |s, v| put(&mut s.store.dir, dir(&v[0])) },
-    Key { section: "store", name: "url", list: false, set: |s, v| put(&mut s.store.url, url(&v[0])) },
-    Key {
-        section: "store",
-        name: "journal_mb",
-        list: false,
-        set: |s, v| put(&mut s.store.journal_mb, number(&v[0], *JOURNAL_MB.start(), *JOURNAL_MB.end())),
-    },
-    Key {
-        section: "store",
-        name: "keep_chat_days",
-        list: false,
-        set: |s, v| put(&mut s.store.retention.chat, days(&v[0])),
-    },
-    Key {
-        section: "store",
-        name: "keep_log_days",
-        list: false,
-        set: |s, v| put(&mut s.store.retention.log, days(&v[0])),
-    },
-    Key {
-        section: "store",
-        name: "keep_meeting_days",
-        list: false,
-        set: |s, v| put(&mut s.store.retention.meetings, days(&v[0])),
-    },
-    Key {
-        section: "store",
-        name: "keep_event_days",
-        list: false,
-        set: |s, v| put(&mut s.store.retention.outbox, days(&v[0])),
-    },
+    Key::one(
+        "store",
+        "dir",
+        "Directory of the journal and the SQLite file. It must outlive the process.",
+        |s, v| put(&mut s.store.dir, dir(&v[0])),
+        |s| text(s.store.dir.display()),
+    ),
+    Key::one(
+        "store",
+        "url",
+        "A database in place of lyceum.db in that directory; better as DATABASE_URL or DATABASE_URL_FILE.",
+        |s, v| put(&mut s.store.url, url(&v[0])),
+        |s| hidden(s.store.url.is_some()),
+    )
+    .secret()
+    .example(r#""postgres://lyceum:password@db.example/lyceum""#),
+    Key::one(
+        "store",
+        "journal_mb",
+        "MiB of facts that may wait for the database, 16 to 1,000,000; beyond it nobody new gets in.",
+        |s, v| put(&mut s.store.journal_mb, number(&v[0], *JOURNAL_MB.start(), *JOURNAL_MB.end())),
+        |s| whole(s.store.journal_mb),
+    ),
+    Key::one(
+        "store",
+        "keep_chat_days",
+        "After so many days chat messages are deleted; 0 keeps them.",
+        |s, v| put(&mut s.store.retention.chat, days(&v[0])),
+        |s| shown_days(s.store.retention.chat),
+    ),
+    Key::one(
+        "store",
+        "keep_log_days",
+        "The same of the raw log of meetings that are over; summaries and attendance stay.",
+        |s, v| put(&mut s.store.retention.log, days(&v[0])),
+        |s| shown_days(s.store.retention.log),
+    ),
+    Key::one(
+        "store",
+        "keep_meeting_days",
+        "The same of meetings with all that belongs to them.",
+        |s, v| put(&mut s.store.retention.meetings, days(&v[0])),
+        |s| shown_days(s.store.retention.meetings),
+    ),
+    Key::one(
+        "store",
+        "keep_event_days",
+        "The same of webhook events that are done with.",
+        |s, v| put(&mut s.store.retention.outbox, days(&v[0])),
+        |s| shown_days(s.store.retention.outbox),
+    ),
 ];
+
+fn shown_days(kept: Option<Duration>) -> Option<Value> {
+    whole(kept.map_or(0, |kept| kept.as_secs() / DAY_S))
+}

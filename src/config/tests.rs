@@ -1,11 +1,13 @@
 //! Where settings come from, and what is said of bad ones.
 
+use super::values::origin;
 use super::*;
 
 fn with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
     let flags = Flags::try_parse_from(["lyceum"].iter().chain(arguments)).map_err(|e| e.to_string())?;
     let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    resolve(&flags, &environment).map_err(|e| e.to_string())
+    let gathered = sources::resolve(&flags, &environment).map_err(|wrong| wrong.join("\n"))?;
+    Ok(gathered.settings)
 }
 
 #[test]
@@ -203,5 +205,104 @@ fn what_can_be_changed_on_its_way() {
         ("", false),
     ] {
         assert_eq!(is_plain_and_far(url), is_so, "{url}");
+    }
+}
+
+fn loaded(arguments: &[&str], environment: &[(&str, &str)]) -> (Settings, Origins) {
+    let flags = Flags::try_parse_from(["lyceum"].iter().chain(arguments)).expect("flags that there are");
+    let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let gathered = sources::resolve(&flags, &environment).expect("good settings");
+    (gathered.settings, Origins(gathered.origins))
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let wrong = [("SIGNALING_PORT", "x"), ("LYCEUM__ROOM__CHAT", "maybe"), ("LYCEUM__HTTP__LISTN", "y")];
+    let error = with(&["--workers", "0"], &wrong).expect_err("four are wrong");
+    let said: Vec<&str> = error.lines().collect();
+    assert_eq!(said.len(), 4, "{error}");
+    assert!(said[0].starts_with("SIGNALING_PORT is \"x\": expected a port"), "{error}");
+    assert_eq!(said[1], "LYCEUM__ROOM__CHAT in the environment is \"maybe\": expected true or false");
+    assert!(said[2].ends_with("did you mean LYCEUM__HTTP__LISTEN?"), "{error}");
+    assert!(said[3].starts_with("--workers is \"0\": expected a whole number"), "{error}");
+    // What does not fit together, too.
+    let unfit = [("TURN_URIS", "turn:a"), ("LYCEUM__TLS__KEY", "k.pem")];
+    assert_eq!(with(&[], &unfit).expect_err("two do not fit").lines().count(), 2);
+}
+
+#[test]
+fn what_holds_is_shown_with_its_origin_and_without_secrets() {
+    let given = [
+        ("JWT_SECRET", SECRET),
+        ("DATABASE_URL", "postgres://lyceum:hush@db/lyceum"),
+        ("SUPABASE_URL", "https://abc.supabase.co"),
+        ("NEXTAUTH_URL", "https://school.example"),
+        ("LYCEUM__WEBHOOKS__ALLOW", "10.1.0.0/16"),
+    ];
+    let (settings, origins) = loaded(&["--media-port", "9000"], &given);
+    let text = print(&settings, &origins, false);
+    for (line, origin) in [
+        ("port = 9000", "# --media-port"),
+        ("listen = \"127.0.0.1:9464\"", "# default"),
+        ("# secret is set and hidden", "# JWT_SECRET in the environment"),
+        ("# url is set and hidden", "# DATABASE_URL in the environment"),
+        ("mode = \"required\"", "# follows from other settings"),
+        ("audience = \"authenticated\"", "# follows from other settings"),
+        ("origins = [\"https://school.example\"]", "# NEXTAUTH_URL in the environment"),
+        ("allow = [\"10.1.0.0/16\"]", "# LYCEUM__WEBHOOKS__ALLOW in the environment"),
+        ("# certificate is not set", ""),
+    ] {
+        let is_it = |l: &str| l.starts_with(line) && l.ends_with(origin);
+        assert!(text.lines().any(is_it), "{line} {origin} in\n{text}");
+    }
+    let json = print(&settings, &origins, true);
+    for secret in [SECRET, "hush"] {
+        assert!(!text.contains(secret) && !json.contains(secret));
+    }
+    let list: Vec<serde_json::Value> = serde_json::from_str(&json).expect("a list");
+    assert_eq!(list.len(), keys::all().count());
+    let port = list.iter().find(|key| key["section"] == "media" && key["name"] == "port").expect("it is there");
+    assert_eq!((&port["value"], &port["origin"]), (&9000.into(), &"--media-port".into()));
+}
+
+#[test]
+fn what_is_shown_can_be_given() {
+    let (settings, origins) = loaded(&["--address", "192.0.2.1"], &[("LYCEUM__TURN__PEERS", "192.0.2.0/24")]);
+    let text = print(&settings, &origins, false);
+    let file = std::env::temp_dir().join(format!("lyceum-shown-{}.toml", std::process::id()));
+    std::fs::write(&file, &text).expect("there is room");
+    let (again, origins) = loaded(&["--config", file.to_str().expect("a plain path")], &[]);
+    std::fs::remove_file(&file).expect("it is there");
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&print(&again, &origins, false)), values(&text));
+}
+
+#[test]
+fn the_example_is_current_and_each_line_of_it_is_good() {
+    let kept = include_str!("../../deploy/lyceum.example.toml");
+    assert_eq!(kept, format!("{}\n", example()), "write it anew: lyceum config example >deploy/lyceum.example.toml");
+    let table: toml::Table = kept.parse().expect("it loads as it stands");
+    assert!(table.values().all(|section| section.as_table().is_some_and(toml::Table::is_empty)));
+    for key in keys::all() {
+        let mut settings = Settings::default();
+        let line = kept
+            .split_once(&format!("[{}]\n", key.section))
+            .and_then(|(_, rest)| rest.lines().find_map(|line| line.strip_prefix(&format!("# {} = ", key.name))))
+            .unwrap_or_else(|| panic!("the example lacks [{}] {}", key.section, key.name));
+        let value: toml::Table = format!("value = {line}").parse().unwrap_or_else(|e| panic!("{line}: {e}"));
+        let values = sources::strings(&value["value"], key.is_list).expect("one value, or a list");
+        let taken = (key.set)(&mut settings, &values);
+        // What stands for a secret must not be one.
+        assert!(taken.is_ok() || key.is_secret, "[{}] {} = {line}: {taken:?}", key.section, key.name);
+    }
+}
+
+#[test]
+fn the_operations_page_has_every_setting() {
+    let page = include_str!("../../docs/operations.md");
+    for key in keys::all() {
+        assert!(page.contains(&format!("`[{}] {}`", key.section, key.name)), "[{}] {}", key.section, key.name);
     }
 }

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 
 use turn_server::{Limits, Prefix};
 
-use super::{Secret, Settings};
+use super::keys::{Key, hidden, text, texts, whole};
+use super::values::{number, port, truth};
+use super::{Secret, Settings, put};
 
 /// Most entries of `[turn] peers`: each packet to a new peer is compared with all.
 const PEERS_MAX: usize = 64;
@@ -41,6 +43,108 @@ impl Default for TurnServer {
     }
 }
 
+pub(super) const KEYS: &[Key] = &[
+    Key::one(
+        "turn",
+        "enabled",
+        "The TURN server in this process. By default it runs unless there are uris.",
+        |s, v| put(&mut s.turn.enabled, truth(&v[0]).map(Some)),
+        |s| Some(s.has_turn_server().into()),
+    ),
+    Key::one(
+        "turn",
+        "port",
+        "Its UDP and TCP port; 0 takes any.",
+        |s, v| put(&mut s.turn.port, port(&v[0])),
+        |s| whole(s.turn.port),
+    ),
+    Key::one(
+        "turn",
+        "tls_port",
+        "Its port for TLS, which is there if there is a certificate; 0 takes any.",
+        |s, v| put(&mut s.turn.tls_port, port(&v[0])),
+        |s| whole(s.turn.tls_port),
+    ),
+    Key::one(
+        "turn",
+        "host",
+        "Name or address at which browsers are told to reach it. By default the announced addresses.",
+        |s, v| put(&mut s.turn_host, host(&v[0])),
+        |s| text(&s.turn_host),
+    )
+    .example(r#""turn.school.example""#),
+    Key::list(
+        "turn",
+        "peers",
+        "Networks or addresses that its clients may reach besides our own media.",
+        |s, v| put(&mut s.turn.peers, networks(v)),
+        |s| texts(s.turn.peers.iter().map(shown_network)),
+    )
+    .example(r#"["192.0.2.0/24"]"#),
+    Key::one(
+        "turn",
+        "relay_ports",
+        "UDP ports of its relay sockets, which are there only for listed peers.",
+        |s, v| put(&mut s.turn.relay_ports, port_range(&v[0])),
+        |s| text(format_args!("{}-{}", s.turn.relay_ports.start(), s.turn.relay_ports.end())),
+    ),
+    Key::one(
+        "turn",
+        "allocations",
+        "Allocations in all, 1 to 1,000,000.",
+        |s, v| put(&mut s.turn.limits.allocations, number(&v[0], 1, 1_000_000).map(|n| n as usize)),
+        |s| whole(s.turn.limits.allocations),
+    ),
+    Key::one(
+        "turn",
+        "allocations_per_participant",
+        "Allocations of one seat, 1 to 1,000; a browser opens one on each of its networks for each URL.",
+        |s, v| put(&mut s.turn.limits.per_holder, number(&v[0], 1, 1_000).map(|n| n as usize)),
+        |s| whole(s.turn.limits.per_holder),
+    ),
+    Key::one(
+        "turn",
+        "bandwidth_kbps",
+        "Of one allocation in each direction, 1,000 to 10,000,000; beyond it packets are dropped.",
+        |s, v| put(&mut s.turn.limits.bandwidth_bps, number(&v[0], 1_000, 10_000_000).map(|kbps| kbps * 1_000)),
+        |s| whole(s.turn.limits.bandwidth_bps / 1_000),
+    ),
+    Key::list(
+        "turn",
+        "uris",
+        "TURN servers outside, in place of it; with secret, or with username and credential. TURN_URIS.",
+        |s, v| put(&mut s.turn_uris, v.iter().map(|u| uri(u)).collect()),
+        |s| texts(&s.turn_uris),
+    )
+    .example(r#"["turn:turn.example:3478?transport=udp"]"#),
+    Key::one(
+        "turn",
+        "secret",
+        "What credentials are made with, at least 16 bytes; shared with the server outside. By default random.",
+        |s, v| put(&mut s.turn_secret, secret(&v[0])),
+        |s| hidden(!s.turn_secret.0.is_empty()),
+    )
+    .secret()
+    .example(r#""what `openssl rand -base64 24` gives""#),
+    Key::one(
+        "turn",
+        "username",
+        "For a server outside that has one password for all. TURN_USERNAME.",
+        |s, v| put(&mut s.turn_username, Ok(v[0].clone())),
+        |s| text(&s.turn_username),
+    )
+    .example(r#""lyceum""#),
+    Key::one(
+        "turn",
+        "credential",
+        "That password; better as TURN_CREDENTIAL_FILE.",
+        |s, v| put(&mut s.turn_credential, Ok(Secret(v[0].clone()))),
+        |s| hidden(!s.turn_credential.0.is_empty()),
+    )
+    .secret()
+    .example(r#""password""#),
+];
+
 /// Networks, or single addresses.
 pub(super) fn networks(values: &[String]) -> Result<Vec<Prefix>, String> {
     if values.len() > PEERS_MAX {
@@ -66,6 +170,11 @@ fn network(value: &str) -> Option<Prefix> {
     };
     let bits = bits.unwrap_or(width);
     (bits <= width && low >= u32::from(width - bits)).then_some(Prefix { address, bits })
+}
+
+/// A network as it is written in settings.
+pub(super) fn shown_network(network: &Prefix) -> String {
+    format!("{}/{}", network.address, network.bits)
 }
 
 /// Two ports with a dash between them.
@@ -110,24 +219,23 @@ pub(super) fn host(value: &str) -> Result<String, String> {
 }
 
 /// A browser throws at an `RTCIceServer` that it cannot use, and then there is no call at all.
-pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
+pub(super) fn check(settings: &Settings) -> Result<(), String> {
     let (named, passed) = (!settings.turn_username.is_empty(), !settings.turn_credential.0.is_empty());
     let shared = !settings.turn_secret.0.is_empty();
     if (named || passed) && shared {
-        return Err(
-            "[turn] secret makes a username and a credential for each participant, beside [turn] username and \
+        return Err("[turn] secret makes a username and a credential for each participant, beside [turn] username and \
             [turn] credential: remove those two (TURN_USERNAME, TURN_CREDENTIAL), or secret (TURN_SECRET) if the server \
-            knows only them",
-        );
+            knows only them".to_owned());
     }
     if named != passed {
-        return Err("[turn] username and [turn] credential belong together: set both or neither");
+        return Err("[turn] username and [turn] credential belong together: set both or neither".to_owned());
     }
     let relays = settings.turn_uris.iter().any(|uri| uri.starts_with("turn"));
     if relays && !named && !shared {
         return Err(
             "[turn] uris names a TURN server, which browsers do not use without credentials: set [turn] secret \
-            (TURN_SECRET), or [turn] username and [turn] credential (TURN_USERNAME, TURN_CREDENTIAL)",
+            (TURN_SECRET), or [turn] username and [turn] credential (TURN_USERNAME, TURN_CREDENTIAL)"
+                .to_owned(),
         );
     }
     Ok(())

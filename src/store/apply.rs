@@ -7,7 +7,7 @@ use signaling::{Alive, Fact};
 use sqlx::{AnyConnection, Row as _};
 
 use super::event::{Event, Kind, Who, emit};
-use super::{Store, StoreError, int, meeting, nat, text, unreadable};
+use super::{Store, StoreError, int, meeting, nat, text, unreadable, within};
 use crate::journal::{NodeId, Record};
 
 /// How long a batch may go on before it is committed as far as it is: a slow database gets through too.
@@ -33,10 +33,7 @@ impl Store {
     pub(crate) async fn apply(&self, node: &NodeId, records: &[Record]) -> Result<u64, StoreError> {
         // One that is alone may be the end of a meeting of days, whose whole log is read: given up, it would block all behind it.
         let time = if records.len() == 1 { APPLY_MAX * 30 } else { APPLY_MAX };
-        match tokio::time::timeout(time, self.apply_batch(node, records)).await {
-            Ok(done) => done,
-            Err(_) => Err(StoreError::Away(format!("no answer within {} s", time.as_secs()))),
-        }
+        within(time, self.apply_batch(node, records)).await
     }
 
     async fn apply_batch(&self, node: &NodeId, records: &[Record]) -> Result<u64, StoreError> {
@@ -133,6 +130,8 @@ pub(super) async fn fact(connection: &mut AnyConnection, origin: &Origin<'_>, fa
         Fact::MeetingEnded { meeting, at } => meeting::end(connection, origin, meeting, *at).await,
         Fact::Chat { .. } => chat(connection, fact).await,
         Fact::Removed { .. } => removed(connection, fact).await,
+        // They matter to whoever goes on with the meeting: the journal keeps them for its own node.
+        Fact::Locked { .. } | Fact::Promoted { .. } => Ok(()),
         Fact::Aborted { session, user, at } => {
             let event = Event {
                 kind: Kind::ConnectionAborted.as_str(),

@@ -35,7 +35,7 @@ pub(crate) use self::outbox::{Backlog, Claimed, Recipient};
 pub(crate) use self::pool::{Engine, Store};
 pub(crate) use self::query::{MeetingFilter, Page};
 pub(crate) use self::receive::Received;
-pub(crate) use self::retention::{Retained, Retention};
+pub(crate) use self::retention::{Retained, Retention, RoomRetention};
 pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};
 pub(crate) use self::schedule::Schedule;
 pub(crate) use self::sweep::{Sweeper, Swept};
@@ -105,9 +105,14 @@ impl From<MigrateError> for StoreError {
 
 /// What `work` gives, unless it takes longer than [`DEADLINE`].
 async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(DEADLINE, work).await {
+    within(DEADLINE, work).await
+}
+
+/// What `work` gives, unless it takes longer than `limit`.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, work).await {
         Ok(done) => done,
-        Err(_) => Err(StoreError::Away(format!("no answer within {} s", DEADLINE.as_secs()))),
+        Err(_) => Err(StoreError::Away(format!("no answer within {} ms", limit.as_millis()))),
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::OnceCell;
 
-use super::{DEADLINE, StoreError, in_time};
+use super::{DEADLINE, StoreError, in_time, within};
 
 /// Connections to Postgres: one applies, one sweeps, the others answer the API and the deliverer. More would help nobody and
 /// cost the database a process each; a request that finds none waits up to [`DEADLINE`].
@@ -88,10 +88,8 @@ impl Store {
     /// The same, and its tables are there within `deadline`.
     pub(crate) async fn open(url: &str, deadline: Duration) -> Result<Self, StoreError> {
         let store = Store::new(url)?;
-        match tokio::time::timeout(deadline, store.migrate()).await {
-            Ok(done) => done.map(|()| store),
-            Err(_) => Err(StoreError::Away(format!("no answer within {} ms", deadline.as_millis()))),
-        }
+        within(deadline, store.migrate()).await?;
+        Ok(store)
     }
 
     /// Which database it is.

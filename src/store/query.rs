@@ -1,12 +1,15 @@
 //! What the API asks: meetings, who attended, what was said.
 
+use std::sync::Arc;
+
 use serde::Serialize;
-use signaling::Role;
 use signaling::attendance::Summary;
+use signaling::limits::CHAT_HISTORY_MAX;
+use signaling::{Fact, Role};
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row as _};
 
-use super::{PAGE_MAX, Store, StoreError, in_time, int, meeting, nat, unreadable};
+use super::{PAGE_MAX, Store, StoreError, Text, in_time, int, meeting, nat, unreadable};
 
 /// Withdrawn tokens that one look takes up.
 const REVOKED_PAGE: i64 = 10_000;
@@ -79,6 +82,17 @@ pub(crate) struct Attended {
     pub(crate) visits: u64,
 }
 
+/// A server that writes to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeRow {
+    /// Its id.
+    pub(crate) node: String,
+    /// When it last said that it lives, Unix ms of its own clock.
+    pub(crate) seen_at: u64,
+    /// Its meetings that are on.
+    pub(crate) meetings: u64,
+}
+
 /// A chat message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +140,29 @@ const ATTENDED: &str = "meeting_id, session_id, user_id, user_name, role, first_
      connected_ms, speaking_ms, camera_ms, screen_ms, visits";
 
 impl Store {
+    /// What was said in a meeting until then, Unix ms: the newest [`CHAT_HISTORY_MAX`], oldest first.
+    pub(crate) async fn said(&self, meeting: &Text, until_ms: u64) -> Result<Vec<Fact>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT message_id, user_id, user_name, message, sent_at FROM chat_messages
+                 WHERE meeting_id = $1 AND sent_at <= $2 ORDER BY sent_at DESC, message_id DESC LIMIT $3",
+            )
+            .bind(&**meeting)
+            .bind(int(until_ms))
+            .bind(int(CHAT_HISTORY_MAX as u64))
+            .fetch_all(self.read().await?)
+            .await?;
+            let word = |row: &AnyRow, column: usize| row.try_get::<&str, _>(column).map(Arc::from);
+            let fact = |row: &AnyRow| -> Result<Fact, StoreError> {
+                let (meeting, at) = (meeting.clone(), nat(row.try_get(4)?));
+                let (user, name) = (word(row, 1)?, word(row, 2)?);
+                Ok(Fact::Chat { meeting, id: word(row, 0)?, user, name, message: word(row, 3)?, at })
+            };
+            rows.iter().rev().map(fact).collect()
+        })
+        .await
+    }
+
     /// Meetings, newest first, at most `limit` (1..=[`PAGE_MAX`]) after `cursor` ([`Page::next`]; one that does not read counts
     /// as none).
     pub(crate) async fn meetings(
@@ -153,6 +190,24 @@ impl Store {
             .await?;
             let items = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
             Ok(page(items, limit, |m| (m.started_at, &m.meeting_id)))
+        })
+        .await
+    }
+
+    /// The servers that ever wrote here, whoever spoke last first, at most [`PAGE_MAX`].
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        in_time(async {
+            let rows = sqlx::query(
+                "SELECT node_id, seen_at, (SELECT COUNT(*) FROM meetings WHERE meetings.node_id = nodes.node_id AND ended_at IS NULL)
+                 FROM nodes ORDER BY seen_at DESC, node_id LIMIT $1",
+            )
+            .bind(int(PAGE_MAX as u64))
+            .fetch_all(self.read().await?)
+            .await?;
+            let node = |row: &AnyRow| {
+                Ok(NodeRow { node: row.try_get(0)?, seen_at: nat(row.try_get(1)?), meetings: nat(row.try_get(2)?) })
+            };
+            rows.iter().map(node).collect()
         })
         .await
     }

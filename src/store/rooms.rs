@@ -1,13 +1,18 @@
 //! What the application says of rooms: their settings and who is expected.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use signaling::Role;
 use sqlx::{AnyPool, Row as _};
 
-use super::{Store, StoreError, in_time, int, nat, text};
+use super::{RoomRetention, Store, StoreError, in_time, int, nat, text};
 
 /// Most people on a roster; more are [`StoreError::Broken`], and the API says so before.
 pub(crate) const ROSTER_MAX: usize = 5_000;
+
+/// People that one statement writes.
+const ROWS_PER_STATEMENT: usize = 500;
 
 /// Somebody who is expected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,18 +40,30 @@ pub(crate) struct Room {
 }
 
 impl Store {
-    /// Keeps a room's settings (JSON) in place of the former.
-    pub(crate) async fn put_settings(&self, session: &str, settings: &str, now_ms: u64) -> Result<(), StoreError> {
+    /// Keeps a room's settings (JSON) in place of the former, and how long its data is kept.
+    pub(crate) async fn put_settings(
+        &self,
+        session: &str,
+        settings: &str,
+        kept: &RoomRetention,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let [chat, log, meetings] = kept.columns();
         in_time(async {
             let mut tx = self.write().await?;
             sqlx::query(
-                "INSERT INTO rooms (session_id, settings, updated_at) VALUES ($1, $2, $3)
-                 ON CONFLICT (session_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at",
+                "INSERT INTO rooms (session_id, settings, updated_at, keep_chat_ms, keep_log_ms, keep_meeting_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (session_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at,
+                     keep_chat_ms = excluded.keep_chat_ms, keep_log_ms = excluded.keep_log_ms, keep_meeting_ms = excluded.keep_meeting_ms",
             )
             .bind(text::clean(session))
             // No index is on it, and JSON that is cut is none.
             .bind(text::without_nul(settings))
             .bind(int(now_ms))
+            .bind(chat)
+            .bind(log)
+            .bind(meetings)
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -89,17 +106,19 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             sqlx::query("DELETE FROM rosters WHERE session_id = $1").bind(&*session).execute(&mut *tx).await?;
-            for expected in roster {
-                sqlx::query(
-                    "INSERT INTO rosters (session_id, user_id, user_name, role) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (session_id, user_id) DO UPDATE SET user_name = excluded.user_name, role = excluded.role",
-                )
-                .bind(&*session)
-                .bind(text::clean(&expected.user_id))
-                .bind(expected.user_name.as_deref().map(text::clean))
-                .bind(expected.role.as_str())
-                .execute(&mut *tx)
-                .await?;
+            // The last of those with one id counts.
+            let people: BTreeMap<_, _> =
+                roster.iter().map(|expected| (text::clean(&expected.user_id), expected)).collect();
+            let people: Vec<_> = people.into_iter().collect();
+            for some in people.chunks(ROWS_PER_STATEMENT) {
+                let rows = text::rows_of(some.len(), 4, 1);
+                let statement = format!("INSERT INTO rosters (session_id, user_id, user_name, role) VALUES {rows}");
+                let mut query = sqlx::query(sqlx::AssertSqlSafe(statement)).persistent(false);
+                for (user, expected) in some {
+                    let name = expected.user_name.as_deref().map(text::clean);
+                    query = query.bind(&*session).bind(user.as_str()).bind(name).bind(expected.role.as_str());
+                }
+                query.execute(&mut *tx).await?;
             }
             Ok(tx.commit().await?)
         })

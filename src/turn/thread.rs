@@ -217,10 +217,10 @@ impl Machine {
                 }
                 let now = turn_now();
                 self.take_grants(now);
-                for (path, bytes, stride) in self.batch.runs() {
-                    let Path::Udp { local, remote } = path else { continue };
+                for run in self.batch.runs() {
+                    let Path::Udp { local, remote } = run.path else { continue };
                     let client = Client::Udp { local, remote };
-                    for datagram in bytes.chunks(stride) {
+                    for datagram in run.bytes.chunks(run.stride) {
                         let action = consider(&mut self.server, client, datagram, now);
                         answer(&mut self.clients, &mut self.relays, &mut self.crossings, client, action, datagram, now);
                     }
@@ -277,9 +277,9 @@ impl Machine {
                 }
             };
             let now = turn_now();
-            for (path, bytes, stride) in self.batch.runs() {
-                let Path::Udp { remote: peer, .. } = path else { continue };
-                let payloads = Payloads { bytes, stride, room: 0 };
+            for run in self.batch.runs() {
+                let Path::Udp { remote: peer, .. } = run.path else { continue };
+                let payloads = Payloads { bytes: run.bytes, stride: run.stride, room: 0 };
                 forward(&mut self.server, &mut self.clients, allocation, peer, payloads, now);
             }
         }

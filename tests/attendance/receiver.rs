@@ -57,6 +57,14 @@ impl Receiver {
         receiver
     }
 
+    /// What was told of a kind, in order of its room's numbers.
+    pub(crate) fn told(&self, kind: &str) -> Vec<Value> {
+        let parse = |event: &Event| serde_json::from_slice::<Value>(&event.body).expect("an event is JSON");
+        let mut told: Vec<Value> = self.came().events.values().map(parse).filter(|said| said["type"] == kind).collect();
+        told.sort_by_key(|said| said["roomSeq"].as_u64());
+        told
+    }
+
     fn came(&self) -> MutexGuard<'_, Came> {
         self.came.lock().expect("nobody panics with it")
     }

@@ -25,7 +25,60 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
+        Server::run(Command::new(env!("CARGO_BIN_EXE_lyceum")), dir, url, receiver, empty_ms)
+    }
+
+    /// The same on SQLite, on a disk that [`Server::fill_disk`] fills: what does not fit is an error to it as on a real one.
+    pub(crate) fn start_on_small_disk(dir: &Path, receiver: &str, empty_ms: u64) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_lyceum")]);
+        Server::run(command, dir, None, receiver, empty_ms)
+    }
+
+    /// From now on no file grows, or any may again.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        let limit = if is_full { "--fsize=0:unlimited" } else { "--fsize=unlimited" };
+        let pid = self.child.id().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, limit]).status().expect("prlimit runs").success());
+    }
+
+    fn run(command: Command, dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> Self {
+        let (child, log) = Server::spawn(command, dir, url, receiver, empty_ms);
+        let mut server = Server { child, url: String::new(), http: ([0; 4], 0).into(), admin: ([0; 4], 0).into(), log };
+        let begun = Instant::now();
+        let line = loop {
+            let said = server.log();
+            if let Some(line) = said.lines().find(|line| line.contains("\"listening\"") && line.ends_with('}')) {
+                break serde_json::from_str::<Value>(line).expect("JSON");
+            }
+            let ended = server.child.try_wait().expect("it is our child");
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it does not start: {said}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let address = |key: &str| line[key].as_str().and_then(|a| a.parse().ok()).expect("an address");
+        (server.http, server.admin) = (address("http"), address("admin"));
+        server.url = format!("http://{}", server.http);
+        server
+    }
+
+    /// How it ends, and what it says, where it will not serve.
+    pub(crate) fn refuses(dir: &Path, receiver: &str) -> (ExitStatus, String) {
+        let (mut child, log) = Server::spawn(Command::new(env!("CARGO_BIN_EXE_lyceum")), dir, None, receiver, 0);
+        let begun = Instant::now();
+        let status = loop {
+            match child.try_wait().expect("it is our child") {
+                Some(status) => break status,
+                None if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+                None => {
+                    let _ = (child.kill(), child.wait());
+                    panic!("it does not end: {}", std::fs::read_to_string(&log).unwrap_or_default());
+                }
+            }
+        };
+        (status, std::fs::read_to_string(&log).unwrap_or_default())
+    }
+
+    fn spawn(mut command: Command, dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> (Child, PathBuf) {
         for (name, _) in std::env::vars() {
             if name.starts_with("LYCEUM") || name.starts_with("TURN_") {
                 command.env_remove(name);
@@ -46,21 +99,7 @@ impl Server {
         let log = dir.join("log");
         let file = File::create(&log).expect("a writable directory");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("the binary starts");
-        let mut server = Server { child, url: String::new(), http: ([0; 4], 0).into(), admin: ([0; 4], 0).into(), log };
-        let begun = Instant::now();
-        let line = loop {
-            let said = server.log();
-            if let Some(line) = said.lines().find(|line| line.contains("\"listening\"") && line.ends_with('}')) {
-                break serde_json::from_str::<Value>(line).expect("JSON");
-            }
-            let ended = server.child.try_wait().expect("it is our child");
-            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it does not start: {said}");
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let address = |key: &str| line[key].as_str().and_then(|a| a.parse().ok()).expect("an address");
-        (server.http, server.admin) = (address("http"), address("admin"));
-        server.url = format!("http://{}", server.http);
-        server
+        (child, log)
     }
 
     /// What it wrote.
@@ -89,6 +128,11 @@ impl Server {
         (status, serde_json::from_str(&body).expect("JSON"))
     }
 
+    /// Sends JSON; the status of the answer, and its body.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> (u16, String) {
+        request(self.http, "PUT", path, &body.to_string())
+    }
+
     /// A metric without labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, page) = get(self.admin, "/metrics");
@@ -105,9 +149,17 @@ impl Drop for Server {
 }
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    request(address, "GET", path, "")
+}
+
+fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it reads");
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    write!(stream, "{head}{body}").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");

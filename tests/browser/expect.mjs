@@ -14,9 +14,16 @@ export const SPARE = { orange: '#ff8000', violet: '#7000ff' };
 
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-/** True if `seen` is `hex` within what limited-range chroma-subsampled video and the moving bar may change. */
+const distance = (seen, hex) => Math.hypot(...rgb(hex).map((value, at) => value - seen[at]));
+const ALL = [...PEOPLE.map(({ colour }) => colour), ...Object.values(SPARE)];
+
+/**
+ * True if `seen` is nearer to `hex` than to any other colour of these tests, and near: the coarsest quantiser, to which an
+ * encoder resorts on a busy machine, shifts a colour by up to 60, and no two of them are less than 100 apart.
+ */
 export function isColour(seen, hex) {
-  return Array.isArray(seen) && rgb(hex).every((value, at) => Math.abs(value - seen[at]) <= 44);
+  return Array.isArray(seen) && distance(seen, hex) <= 90
+    && ALL.every((other) => other === hex || distance(seen, hex) < distance(seen, other));
 }
 
 const isTone = (seen, tone) => seen !== null && Math.abs(seen - tone) <= 12;

@@ -262,7 +262,7 @@ scenario('the call page takes its token from the address, and shows what an inst
     const name = `${browserName}-pupil`;
     const { token } = await joinToken(`u-${name}`, session);
     const pupil = await joinPage(rig, t, browserName, session, name, { token });
-    assert.doesNotMatch(await pupil.evaluate(() => location.href + JSON.stringify([localStorage, sessionStorage, history.state])), /eyJ/, 'the token is nowhere else');
+    assert.doesNotMatch(await pupil.evaluate(() => location.href + JSON.stringify([localStorage, history.state])), /eyJ/, 'the token is kept for this tab alone');
     await untilMoving(pupil, name);
     const participantId = await until(() => participantOf(teacher, `u-${name}`), SOON_MS, 'the roster names the pupil');
     const isMuted = (muted) => until(() => teacher.evaluate((who, is) => window.roster.find((one) => one.userId === who)?.tracks

@@ -225,7 +225,7 @@ impl Stage {
     fn arrive(&mut self, thing: Thing) {
         let now = self.now.mono;
         match thing {
-            Thing::Up { from, mut bytes } => self.sfu.receive(Hall::path(from), &mut bytes, self.now),
+            Thing::Up { from, mut bytes } => self.sfu.receive(Hall::path(from), &mut bytes, self.now.mono, self.now),
             Thing::Down { to, mut bytes } => self.clients[to].role.handle(&mut bytes, now),
             Thing::Request(request) => self.sfu.handle(Input::Request(request), self.now),
             Thing::Description { to, sdp, offer } => match &mut self.clients[to].role {

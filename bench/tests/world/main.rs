@@ -192,7 +192,7 @@ impl World {
         match thing {
             Thing::Up { from, mut bytes } => {
                 let path = Path::Udp { local: SERVER, remote: World::address(from) };
-                self.sfu.receive(path, &mut bytes, self.now);
+                self.sfu.receive(path, &mut bytes, self.now.mono, self.now);
             }
             Thing::Down { to, bytes } if self.seats[to].present => {
                 self.seats[to].bot.receive(SERVER, &bytes, self.now.mono);

@@ -123,7 +123,7 @@ impl Stage {
         }
         client.tick(hall.now.mono);
         let mut check = client.transmit().expect("a check for the server's answer");
-        hall.sfu.receive(Hall::path(HALF_OPEN), &mut check, hall.now);
+        hall.sfu.receive(Hall::path(HALF_OPEN), &mut check, hall.now.mono, hall.now);
         hall.clients.push(client);
         self.carry();
     }
@@ -153,7 +153,7 @@ impl Stage {
     }
 
     fn receive(&mut self, from: usize, mut datagram: Vec<u8>) {
-        self.hall.sfu.receive(Hall::path(from), &mut datagram, self.hall.now);
+        self.hall.sfu.receive(Hall::path(from), &mut datagram, self.hall.now.mono, self.hall.now);
     }
 
     fn sealed(&mut self, by: usize, datagram: &[u8]) {

@@ -78,6 +78,8 @@ pub(crate) struct Controller {
     pads: bool,
     /// When feedback came last.
     heard: Option<Micros>,
+    /// And when it last told of a packet's delay: probes measure none.
+    measured: Option<Micros>,
     /// When feedback came first.
     first_heard: Option<Micros>,
     informed: bool,
@@ -125,6 +127,7 @@ impl Controller {
             wanted: 0.0,
             pads: true,
             heard: None,
+            measured: None,
             first_heard: None,
             informed: false,
             heard_of: 0,
@@ -273,6 +276,7 @@ impl Controller {
                 self.prober.on_arrival(told.cluster, number, told.at, arrival);
             } else {
                 self.delay.on_arrival(told.at, arrival, told.bytes);
+                self.measured = Some(now);
             }
             rtt = Some(now.saturating_sub(told.at));
         }
@@ -323,8 +327,10 @@ impl Controller {
     /// The first feedback after a silence: what was measured before it says nothing.
     fn resume(&mut self, now: Micros) -> Option<(f64, Micros)> {
         if self.heard.is_some_and(|heard| now.saturating_sub(heard) > SILENCE) {
-            self.delay.reset(false);
             self.acked.reset();
+        }
+        if self.is_quiet(now) {
+            self.delay.reset(false);
         }
         let outage = self.outage.take()?;
         self.loss.forget(now);
@@ -474,7 +480,9 @@ impl Controller {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.heard?;
         let outage = self.unheard().map(|sent| self.outage_due(sent));
-        let probe = if self.pads && self.outage.is_none() { self.prober.due(self.wish()) } else { None };
+        let probe = if self.pads { self.prober.due(self.wish()) } else { None };
+        let held = self.outage.is_some() && !self.prober.is_under_way();
+        let probe = probe.map(|due| if held { due.max(self.last_sent() + SILENCE) } else { due });
         let due = [outage, probe].into_iter().flatten().min()?;
         Some(self.began + Duration::from_micros(due))
     }
@@ -532,12 +540,29 @@ impl Controller {
         Wish { bps: self.rate.bps(), wanted: self.wanted, jitter_ms: self.delay.jitter_ms() }
     }
 
+    /// When the last packet left that feedback can tell of.
+    fn last_sent(&self) -> Micros {
+        self.history.sent_at(self.history.next() - 1, self.clock).unwrap_or(0)
+    }
+
+    /// Whether nothing was sent for a while that tells of delay, as when the only picture is paused: what was known of a queue
+    /// says nothing any more.
+    fn is_quiet(&self, now: Micros) -> bool {
+        self.measured.is_none_or(|at| now.saturating_sub(at) > SILENCE)
+    }
+
     /// Bytes of padding that should leave now to probe the link; `None` if none. To be asked again after each packet.
     pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
         let now = self.micros(now);
         self.heard.filter(|_| self.pads)?;
         let short = self.delay.queue_ms().is_some_and(|queue| queue < PROBE_QUEUE_MS);
-        if self.outage.is_none() && short && self.delay.usage() != Usage::Over {
+        let bears = if self.outage.is_some() {
+            // Nobody would ever hear that the path is whole again if nothing were sent.
+            now.saturating_sub(self.last_sent()) >= SILENCE
+        } else {
+            self.is_quiet(now) || short && self.delay.usage() != Usage::Over
+        };
+        if bears {
             let wish = self.wish();
             self.prober.begin(wish, now);
         } else {

@@ -121,6 +121,11 @@ impl Prober {
         if self.run.as_ref().is_some_and(|run| run.done.is_none()) { self.cluster } else { 0 }
     }
 
+    /// Whether one has begun, and is not heard of yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Notes a packet of the present probe.
     pub(super) fn on_sent(&mut self, number: u64, bytes: usize, now: Micros) {
         let Some(run) = self.run.as_mut().filter(|run| run.done.is_none()) else { return };

@@ -102,7 +102,7 @@ impl Levels {
     }
 
     /// Bits a second of all that comes; 0 where nothing is known.
-    pub(super) fn total_bps(&self, now: Instant) -> u32 {
+    pub(crate) fn total_bps(&self, now: Instant) -> u32 {
         (0..TARGETS).map(|target| self.bps(target, now)).max().unwrap_or(0)
     }
 
@@ -113,6 +113,15 @@ impl Levels {
             let (width, height) = self.sizes[usize::from(known)];
             (width >> (known - spatial), height >> (known - spatial))
         })
+    }
+
+    /// Width and height of the largest picture; (0, 0) where unknown.
+    pub(crate) fn picture(&self) -> (u16, u16) {
+        self.sizes
+            .iter()
+            .copied()
+            .max_by_key(|(width, height)| u32::from(*width) * u32::from(*height))
+            .unwrap_or_default()
     }
 
     /// Pixels of the largest picture; 0 where unknown.

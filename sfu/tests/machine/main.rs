@@ -17,6 +17,7 @@ mod relayed;
 mod reports;
 mod rights;
 mod sctp;
+mod snapshot;
 mod tab;
 mod transport;
 mod world;

@@ -1,5 +1,7 @@
 //! Sender reports that keep what is published together together, and receiver reports that tell what was lost.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use sfu::{Kind, rtcp};
@@ -138,4 +140,32 @@ fn a_publisher_is_told_what_was_lost() {
     assert_eq!(u32::from(block.fraction_lost), 10 * 256 / 41);
     assert_eq!(block.last_sender_report, 0x5678_9abc);
     assert!(block.delay_since_last_sender_report < 65_536 * 2);
+}
+
+/// We read packets of 100 ms at once, as on a machine that is short of time: a publisher who took that for a queue would send
+/// less.
+#[test]
+fn what_lay_unread_is_told_of_by_when_it_came() {
+    let mut world = World::call(2, &[Kind::Audio]);
+    for _ in 0..10 {
+        world.run_ms(100);
+        for waited in [80, 60, 40, 20, 0] {
+            let packet = world.tabs[0].rtp(0, 960, &[1; 40]);
+            world.send_late(0, packet, Duration::from_millis(waited));
+        }
+    }
+    world.run_ms(1_100);
+    let (mut deltas, mut jitters) = (Vec::new(), Vec::new());
+    for packet in world.tabs[0].rtcp.iter().flat_map(|compound| rtcp::parse(compound)) {
+        match packet {
+            // What the first counts from is 64 ms wide.
+            rtcp::Packet::TransportFeedback(feedback) => {
+                deltas.extend(feedback.statuses().skip(1).map(|(_, delta)| delta));
+            }
+            rtcp::Packet::ReceiverReport { reports, .. } => jitters.extend(reports.map(|block| block.jitter)),
+            _ => {}
+        }
+    }
+    assert!(deltas.len() >= 30 && deltas.iter().all(|delta| *delta == Some(80)), "in 250 us: {deltas:?}");
+    assert!(!jitters.is_empty() && jitters.iter().all(|jitter| *jitter == 0), "{jitters:?}");
 }

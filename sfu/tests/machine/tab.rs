@@ -415,11 +415,13 @@ impl Tab {
         self.rtp_at(source, source.index, payload)
     }
 
-    /// A packet of a source under an index of choice.
+    /// A packet of a source under an index of choice; its transport-wide number is that index, too.
     pub(crate) fn rtp_at(&self, source: Source, index: u64, payload: &[u8]) -> Vec<u8> {
         let payload_type = if source.kind == Kind::Audio { OPUS } else { VP8 };
         let mid = self.lines[source.line].mid.as_bytes();
-        let plain = plain_rtp(source.ssrc, payload_type, index as u16, source.timestamp, &[(MID_ID, mid)], payload);
+        let number = (index as u16).to_be_bytes();
+        let extensions: &[(u8, &[u8])] = &[(MID_ID, mid), (TWCC_ID, &number)];
+        let plain = plain_rtp(source.ssrc, payload_type, index as u16, source.timestamp, extensions, payload);
         let header_len = plain.len() - payload.len();
         self.seal(plain, header_len, source.ssrc, index)
     }

@@ -161,7 +161,12 @@ impl World {
     }
 
     pub(crate) fn send_from(&mut self, path: Path, mut datagram: Vec<u8>) {
-        self.sfu.receive(path, &mut datagram, self.now);
+        self.sfu.receive(path, &mut datagram, self.now.mono, self.now);
+    }
+
+    /// Gives the SFU a datagram from a tab that came some time ago and was not read.
+    pub(crate) fn send_late(&mut self, index: usize, mut datagram: Vec<u8>, waited: Duration) {
+        self.sfu.receive(self.tabs[index].path, &mut datagram, self.now.mono - waited, self.now);
     }
 
     /// The next packet of a tab's source.

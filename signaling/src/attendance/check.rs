@@ -108,7 +108,11 @@ impl Checker {
                     self.wrong(seq, format!("the meeting ended at {at}, its last connection at {}", self.last_end));
                 }
             }
-            Fact::Chat { .. } | Fact::Removed { .. } | Fact::Aborted { .. } => {}
+            Fact::Chat { .. }
+            | Fact::Locked { .. }
+            | Fact::Promoted { .. }
+            | Fact::Removed { .. }
+            | Fact::Aborted { .. } => {}
         }
     }
 

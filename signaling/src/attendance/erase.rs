@@ -38,6 +38,7 @@ pub fn erase_log(log: &mut [Fact], user: &str) {
                 *who = pseudonym.clone();
                 *name = pseudonym.clone();
             }
+            Fact::Promoted { user: who, .. } if &**who == user => *who = pseudonym.clone(),
             Fact::Removed { user: who, token, .. } if &**who == user => {
                 *who = pseudonym.clone();
                 *token = None;

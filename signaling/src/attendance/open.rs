@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
 use crate::fact::{Alive, Fact, Reason};
+use crate::limits::{CRASH_ERROR_MAX, HEARTBEAT_EVERY, KNOWN_MAX};
 
 /// Removals of one meeting that are remembered, newest kept: whoever else was removed is kept out by the store's word alone.
 pub const REMOVED_MAX: usize = 10_000;
+const CRASH_ERROR_MS: u64 = CRASH_ERROR_MAX.as_millis() as u64;
+const HEARTBEAT_MS: u64 = HEARTBEAT_EVERY.as_millis() as u64;
 
 /// What the facts of a node leave open. The journal keeps it beside them, so that a restart needs no database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +37,13 @@ pub struct OpenMeeting {
     pub connections: BTreeMap<Arc<str>, OpenConnection>,
     /// Who was removed, with the id and expiry of the token if it has one; at most [`REMOVED_MAX`].
     pub removed: Vec<(Arc<str>, Option<Arc<str>>, u64)>,
+    /// Nobody new gets in.
+    #[serde(default)]
+    pub locked: bool,
+    /// Who is or was there, who gets in again wherever newcomers do not, with the role that a moderator gave; at most [`KNOWN_MAX`],
+    /// of which those who were given one stay.
+    #[serde(default)]
+    pub known: BTreeMap<Arc<str>, Option<Role>>,
 }
 
 /// A connection that has not ended.
@@ -61,6 +71,8 @@ impl Open {
                     last_end: 0,
                     connections: BTreeMap::new(),
                     removed: Vec::new(),
+                    locked: false,
+                    known: BTreeMap::new(),
                 };
                 self.meetings.entry(meeting.clone()).or_insert_with(began);
                 return;
@@ -69,7 +81,10 @@ impl Open {
                 self.meetings.remove(meeting);
                 return;
             }
-            Fact::Chat { meeting, .. } | Fact::Removed { meeting, .. } => Some(meeting),
+            Fact::Chat { meeting, .. }
+            | Fact::Locked { meeting, .. }
+            | Fact::Promoted { meeting, .. }
+            | Fact::Removed { meeting, .. } => Some(meeting),
             other => other.meeting(),
         };
         if let Some(meeting) = meeting.and_then(|id| self.meetings.get_mut(id)) {
@@ -77,16 +92,20 @@ impl Open {
         }
     }
 
-    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with
-    /// `uncertainty_ms`. In the order of the ids of meetings, and of connections in them.
-    pub fn crashed(&self, uncertainty_ms: u64) -> Vec<Fact> {
-        let all = self.meetings.iter().flat_map(|(id, m)| m.connections.iter().map(move |(c, open)| (id, c, open)));
-        let left = |(meeting, connection, open): (&Arc<str>, &Arc<str>, &OpenConnection)| Fact::Left {
-            meeting: meeting.clone(),
-            connection: connection.clone(),
-            at: open.alive_at,
-            reason: Reason::Crashed,
-            uncertainty_ms,
+    /// What closes all connections after a crash, each at its last proof of life: [`crate::Reason::Crashed`], with what is
+    /// not known of its end: [`CRASH_ERROR_MAX`], or more if it had been silent for longer when the server was last heard of. In the
+    /// order of the ids of meetings, and of connections in them.
+    pub fn crashed(&self) -> Vec<Fact> {
+        let all = self.meetings.iter().flat_map(|(id, m)| m.connections.iter().map(move |(c, open)| (id, m, c, open)));
+        let left = |(id, meeting, connection, open): (&Arc<str>, &OpenMeeting, &Arc<str>, &OpenConnection)| {
+            let silence_ms = meeting.last_at.saturating_sub(open.alive_at);
+            Fact::Left {
+                meeting: id.clone(),
+                connection: connection.clone(),
+                at: open.alive_at,
+                reason: Reason::Crashed,
+                uncertainty_ms: silence_ms.saturating_add(HEARTBEAT_MS).max(CRASH_ERROR_MS),
+            }
         };
         all.map(left).collect()
     }
@@ -105,6 +124,7 @@ impl OpenMeeting {
                 };
                 self.connections.entry(connection.clone()).or_insert_with(began);
                 self.empty_since = None;
+                self.know(user, None);
             }
             Fact::Left { connection, at, .. } => self.left(connection, *at),
             Fact::Changed { connection, role, .. } => {
@@ -119,9 +139,22 @@ impl OpenMeeting {
                     }
                 }
             }
+            Fact::Locked { locked, .. } => self.locked = *locked,
+            Fact::Promoted { user, role, .. } => self.know(user, Some(*role)),
             Fact::Removed { user, token, expires_ms, .. } => self.remove(user, token.as_ref(), *expires_ms),
             _ => {}
         }
+    }
+
+    fn know(&mut self, user: &Arc<str>, role: Option<Role>) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(user) {
+            let there = |user: &Arc<str>| self.connections.values().any(|c| c.user == *user);
+            let mut others = self.known.iter().filter(|(other, role)| role.is_none() && !there(other));
+            let Some(least) = others.next().map(|(other, _)| other.clone()) else { return };
+            self.known.remove(&least);
+        }
+        let known = self.known.entry(user.clone()).or_default();
+        *known = role.or(*known);
     }
 
     fn left(&mut self, connection: &str, at: u64) {
@@ -192,11 +225,11 @@ mod tests {
         assert_eq!(open.meetings["m"].last_at, 1_500);
         assert_eq!(open.meetings["m"].empty_since, None);
         let (meeting, connection) = ("m".into(), "a".into());
-        let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 10_000 };
-        assert_eq!(open.crashed(10_000), std::slice::from_ref(&crash));
+        let crash = Fact::Left { meeting, connection, at: 999, reason: Reason::Crashed, uncertainty_ms: 15_000 };
+        assert_eq!(open.crashed(), std::slice::from_ref(&crash));
         let mut closed = open;
         closed.apply(&crash);
-        assert_eq!(closed.crashed(10_000), []);
+        assert_eq!(closed.crashed(), []);
         assert_eq!(closed.meetings["m"].empty_since, Some(1_500), "the latest end, not the one written last");
         closed.apply(&joined("c", 1_600));
         assert_eq!(closed.meetings["m"].empty_since, None);
@@ -235,6 +268,36 @@ mod tests {
         }
         assert_eq!(open.meetings["m"].removed.len(), REMOVED_MAX);
         assert_eq!(&*open.meetings["m"].removed[0].0, "v0");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let old = r#"{"meetings":{"m":{"session":"s","last_at":2,"empty_since":null,"connections":
+            {"a":{"participant":"p","user":"u","role":"participant","alive_at":2}},"removed":[]}}}"#;
+        let old: Open = serde_json::from_str(old).unwrap();
+        let mut now = open(&[started(1), joined("a", 2)]);
+        now.meetings.get_mut("m").unwrap().known.clear();
+        assert_eq!(old, now);
+    }
+
+    #[test]
+    fn who_was_there_is_known_up_to_a_bound_and_the_promoted_stay() {
+        let promoted = Fact::Promoted { meeting: "m".into(), user: "boss".into(), role: Role::Instructor, at: 2 };
+        let locked = |locked| Fact::Locked { meeting: "m".into(), locked, at: 2 };
+        let mut open = open(&[started(1), promoted, locked(true)]);
+        for n in 0..=KNOWN_MAX {
+            let mut fact = joined(&format!("c{n}"), 3);
+            if let Fact::Joined { user, .. } = &mut fact {
+                *user = format!("u{n}").into();
+            }
+            open.apply(&fact);
+            open.apply(&left(&format!("c{n}"), 4));
+        }
+        let meeting = &open.meetings["m"];
+        assert_eq!((meeting.known.len(), meeting.known["boss"]), (KNOWN_MAX, Some(Role::Instructor)));
+        assert!(meeting.locked && meeting.known.contains_key(&*format!("u{KNOWN_MAX}")));
+        open.apply(&locked(false));
+        assert!(!open.meetings["m"].locked);
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Node {
         self.peers.clear();
         let mut open = Open::default();
         self.disk.iter().for_each(|fact| open.apply(fact));
-        for fact in open.crashed(HEARTBEAT_MS) {
+        for fact in open.crashed() {
             open.apply(&fact);
             self.disk.push(fact);
         }

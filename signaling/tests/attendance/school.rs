@@ -152,7 +152,9 @@ impl School {
             Step::Speak { devices } => self.speak(&devices),
             Step::Crash { down } => self.crash(down, CRASH_SHORT_MS),
             Step::Drain { down } => {
-                self.heartbeat();
+                let sockets = self.sockets();
+                self.handle(Input::Stop { sockets });
+                assert!(self.open.meetings.values().all(|m| m.connections.is_empty()), "a stop ends all");
                 self.crash(down, 0);
             }
             Step::SetClock(by) => {
@@ -229,17 +231,21 @@ impl School {
     }
 
     fn crash(&mut self, down: u64, short: u64) {
-        self.did(if short > 0 { "crash" } else { "drain" });
+        let is_crash = short > 0;
+        self.did(if is_crash { "crash" } else { "drain" });
         for device in 0..self.devices.len() {
             if let Some(link) = self.devices[device].link.take() {
-                self.end_stay(&link, self.heard(&link), short, 0);
+                let until = if is_crash { self.heard(&link) } else { self.now };
+                self.end_stay(&link, until, short, 0);
             }
         }
         for ghost in std::mem::take(&mut self.ghosts) {
             // So is what its media said since.
             let to = ghost.link.stay.and_then(|stay| self.truth.stays[stay].to).unwrap_or(ghost.heard);
-            let short = if short > 0 { short + (to - ghost.heard) } else { 0 };
-            self.end_stay(&ghost.link, ghost.heard, short, 0);
+            let short = if is_crash { short + (to - ghost.heard) } else { 0 };
+            // Who says that it stops believes that whoever it has not missed yet is there.
+            let beyond = if is_crash || ghost.is_found { 0 } else { self.now - ghost.heard };
+            self.end_stay(&ghost.link, ghost.heard, short, beyond);
         }
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         peers.into_iter().for_each(|peer| self.end_peer(peer));
@@ -250,7 +256,7 @@ impl School {
         self.last_fact = 0;
         let written = serde_json::to_string(&self.open).expect("JSON");
         self.open = serde_json::from_str(&written).expect("what was written");
-        let closing = self.open.crashed(HEARTBEAT_MS);
+        let closing = self.open.crashed();
         self.commit(closing);
         let open = self.open.clone();
         self.handle(Input::Restore { open });
@@ -281,11 +287,16 @@ impl School {
     }
 
     fn heartbeat(&mut self) {
+        let sockets = self.sockets();
+        self.handle(Input::Heard { sockets });
+    }
+
+    /// When each socket that the server believes to be there was last heard.
+    fn sockets(&self) -> Vec<(SocketId, Instant)> {
         let links = self.devices.iter().filter_map(|device| device.link.as_ref());
         let live = links.map(|link| (link.socket, self.at(self.heard(link))));
         let dark = self.ghosts.iter().filter(|g| !g.is_found).map(|g| (g.link.socket, self.at(g.heard)));
-        let sockets = live.chain(dark).collect();
-        self.handle(Input::Heard { sockets });
+        live.chain(dark).collect()
     }
 
     fn find_ghosts(&mut self) {

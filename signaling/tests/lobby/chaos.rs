@@ -185,13 +185,21 @@ impl Chaos {
             }
             Step::Sfu { peer, what } => self.sfu(PeerId(peer), what),
             Step::Ask { session, user, plays } => self.ask(session, user, plays),
-            Step::Wait(ms) => self.w.wait(ms),
-            Step::Beat => {
-                let sockets = self.sockets.iter().map(|socket| (*socket, self.w.now.mono)).collect();
-                self.w.handle(Input::Heard { sockets });
+            Step::Wait(ms) => {
+                self.w.wait(ms);
+                // A socket that says nothing for longer is found to be dead.
+                if ms > 60_000 {
+                    self.beat();
+                }
             }
+            Step::Beat => self.beat(),
             Step::Clock(ms) => self.w.now.unix_ms = self.w.now.unix_ms.saturating_add_signed(ms),
         }
+    }
+
+    fn beat(&mut self) {
+        let sockets = self.sockets.iter().map(|socket| (*socket, self.w.now.mono)).collect();
+        self.w.handle(Input::Heard { sockets });
     }
 
     /// WHEP or WHIP; the one is in no roster, the other may take a seat away.

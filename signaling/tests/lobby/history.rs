@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use sfu::{CloseReason, Kind, Source, TrackId, TrackInfo};
 use signaling::attendance::Open;
-use signaling::limits::{EMPTY_TIMEOUT, HEARTBEAT_EVERY};
+use signaling::limits::{CRASH_ERROR_MAX, EMPTY_TIMEOUT, HEARTBEAT_EVERY, PING_EVERY};
 use signaling::*;
 
 use crate::world::*;
@@ -34,6 +34,8 @@ fn line(fact: &Fact, start: u64) -> String {
         Fact::MeetingEnded { .. } => format!("{t} ended"),
         Fact::Chat { user, .. } => format!("{t} chat {user}"),
         Fact::Removed { user, .. } => format!("{t} removed {user}"),
+        Fact::Locked { locked, .. } => format!("{t} locked {locked}"),
+        Fact::Promoted { user, role, .. } => format!("{t} promoted {user} {}", role.as_str()),
         Fact::Aborted { session, user, .. } => format!("{t} aborted {session} {user}"),
     }
 }
@@ -319,7 +321,7 @@ fn heartbeats_tell_new_proofs_of_life_and_who_spoke() {
     let b = w.join("math", "bob");
     let room = w.room_of(peer);
     w.lines();
-    w.wait(HEARTBEAT_MS);
+    w.wait(10_000);
     w.handle(Input::Heard { sockets: vec![(a, w.now.mono - Duration::from_millis(700)), (b, w.now.mono)] });
     assert_eq!(w.lines(), ["10000 alive [(9300, 0), (10000, 0)]"]);
     let info = TrackInfo { track: TrackId(1), kind: Kind::Audio, source: Source::Microphone, muted: false };
@@ -343,7 +345,48 @@ fn heartbeats_tell_new_proofs_of_life_and_who_spoke() {
     w.heartbeat(&[]);
     assert_eq!(w.lines(), ["30000 alive [(22000, 2000)]"], "who is muted does not speak");
     w.heartbeat(&[]);
+    assert_eq!(w.lines(), ["30000 alive []"], "nothing is new, but somebody should have been heard");
+    w.heartbeat(&[b]);
+    w.lines();
+    w.heartbeat(&[b]);
     assert_eq!(w.lines(), [""; 0], "nothing is new");
+}
+
+/// A server dies at any moment on somebody who does nothing but answer pings, every other answer `late_ms` later.
+fn dies_on_a_listener(phase_ms: u64, late_ms: u64) {
+    const STEP_MS: u64 = 250;
+    let mut w = world();
+    w.wait(phase_ms);
+    let a = w.join("math", "ann");
+    let (mut open, mut heard) = (Open::default(), w.now.mono);
+    let ping_ms = PING_EVERY.as_millis() as u64;
+    let mut pings = 1;
+    for now_ms in (phase_ms + STEP_MS..phase_ms + 60_000).step_by(STEP_MS as usize) {
+        w.new_facts().iter().for_each(|fact| open.apply(fact));
+        w.wait(STEP_MS);
+        let Some(Fact::Left { at, uncertainty_ms, .. }) = open.crashed().pop() else { panic!("somebody is there") };
+        let (died, which) = (START + now_ms, format!("phase {phase_ms}, late {late_ms}, died after {now_ms}"));
+        assert!(at <= died && died <= at + uncertainty_ms, "{which}: {at} and {uncertainty_ms} ms");
+        if late_ms == 0 {
+            assert!(died - at <= CRASH_ERROR_MAX.as_millis() as u64, "{which}");
+            assert_eq!(u128::from(uncertainty_ms), CRASH_ERROR_MAX.as_millis(), "{which}");
+        }
+        if now_ms - phase_ms >= pings * ping_ms + (pings % 2) * late_ms {
+            (heard, pings) = (w.now.mono, pings + 1);
+        }
+        if now_ms % HEARTBEAT_MS == 0 {
+            w.handle(Input::Heard { sockets: vec![(a, heard)] });
+        }
+    }
+}
+
+#[test]
+fn a_crash_states_what_it_may_cost_who_only_answers_pings() {
+    for phase_ms in (0..10_000).step_by(250) {
+        for late_ms in [0, 500, 4_000] {
+            dies_on_a_listener(phase_ms, late_ms);
+        }
+    }
 }
 
 #[test]
@@ -447,6 +490,115 @@ fn while_nothing_can_be_written_down_nobody_new_gets_in() {
     w.rejoin(c, "math", "ann", json!({}));
     w.handle(Input::Recording { possible: true });
     w.rejoin(b, "art", "bob", json!({}));
+}
+
+#[test]
+fn acks_of_moderators_wait_for_what_they_changed() {
+    let mut w = world();
+    let tea = w.join_with("math", "tea", json!({ "isInstructor": true })).0;
+    let people = ["ann", "bob"].map(|user| w.join_with("math", user, json!({})).1["participantId"].clone());
+    w.lines();
+    for (order, told) in [
+        (
+            json!({ "action": "promote", "participantId": people[0] }),
+            &["0 promoted ann instructor", "0 changed ANN instructor"][..],
+        ),
+        (json!({ "action": "lock" }), &["0 locked true"]),
+        (json!({ "action": "unlock" }), &["0 locked false"]),
+        (json!({ "action": "remove", "participantId": people[1] }), &["0 removed bob", "0 left removed 0"]),
+        (json!({ "action": "end" }), &["0 left ended 0", "0 left ended 0", "0 ended"]),
+    ] {
+        w.granted(tea, "moderate", order.clone());
+        assert_eq!(w.last_after, Some(w.last_fact()), "{order}");
+        assert_eq!(w.lines(), told, "{order}");
+    }
+}
+
+#[test]
+fn a_lock_that_changes_nothing_waits_for_nothing() {
+    let mut w = world();
+    let tea = w.join_with("math", "tea", json!({ "isInstructor": true })).0;
+    w.granted(tea, "moderate", json!({ "action": "unlock" }));
+    assert_eq!(w.last_after, None);
+}
+
+#[test]
+fn a_stop_ends_who_is_there_for_certain_and_leaves_the_meeting_open() {
+    let mut w = world();
+    let (a, b) = (w.join("math", "ann"), w.join("math", "bob"));
+    w.wait(30_000);
+    w.vanish(b, 4_000);
+    w.wait(1_000);
+    w.lines();
+    let heard = w.now.mono - Duration::from_secs(3);
+    w.handle(Input::Stop { sockets: vec![(a, heard)] });
+    let lines = w.lines();
+    assert_eq!(lines[..2], ["31000 alive [(28000, 0), (26000, 0)]", "31000 left disconnected 0"]);
+    assert_eq!(lines[2..], ["26000 left disconnected 0"], "who was away had gone before");
+    let late = w.connect();
+    assert_eq!(w.refused(late, "join-session", json!({ "sessionId": "math", "userId": "cay" })), "server/draining");
+    w.drop(a);
+    w.wait(GRACE_MS);
+    assert_eq!(w.lines(), [""; 0], "each connection has one end");
+}
+
+/// The lobby is there again after a crash, with what the facts so far leave open.
+fn restart(w: &mut World) {
+    let mut open = Open::default();
+    w.facts.iter().for_each(|fact| open.apply(fact));
+    open.crashed().iter().for_each(|fact| open.apply(fact));
+    let written = serde_json::to_string(&open).expect("JSON");
+    let (now, facts) = (w.now, std::mem::take(&mut w.facts));
+    *w = world();
+    w.now = now;
+    w.handle(Input::Restore { open: serde_json::from_str(&written).expect("what was written") });
+    assert_eq!(w.facts, [], "{} facts before", facts.len());
+}
+
+#[test]
+fn a_restart_forgets_neither_the_lock_nor_who_was_promoted_or_let_in() {
+    let mut w = world();
+    let tea = w.join_with("math", "tea", json!({ "isInstructor": true })).0;
+    let ann = w.join_with("math", "ann", json!({})).1;
+    w.join("math", "bob");
+    w.granted(tea, "moderate", json!({ "action": "promote", "participantId": ann["participantId"] }));
+    w.granted(tea, "moderate", json!({ "action": "lock" }));
+    restart(&mut w);
+    w.lobby.set_room_settings(RoomSettings { waiting_room: true, ..RoomSettings::default() });
+    let stranger = w.connect();
+    assert_eq!(w.refused(stranger, "join-session", json!({ "sessionId": "math", "userId": "eve" })), "session/locked");
+    let (bob, ack) = w.join_with("math", "bob", json!({}));
+    assert_eq!((&ack["locked"], &ack["role"]), (&json!(true), &json!("participant")), "he was there before");
+    let (ann, ack) = w.join_with("math", "ann", json!({}));
+    assert_eq!(ack["role"], "instructor");
+    w.granted(ann, "moderate", json!({ "action": "unlock" }));
+    w.bye(bob);
+    restart(&mut w);
+    let (_, ack) = w.join_with("math", "bob", json!({}));
+    assert_eq!(ack["locked"], false);
+    let stranger = w.connect();
+    w.rejoin(stranger, "math", "eve", json!({}));
+}
+
+#[test]
+fn late_joiners_are_shown_what_was_said_before_a_restart() {
+    let mut w = world();
+    let ann = w.join("math", "ann");
+    for message in ["one", "two"] {
+        w.granted(ann, "chat-message", json!({ "message": message }));
+    }
+    let said = w.join_with("math", "bob", json!({})).1["chat"].clone();
+    let messages: Vec<Fact> = w.facts.iter().filter(|fact| matches!(fact, Fact::Chat { .. })).cloned().collect();
+    restart(&mut w);
+    let (ann, ack) = w.join_with("math", "ann", json!({}));
+    assert_eq!(ack["chat"], json!([]), "the store has not answered yet");
+    w.granted(ann, "chat-message", json!({ "message": "three" }));
+    w.handle(Input::Said { meeting: ack["meetingId"].as_str().expect("an id").into(), messages });
+    w.handle(Input::Said { meeting: "mtg_over".into(), messages: Vec::new() });
+    let chat = w.join_with("math", "bob", json!({})).1["chat"].clone();
+    assert_eq!(chat.as_array().map(Vec::len), Some(3));
+    assert_eq!([&chat[0], &chat[1]], [&said[0], &said[1]], "as it was told");
+    assert_eq!(chat[2]["message"], "three");
 }
 
 /// A meeting that a former boot left empty, and its last fact.

@@ -16,4 +16,5 @@ mod seats;
 mod talking;
 mod waiting;
 mod whip;
+mod wire;
 mod world;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sfu::{Kind, PeerId, Request, Source, TrackId, TrackInfo};
-use signaling::{Action, Actor, Ask, Command, Fact, FactId, Identity, Reason, Role, RoomSettings, SocketId};
+use signaling::{
+    Action, Actor, Ask, Command, Fact, Granted, HttpId, Identity, Input, Reason, Role, RoomSettings, SocketId,
+};
 
 use crate::identity::{play, publish};
 use crate::world::*;
@@ -127,7 +129,7 @@ fn who_is_removed_stays_out_whatever_token_comes() {
         at,
     };
     assert_eq!(w.facts[fact], expected);
-    assert_eq!(w.last_after, Some(FactId(fact as u64 + 1)), "the ack waits until it is written down");
+    assert_eq!(w.last_after, Some(w.last_fact()), "the ack waits until all of it is written down");
     assert!(matches!(w.facts[fact + 1..], [Fact::Left { reason: Reason::Removed, .. }, ..]), "{:?}", w.facts);
     assert_eq!(w.one(socket, "session-error")["code"], "auth/revoked");
     assert!(w.closed.contains(&socket) && w.closed.contains(&spare));
@@ -314,6 +316,37 @@ fn the_same_over_http() {
     assert_eq!(w.command(Actor::Operator, session()), Err("session/not_live"));
     assert_eq!(w.command(Actor::Operator, order(Action::Lock, None)), Err("session/not_live"));
     assert_eq!(w.command(Actor::Operator, Command::Sessions).unwrap(), json!({ "sessions": [] }));
+}
+
+#[test]
+fn operators_see_how_media_flows() {
+    let mut w = world();
+    let tea = Arc::new(w.token("math", "tea", Role::Instructor));
+    w.enter(&tea, json!({}));
+    let media = |session: &str| Command::Media { session: session.into(), participant: Some("p_1".into()) };
+    assert_eq!(w.command(Actor::Member(tea), media("math")), Err("session/forbidden"));
+    assert_eq!(w.command(Actor::Operator, media("art")), Err("session/not_live"));
+    w.requests();
+    let http = HttpId(7_000);
+    w.handle(Input::Command { http, actor: Actor::Operator, command: media(" math ") });
+    assert!(w.reply(http).is_none(), "the worker answers");
+    let requests = w.requests();
+    let [Request::Snapshot { ticket, only, .. }] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(only.as_deref(), Some("p_1"));
+    let peer = sfu::PeerSnapshot {
+        participant: "p_1".into(),
+        connected: true,
+        sample: sfu::Sample { path: sfu::PathKind::Relay, rtt_us: Some(1_500), ..Default::default() },
+        score: 2,
+        cause: Some(sfu::Cause::Relay),
+        tracks: Vec::new(),
+        subscriptions: Vec::new(),
+    };
+    let snapshot = Box::new(sfu::Snapshot { peers: vec![peer], truncated: false });
+    w.sfu(sfu::Event::Snapshot { ticket: *ticket, snapshot });
+    let Some(Ok(Granted::Answer(body))) = w.reply(http) else { panic!("an answer") };
+    let one = &body["participants"][0];
+    assert_eq!((&one["path"], &one["rttMs"], &one["cause"]), (&json!("relay"), &json!(1.5), &json!("relay")));
 }
 
 /// A WHIP client that nobody knows.

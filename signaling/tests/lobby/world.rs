@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use sfu::{Kind, Now, PeerId, Request, RoomId, Source, TrackId, TrackInfo, View};
 use signaling::*;
 
+use crate::wire;
+
 /// The grace time of these tests.
 pub(crate) const GRACE_MS: u64 = 20_000;
 
@@ -18,6 +20,8 @@ pub(crate) struct World {
     next: i64,
     /// Every ack given, and how often.
     pub(crate) acks: BTreeMap<i64, Vec<Value>>,
+    /// The events that they answer.
+    asked: BTreeMap<i64, String>,
     mail: BTreeMap<SocketId, Vec<(&'static str, Value)>>,
     pub(crate) closed: BTreeSet<SocketId>,
     requests: Vec<(WorkerId, Request)>,
@@ -60,6 +64,7 @@ pub(crate) fn world() -> World {
         now: Now { mono: Instant::now(), unix_ms: 1_800_000_000_000 },
         next: 0,
         acks: BTreeMap::new(),
+        asked: BTreeMap::new(),
         mail: BTreeMap::new(),
         closed: BTreeSet::new(),
         requests: Vec::new(),
@@ -83,6 +88,7 @@ impl World {
             match output {
                 Output::Emit { to, event, payload } => {
                     let payload: Value = serde_json::from_str(payload.get()).unwrap();
+                    wire::check_event(event, &payload);
                     let sockets = match to {
                         Recipients::One(socket) => vec![socket],
                         Recipients::Many(sockets) => sockets,
@@ -96,6 +102,9 @@ impl World {
                     self.last_after = after;
                     let body: Value = serde_json::from_str(body.get()).unwrap();
                     self.check_credentials(body["iceServers"].as_array().into_iter().flatten());
+                    if let Some(asked) = self.asked.get(&ack.0) {
+                        wire::check_ack(asked, &body);
+                    }
                     self.acks.entry(ack.0).or_default().push(body);
                 }
                 Output::Disconnect { socket } => {
@@ -217,6 +226,7 @@ impl World {
     pub(crate) fn post(&mut self, socket: SocketId, name: &str, payload: Value) -> i64 {
         self.next += 1;
         let ack = self.next;
+        self.asked.insert(ack, name.to_owned());
         self.handle(Input::Event { socket, name: name.into(), payload, ack: Some(AckId(ack)) });
         ack
     }

@@ -28,7 +28,7 @@ async fn several_that_start_at_once_make_the_tables_together() {
         for start in starts {
             start.await.expect("it does not panic").expect("it opens");
         }
-        assert_eq!(count(&fresh.open().await, "SELECT COUNT(*) FROM _sqlx_migrations").await, 1);
+        assert_eq!(count(&fresh.open().await, "SELECT COUNT(*) FROM _sqlx_migrations").await, 2);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use signaling::attendance::{Summary, summarize};
 
-use super::super::Retention;
+use super::super::{Retention, RoomRetention};
 use super::*;
 
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -115,6 +115,44 @@ async fn each_kind_of_data_is_kept_as_long_as_its_setting_says() {
         assert_eq!(store.retain(&policy, now).await.expect("it runs"), Default::default());
         // Without its log a meeting still has its summary.
         assert!(store.attendance("mtg_12", 0).await.expect("it answers").is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_a_room_says_of_its_data_stands_before_what_is_said_of_all() {
+    for fresh in Fresh::both() {
+        let store = fresh.open().await;
+        let mut node = Node::new("n_1");
+        for (n, room) in ["plain", "brief", "kept"].iter().enumerate() {
+            for day in 0..10 {
+                let (id, at) = (format!("mtg_{n}_{day}"), MONDAY + day * DAY);
+                node.apply(&store, meeting(&id, room, &[("ann", at, at + MINUTE)])).await;
+                node.apply(&store, [chat(&id, &format!("msg_{n}_{day}"), "ann", "hello", at)]).await;
+            }
+        }
+        let brief = RoomRetention { chat_days: Some(1), log_days: Some(2), meeting_days: Some(3) };
+        let kept = RoomRetention { chat_days: Some(0), log_days: Some(0), meeting_days: Some(0) };
+        for (room, kept) in [("brief", &brief), ("kept", &kept)] {
+            store.put_settings(room, "{}", kept, MONDAY).await.expect("it writes");
+        }
+        let now = MONDAY + 10 * DAY;
+        let of = async |table: &str| {
+            rows(
+                &store,
+                &format!("SELECT session_id AS s, COUNT(*) AS n FROM {table} GROUP BY session_id ORDER BY session_id"),
+            )
+            .await
+        };
+        // Nothing is said of all.
+        let gone = store.retain(&Retention::default(), now).await.expect("it runs");
+        assert_eq!((gone.chat, gone.logs, gone.meetings), (9, 8, 7));
+        assert_eq!(of("chat_messages").await, ["s=brief n=1", "s=kept n=10", "s=plain n=10"]);
+        let days = |n: u64| Some(Duration::from_millis(n * DAY));
+        let policy = Retention { chat: days(5), log: days(6), meetings: days(7), outbox: None };
+        let gone = store.retain(&policy, now).await.expect("it runs");
+        assert_eq!((gone.chat, gone.logs, gone.meetings), (5, 4, 3));
+        assert_eq!(of("chat_messages").await, ["s=brief n=1", "s=kept n=10", "s=plain n=5"]);
+        assert_eq!(of("meetings").await, ["s=brief n=3", "s=kept n=10", "s=plain n=7"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the API asks.
 
-use super::super::{Expected, MeetingFilter, Received};
+use super::super::{Expected, MeetingFilter, Received, RoomRetention};
 use super::*;
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn chat_is_read_back_newest_first() {
 async fn what_was_said_of_a_room_is_kept_and_other_nodes_hear_of_it() {
     for fresh in Fresh::both() {
         let (one, two) = (fresh.open().await, fresh.open().await);
-        one.put_settings("algebra", r#"{"capacity":5}"#, MONDAY).await.expect("it writes");
+        one.put_settings("algebra", r#"{"capacity":5}"#, &RoomRetention::default(), MONDAY).await.expect("it writes");
         let expected = |user: &str| Expected { user_id: user.to_owned(), user_name: None, role: Role::Participant };
         one.put_roster("biology", &[expected("ann"), expected("bob"), expected("ann")], MONDAY + 5)
             .await
@@ -104,7 +104,7 @@ async fn what_was_said_of_a_room_is_kept_and_other_nodes_hear_of_it() {
         assert_eq!(two.rooms_changed(MONDAY + 1, "").await.expect("it answers").len(), 1);
         assert_eq!(two.roster("biology").await.expect("it answers"), [expected("ann"), expected("bob")]);
 
-        two.put_settings("algebra", "{}", MONDAY + 9).await.expect("it writes");
+        two.put_settings("algebra", "{}", &RoomRetention::default(), MONDAY + 9).await.expect("it writes");
         two.put_roster("biology", &[], MONDAY + 9).await.expect("it writes");
         let changed = one.rooms_changed(MONDAY + 9, "").await.expect("it answers");
         assert_eq!(changed[0].settings.as_deref(), Some("{}"));

@@ -166,6 +166,8 @@ pub(super) struct Flow {
     pub(super) starved: Option<Starved>,
     /// It tells no arrivals.
     pub(super) estimator: Option<Estimator>,
+    /// Nobody speaks: nothing is sent but pictures.
+    pub(super) silent: bool,
     /// It sleeps until the first of these, reads until the second, and is busy with a packet until the third.
     sleeps: [u64; 3],
     pub(super) sent: u64,
@@ -201,6 +203,7 @@ impl Flow {
             mischief: Mischief::None,
             starved: None,
             estimator: None,
+            silent: false,
             sleeps: [0; 3],
             sent: 0,
             delivered: 0,
@@ -254,7 +257,7 @@ impl Flow {
     }
 
     fn produce(&mut self, link: &mut Link, start: Instant, now: u64) {
-        if now >= self.next_audio {
+        if now >= self.next_audio && !self.silent {
             self.next_audio += 20_000;
             self.send(AUDIO, Purpose::Media, link, start, now);
         }

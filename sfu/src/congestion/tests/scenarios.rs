@@ -32,6 +32,23 @@ fn it_follows_a_link_down_and_up() {
     }
 }
 
+/// While nothing but a paused picture is wanted no packet comes by that could tell that the queue has gone.
+#[test]
+fn a_picture_that_was_paused_comes_back_without_other_packets() {
+    for (narrow, queue) in [(60e3, 300), (60e3, 3_000), (100e3, 1_000), (0.0, 300)] {
+        let mut link = Link::new(2e6);
+        link.queue = ms(queue);
+        let mut world = World::new(link, &[Demand::Steps(SIMULCAST)]);
+        world.flows[0].silent = true;
+        world.run(ms(10_000));
+        world.link.bps = narrow;
+        world.run(ms(6_000));
+        world.link.bps = 20e6;
+        let up = world.until(ms(120_000), |estimate| estimate > 1.8e6);
+        assert!(up < ms(15_000), "a link of {narrow} bit/s with {queue} ms of queue: back after {up:?}");
+    }
+}
+
 #[test]
 fn random_loss_does_not_collapse_it() {
     for (loss, burst) in [(0.05, 1), (0.1, 1), (0.2, 1), (0.1, 5), (0.3, 1)] {

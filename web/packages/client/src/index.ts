@@ -1,0 +1,12 @@
+export type * from './api.ts';
+export type * from './protocol.ts';
+export type { RemoteTrack } from './peer.ts';
+export type { Relay, Relayed } from './relay.ts';
+export type { Claims } from './token.ts';
+export type { LocalMediaOptions } from './media.ts';
+export { canShareScreen } from './devices.ts';
+export { fit } from './fit.ts';
+export { createLocalMedia } from './media.ts';
+export { createRoom } from './room.ts';
+export { claimsOf } from './token.ts';
+export { wordsFor } from './words.ts';
