@@ -115,7 +115,7 @@ export const words = {
     invite: 'Link to invite',
     waiting: (count: number) => `Waiting to be let in (${count})`,
     admit: 'Admit', admitAll: 'Admit all', deny: 'Turn away',
-    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn ${name} away`,
+    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn away ${name}`,
     waits: (name: string) => `${name} waits to be let in.`,
     manyWait: (count: number) => `${count} people wait to be let in.`,
     look: 'Look',

@@ -89,7 +89,9 @@ class FakeRoom extends Box<RoomState> implements Room {
 
   join(): void {
     this.set({ status: 'joined', ownId: 'p0' });
-    if (query.has('lost')) setTimeout(() => this.set({ status: 'reconnecting', tracks: [] }), 3_000);
+    if (!query.has('lost')) return;
+    setTimeout(() => this.set({ status: 'reconnecting' }), 2_000);
+    setTimeout(() => this.set({ tracks: [] }), 3_000); // a new way for media is being made
   }
 
   leave(): void { this.set({ status: 'ended', reason: '' }); }
