@@ -53,7 +53,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::auth::{Auth, OwnKey};
-use crate::config::{LogFormat, Settings};
+use crate::config::{Loaded, LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
@@ -72,7 +72,7 @@ const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
 
 fn main() -> ExitCode {
     let ended = config::load(std::env::args_os()).and_then(|loaded| match loaded.command.clone() {
-        cli::Command::Serve => run(&loaded.settings),
+        cli::Command::Serve => run(&loaded),
         other => cli::run(&loaded, other),
     });
     match ended {
@@ -85,20 +85,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: &Settings) -> Result<(), Failure> {
+fn run(loaded: &Loaded) -> Result<(), Failure> {
     let recent = Recent::default();
-    start_log(settings, recent.clone());
+    start_log(&loaded.settings, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(settings, recent));
+    let ended = runtime.block_on(serve(loaded, recent));
     runtime.shutdown_timeout(GOODBYE_MAX);
     ended
 }
 
 /// Starts everything, then waits for a signal or for something to break.
-async fn serve(settings: &Settings, recent: Recent) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
+    let settings = &loaded.settings;
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
     let certificates = certificates(settings)?;
     let https_listener =
@@ -155,7 +156,7 @@ async fn serve(settings: &Settings, recent: Recent) -> Result<(), Failure> {
         history.store.clone(),
         &settings.webhooks.allow,
         settings.rooms.0.clone(),
-        api::Here { health: health.clone(), recent, started_ms: clock::now().unix_ms },
+        api::Here::new(health.clone(), recent, &config::print(settings, &loaded.origins, true)),
     ));
     let mut watch = api::Watch::new(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade());
     watch.first_look().await;

@@ -258,6 +258,9 @@ fn operators_see_their_server() {
             .is_some_and(|all| all.iter().any(|l| l["text"].as_str().is_some_and(|t| t.contains("OPEN MODE")))),
         "{errors}"
     );
+    let settings = look("config");
+    let workers = settings["settings"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "workers"));
+    assert_eq!(workers.map(|w| (&w["value"], &w["secret"])), Some((&2.into(), &false.into())), "{settings}");
     let nobody = get(server.http, "/v1/admin/sessions/art/media");
     assert!(nobody.status == 404 && nobody.body.contains("session/not_live"), "{}", nobody.body);
     let request = format!(

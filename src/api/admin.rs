@@ -32,12 +32,20 @@ const TEST_MS: u64 = 120_000;
 /// What this process knows of itself.
 #[derive(Clone)]
 pub(crate) struct Here {
-    /// Its threads and tasks.
-    pub(crate) health: Health,
-    /// What went wrong.
-    pub(crate) recent: Recent,
+    health: Health,
+    recent: Recent,
     /// Unix ms.
-    pub(crate) started_ms: u64,
+    started_ms: u64,
+    /// `{ settings: [...] }`
+    settings: Arc<Value>,
+}
+
+impl Here {
+    /// From now on. `settings` is a JSON list without secrets ([`crate::config::print`]).
+    pub(crate) fn new(health: Health, recent: Recent, settings: &str) -> Self {
+        let list = serde_json::from_str(settings).unwrap_or(Value::Null);
+        Here { health, recent, started_ms: clock::now().unix_ms, settings: Arc::new(json!({ "settings": list })) }
+    }
 }
 
 /// Whose media.
@@ -54,6 +62,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/admin/overview", get(overview))
         .route("/v1/admin/nodes", get(nodes))
         .route("/v1/admin/errors", get(errors))
+        .route("/v1/admin/config", get(config))
         .route("/v1/admin/sessions/{session}/media", get(media))
         .route("/v1/admin/network-test", post(network_test))
 }
@@ -168,6 +177,13 @@ pub(super) async fn nodes(State(api): State<Api>, Caller(actor): Caller) -> Resu
 pub(super) async fn errors(State(api): State<Api>, Caller(actor): Caller) -> Result<Response, Fault> {
     operators_only(&actor)?;
     Ok(answer(json!({ "lines": api.here.recent.lines() })))
+}
+
+/// All settings as they hold here, and where each was set; of secrets only whether they are.
+#[utoipa::path(get, path = "/v1/admin/config", tag = "admin", responses((status = 200, body = Object), (status = 401, body = Problem)))]
+pub(super) async fn config(State(api): State<Api>, Caller(actor): Caller) -> Result<Response, Fault> {
+    operators_only(&actor)?;
+    Ok(answer((*api.here.settings).clone()))
 }
 
 /// How media flows in a live session: of each participant (at most 500) path, round trip, loss and tracks with their layers;

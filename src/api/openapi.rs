@@ -54,6 +54,7 @@ pub(super) struct Problem {
         admin::overview,
         admin::nodes,
         admin::errors,
+        admin::config,
         admin::media,
         admin::network_test,
     ),

@@ -78,7 +78,7 @@ function Deliveries({ endpoint }: { endpoint: Endpoint }) {
               <td>{one.sessionId} <small>#{one.roomSeq}</small></td>
               <td><Pill tone={TONES[one.state]}>{one.state}</Pill>{one.nextAt ? ` next ${time(one.nextAt)}` : ''}</td>
               <td>{one.attempts}</td><td>{time(one.createdAt)}</td>
-              <td>{[one.lastStatus, one.lastError].filter(Boolean).join(' ') || '–'}</td>
+              <td class="long">{[one.lastStatus, one.lastError].filter(Boolean).join(' ') || '–'}</td>
               <td class="actions"><button type="button" aria-label={`Replay ${one.sessionId}`} onClick={() => replay(one.sessionId)}>Replay session</button></td>
             </tr>
           ))}
