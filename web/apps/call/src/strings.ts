@@ -56,6 +56,7 @@ export const words = {
   },
 
   more: {
+    react: 'React', reactWith: (emoji: string) => `React with ${emoji}`,
     speaker: 'Speaker view', grid: 'Grid view',
     audioOnly: 'Audio only', audioOnlyHint: 'Saves data: no pictures of others',
     settings: 'Settings', stats: 'Connection', help: 'Keyboard shortcuts', attendance: 'Attendance',

@@ -108,7 +108,11 @@ class FakeRoom extends Box<RoomState> implements Room {
     return '';
   }
 
-  async react(): Promise<string> { return ''; }
+  async react(emoji: string): Promise<string> {
+    this.events.emit('reaction', { participantId: 'p0', userId: 'u0', emoji });
+    return '';
+  }
+
   async moderate(): Promise<string> { return ''; }
   want(): void {}
   unwant(): void {}
