@@ -1,5 +1,6 @@
 // How the tests use the product's call page.
 
+import { readFileSync } from 'node:fs';
 import { expectGrowth } from './expect.mjs';
 import { SOON_MS, until } from './rig.mjs';
 
@@ -145,4 +146,11 @@ export async function expectPageFlow(pages, windows) {
     return pairs.every(({ user, at }) => seen[at][user]?.frames > 0 && seen[at][user]?.energy > 0);
   }, SOON_MS, () => `first frames and sound of every pair; ${JSON.stringify(seen)}`);
   await expectGrowth(pairs, look, windows);
+}
+
+/** Faults that axe finds in what the page shows now. */
+export async function faults(page) {
+  await page.evaluate(readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
+  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
 }

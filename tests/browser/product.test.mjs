@@ -2,11 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { BROWSERS, GRACE_OVER_MS, SOON_MS, openRig, until, reload } from './rig.mjs';
 import {
-  expectPageFlow, joinPage, press, tileOf, untilAllMove, untilMoving, untilNames, untilWay, untilWords,
+  expectPageFlow, faults, joinPage, press, tileOf, untilAllMove, untilMoving, untilNames, untilWay, untilWords,
 } from './product.mjs';
 
 let rig;
@@ -321,13 +320,6 @@ for (const browserName of BROWSERS) {
   });
 }
 
-/** Faults that axe finds in what the page shows now. */
-async function faults(page) {
-  await page.evaluate(readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
-  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
-}
-
 scenario('axe finds nothing, light and dark, desktop and phone', async (t) => {
   const session = 'product-axe';
   const url = `${rig.lyceum.url}/?${new URLSearchParams({ session, name: 'Ada' })}`;
@@ -419,6 +411,22 @@ scenario('without devices one joins, and is told in words', async (t) => {
   await untilNames(bare, ['Ada', 'Bare (you)']);
   await until(() => bare.$eval('.tile[data-user="u-Ada"] video', (video) => video.videoWidth > 0), SOON_MS, 'Bare sees Ada');
 });
+
+for (const browserName of BROWSERS) {
+  scenario(`a page that is not secure says so in ${browserName}, and one joins all the same`, async (t) => {
+    // Another machine would see this: plain HTTP at an address that is not localhost.
+    const address = rig.lyceum.url.replace('localhost', '10.77.0.1');
+    const page = await rig.open(t, browserName, `${address}/?${new URLSearchParams({ session: 'product-insecure', name: 'Lan', user: 'u-Lan' })}`);
+    page.as = { name: 'Lan' };
+    await untilWords(page, '.faults', /plain HTTP.*http:\/\/localhost:\d+.*https:/);
+    assert.deepEqual(await faults(page), []);
+    await press(page, 'join');
+    await untilNames(page, ['Lan (you)']);
+    await press(page, 'chat');
+    await say(page, 'No camera here');
+    await untilWords(page, '.messages', /No camera here/);
+  });
+}
 
 async function say(page, text) {
   await until(() => page.$('.chat textarea'), SOON_MS, 'the chat opens');

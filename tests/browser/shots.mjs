@@ -100,7 +100,7 @@ try {
   await until(() => lobby.$('.preview video:not(.unlit)'), 20_000, 'the preview');
   await shoot(lobby, '1-lobby');
   const refused = await rig.open(t, 'chromium', lobbyAddress(rig.lyceum.url), { ...options, before: refuses });
-  await untilWords(refused, '.notice', /is blocked/);
+  await untilWords(refused, '.faults', /is blocked/);
   await shoot(refused, '1-refused');
   await lobby.close();
   await refused.close();
@@ -153,7 +153,19 @@ try {
   await shoot(bob, '7-other-reconnecting');
   line.mend();
   await until(async () => !(await ada.$('.overlay')), 20_000, 'the call goes on');
+  await ada.evaluate(() => document.querySelector('#more').showPopover());
+  await shoot(ada, '8-more');
+  await ada.evaluate(() => document.querySelector('#more').hidePopover());
+  await press(ada, 'layout');
+  await until(() => ada.$('.tile.large'), 20_000, 'one is large');
+  await shoot(ada, '8-speaker');
+  await press(ada, 'stats');
+  await untilWords(ada, '.stats', /kbit\/s/);
+  await shoot(ada, '8-stats');
   await press(ada, 'leave');
+  await untilWords(ada, 'dialog', /without an instructor/);
+  await shoot(ada, '8-asked');
+  await press(ada, 'confirm-leave');
   await until(() => ada.$('.ended'), 20_000, 'the call ends');
   await shoot(ada, '8-left');
   const unreached = await rig.open(t, 'chromium', lobbyAddress(line.url), options);

@@ -5,7 +5,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { SOON_MS, openRig, until } from './rig.mjs';
-import { press, untilWords } from './product.mjs';
+import { faults, joinPage, press, untilNames, untilWords } from './product.mjs';
 
 const SECRET = randomUUID() + randomUUID();
 const SESSION = 'seminar';
@@ -90,4 +90,29 @@ test('who waits is told so until somebody decides, and connects again with the r
 
   assert.equal((await teacher.ask('moderate', { action: 'end' })).ok, true);
   await untilWords(pupil, '.ended', /This call has ended/);
+});
+
+test('an instructor on the page sees who waits, lets one in and turns one away', { timeout: 600_000 }, async (t) => {
+  const ada = await joinPage(rig, t, 'chromium', SESSION, 'Ada', { token: joinToken('u-Ada', { name: 'Ada', role: 'instructor' }, 3_600) });
+  const come = async (name) => {
+    const page = await rig.open(t, 'chromium', `${rig.lyceum.url}/#token=${joinToken(`u-${name}`, { name }, 3_600)}`);
+    page.as = { name };
+    await press(page, 'join');
+    await untilWords(page, '.overlay', /The instructor will let you in/);
+    return page;
+  };
+  const bob = await come('Bob');
+  await untilWords(ada, '.notice', /Bob waits to be let in/);
+  await ada.$eval('.notice button', (button) => button.click());
+  await untilNames(ada, ['Ada (you)', 'Bob']);
+  await untilNames(bob, ['Ada', 'Bob (you)']);
+  const [cleo, dan] = [await come('Cleo'), await come('Dan')];
+  await press(ada, 'people');
+  await until(() => ada.$$eval('[data-waiting]', (all) => all.length === 2), SOON_MS, 'two wait');
+  assert.deepEqual(await faults(ada), [], 'people who wait');
+  await ada.$eval('[data-waiting="u-Cleo"] [data-action="deny"]', (button) => button.click());
+  await untilWords(cleo, '.ended', /not let into this call/);
+  await ada.$eval('[data-waiting="u-Dan"] [data-action="admit"]', (button) => button.click());
+  await untilNames(dan, ['Ada', 'Bob', 'Dan (you)']);
+  await until(async () => !(await ada.$('[data-waiting]')), SOON_MS, 'nobody waits');
 });

@@ -3,7 +3,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { useStore } from '@lyceum/react';
 import { Dialog } from './dialogs';
-import { page, tell } from './page';
+import { page } from './page';
 import { words } from './strings';
 import { joinToken } from './token';
 import './attendance.css';
@@ -49,13 +49,9 @@ async function ask(meeting: string, ending: string): Promise<Response> {
 }
 
 async function download(meeting: string): Promise<void> {
-  try {
-    const url = URL.createObjectURL(await (await ask(meeting, '.csv')).blob());
-    Object.assign(document.createElement('a'), { href: url, download: `attendance-${meeting}.csv` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), ASK_MS);
-  } catch (error) {
-    tell(error instanceof Told ? error.message : say.unreachable);
-  }
+  const url = URL.createObjectURL(await (await ask(meeting, '.csv')).blob());
+  Object.assign(document.createElement('a'), { href: url, download: `attendance-${meeting}.csv` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), ASK_MS);
 }
 
 export default function Attendance() {
@@ -63,15 +59,12 @@ export default function Attendance() {
   const [summary, setSummary] = useState<Summary | null>(null);
   const [trouble, setTrouble] = useState('');
   const [now, setNow] = useState(Date.now());
-  const look = async (): Promise<void> => {
-    try {
-      setSummary(await (await ask(meeting, '')).json() as Summary);
-      setTrouble('');
-    } catch (error) {
-      setTrouble(error instanceof Told ? error.message : say.unreachable);
-    }
+  const trying = async (action: () => Promise<void>): Promise<void> => {
+    const [trouble] = await action().then(() => [''], (error: unknown) => [error instanceof Told ? error.message : say.unreachable]);
+    setTrouble(trouble ?? '');
     setNow(Date.now());
   };
+  const look = (): Promise<void> => trying(async () => setSummary(await (await ask(meeting, '')).json() as Summary));
   useEffect(() => {
     void look();
     const timer = setInterval(() => void look(), REFRESH_MS);
@@ -84,7 +77,7 @@ export default function Attendance() {
       {summary && <Shown summary={summary} now={now} />}
       <div class="answers">
         <button data-action="refresh" onClick={() => void look()}>{say.refresh}</button>
-        <button class="primary" data-action="csv" disabled={!summary} onClick={() => void download(meeting)}>{say.csv}</button>
+        <button class="primary" data-action="csv" disabled={!summary} onClick={() => void trying(() => download(meeting))}>{say.csv}</button>
       </div>
     </Dialog>
   );
@@ -134,21 +127,23 @@ function Timeline({ people, start, end }: { people: readonly Attendee[]; start: 
   for (let at = Math.ceil(start / step) * step; at <= end; at += step) marks.push(at);
   const height = AXIS + people.length * ROW;
   return (
-    <svg class="timeline" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={say.timelineOf(people.length, clock.format(start), clock.format(end))}>
-      {marks.map((at) => (
-        <g key={at}>
-          <line x1={x(at)} x2={x(at)} y1={AXIS - 4} y2={height} />
-          <text class="time" x={x(at)} y={AXIS - 8} text-anchor={x(at) > WIDTH - 30 ? 'end' : 'middle'}>{clock.format(at)}</text>
-        </g>
-      ))}
-      {people.map((one, row) => (
-        <g key={one.userId}>
-          <text x={0} y={AXIS + row * ROW + 16}>{one.userName.length > 20 ? `${one.userName.slice(0, 19)}…` : one.userName}</text>
-          {one.visits.map(({ joinedAt, leftAt }) => (
-            <rect key={joinedAt} class={one.role} x={x(joinedAt)} y={AXIS + row * ROW + 4} rx={3} height={ROW - 8} width={Math.max(2, x(leftAt ?? end) - x(joinedAt))} />
-          ))}
-        </g>
-      ))}
-    </svg>
+    <div class="wide" tabIndex={0} role="group" aria-label={say.timeline}>
+      <svg class="timeline" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={say.timelineOf(people.length, clock.format(start), clock.format(end))}>
+        {marks.map((at) => (
+          <g key={at}>
+            <line x1={x(at)} x2={x(at)} y1={AXIS - 4} y2={height} />
+            <text class="time" x={x(at)} y={AXIS - 8} text-anchor={x(at) > WIDTH - 30 ? 'end' : 'middle'}>{clock.format(at)}</text>
+          </g>
+        ))}
+        {people.map((one, row) => (
+          <g key={one.userId}>
+            <text x={0} y={AXIS + row * ROW + 16}>{one.userName.length > 20 ? `${one.userName.slice(0, 19)}…` : one.userName}</text>
+            {one.visits.map(({ joinedAt, leftAt }) => (
+              <rect key={joinedAt} class={one.role} x={x(joinedAt)} y={AXIS + row * ROW + 4} rx={3} height={ROW - 8} width={Math.max(2, x(leftAt ?? end) - x(joinedAt))} />
+            ))}
+          </g>
+        ))}
+      </svg>
+    </div>
   );
 }

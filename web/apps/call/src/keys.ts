@@ -32,7 +32,7 @@ function onKey(event: KeyboardEvent): void {
   }
   if (event.ctrlKey || event.metaKey || within(event, 'input:not([type="checkbox"]), textarea, select')) return;
   if (key !== ' ') return KEYS[key]?.();
-  if (within(event, 'button, a, input, summary, [popover]') || media.state.microphoneOn) return;
+  if (within(event, 'button, a, input, summary, [popover]') || media.state.microphoneOn || !permissionsOf(page.state.room).publish.includes('microphone')) return;
   event.preventDefault();
   page.set({ pushing: true });
   void media.setMicrophone(true);

@@ -35,8 +35,9 @@ export function fit(count: number, width: number, height: number): Layout {
   return best;
 }
 
-/** How many tiles a stage of this size holds, at least one. */
+/** How many tiles a stage of this size holds, at least one; as many as there may be while its size is not known. */
 export function capacity(width: number, height: number): number {
+  if (!width || !height) return PAGE_MAX;
   const many = (length: number, least: number) => Math.floor((length + GAP) / (least + GAP));
   return Math.min(PAGE_MAX, Math.max(1, many(width, WIDTH_MIN) * many(height, HEIGHT_MIN)));
 }

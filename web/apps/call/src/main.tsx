@@ -16,8 +16,11 @@ import './panels.css';
 const Help = lazy(() => import('./help'));
 const Attendance = lazy(() => import('./attendance'));
 
+/** Each part looks at no more than it shows: what is written in the chat does not make the tiles anew. */
 function App() {
-  const { view, room, sessionId, unlockSound, announced, notice, dialog } = useStore(page, (state) => state);
+  const view = useStore(page, (state) => state.view);
+  const room = useStore(page, (state) => state.room);
+  const sessionId = useStore(page, (state) => state.sessionId);
   const inCall = view === 'call' && room !== null;
   useEffect(() => {
     document.title = inCall ? words.titleOf(sessionId) : words.product;
@@ -26,8 +29,17 @@ function App() {
   return (
     <>
       {inCall ? <Call room={room} /> : <Lobby key={view} />}
-      {unlockSound && <button class="unlock primary" onClick={unlockSound}>{words.call.unlockSound}</button>}
       <Asked />
+      <Above />
+    </>
+  );
+}
+
+function Above() {
+  const { unlockSound, announced, notice, dialog } = useStore(page, (state) => state);
+  return (
+    <>
+      {unlockSound && <button class="unlock primary" onClick={unlockSound}>{words.call.unlockSound}</button>}
       {dialog === 'help' && <Help />}
       {dialog === 'attendance' && <Attendance />}
       <div class="spoken" aria-live="polite">{announced}</div>

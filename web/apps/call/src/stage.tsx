@@ -1,8 +1,8 @@
 // The tiles: all alike in pages, or one of them large with the others beside it.
 
-import { useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { Participant } from '@lyceum/client';
-import { useActiveSpeakers, useParticipants, useRoomState, useStore } from '@lyceum/react';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { Participant, Source } from '@lyceum/client';
+import { useActiveSpeakers, useParticipants, useRoom, useRoomState, useStore } from '@lyceum/react';
 import { Icon } from './icons';
 import { arrange, capacity, fit, useSize } from './layout';
 import { page, togglePanel } from './page';
@@ -20,10 +20,19 @@ function usePlaces(room: number): Participant[] {
   const [everyone, speakers] = [useParticipants(), useActiveSpeakers()];
   const own = useRoomState((state) => state.ownId);
   const order = useRef<string[]>([]);
-  order.current = arrange(order.current, everyone.map((one) => one.participantId), speakers, room, own);
+  order.current = arrange(order.current, idsOf(everyone), speakers, room, own);
   const byId = new Map(everyone.map((one) => [one.participantId, one]));
   return order.current.flatMap((id) => byId.get(id) ?? []);
 }
+
+/** Tells the server of pictures that are not on the stage, those that never were included: nothing of them is to be sent. */
+function useUnseen(source: Source, shown: readonly string[]): void {
+  const room = useRoom();
+  const unseen = useRoomState((state) => state.tracks.filter((one) => one.source === source && !shown.includes(one.participantId)).map((one) => one.trackId));
+  useEffect(() => unseen.forEach((trackId) => room.want(trackId, { width: 0, height: 0 })), [unseen]);
+}
+
+const idsOf = (people: readonly Participant[]): string[] => people.map((one) => one.participantId);
 
 export function Stage() {
   const everyone = useParticipants();
@@ -43,6 +52,7 @@ export function Stage() {
     ? <Tile key={large.participantId} who={large} speaking={speaking.has(large.participantId)} large />
     : (pinnedScreen ? [pinnedScreen] : screens).map((who) => <ScreenTile key={who.participantId} who={who} />);
   const beside = large || screens.length > 0;
+  useUnseen('screen', large ? [] : pinnedScreen ? [pinnedScreen.participantId] : idsOf(screens));
   return (
     <section class={`stage ${beside ? 'focused' : ''}`} aria-label={say.stage}>
       {beside && <div class="focus" data-count={large || pinnedScreen ? 1 : screens.length}>{focus}</div>}
@@ -62,6 +72,7 @@ function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
   const pages = Math.max(1, Math.ceil(everyone.length / room));
   const current = Math.min(at, pages - 1);
   const shown = everyone.slice(current * room, (current + 1) * room);
+  useUnseen('camera', idsOf(shown));
   // A last page that is not full has tiles as large as the others.
   const { columns, width, height } = fit(pages > 1 ? room : shown.length, stageWidth, stageHeight);
   const last = shown.length % columns; // this many tiles are in a last row that is not full: they are centred
@@ -87,6 +98,7 @@ function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
 function Strip({ speaking, without }: { speaking: ReadonlySet<string>; without: string }) {
   const everyone = usePlaces(STRIP_MAX).filter((one) => one.participantId !== without);
   const hidden = everyone.length - STRIP_MAX;
+  useUnseen('camera', [...idsOf(everyone.slice(0, STRIP_MAX)), without]);
   return (
     <div class="strip" data-empty={everyone.length === 0} role="group" tabIndex={0} aria-label={say.stage}>
       {everyone.slice(0, STRIP_MAX).map((who) => <Tile key={who.participantId} who={who} speaking={speaking.has(who.participantId)} />)}

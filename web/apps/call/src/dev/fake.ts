@@ -120,4 +120,24 @@ class FakeRoom extends Box<RoomState> implements Room {
   }
 }
 
+/** With `#token=x` there is attendance, too. */
+function attendance(): object {
+  const [start, minute] = [Date.now() - 52 * 60_000, 60_000];
+  const visits = (...spans: [number, number | null][]) => spans.map(([from, to]) => ({ joinedAt: start + from * minute, leftAt: to && start + to * minute }));
+  const one = (userName: string, role: string, speaking: number, ...spans: [number, number | null][]) => ({
+    userId: userName, userName, role, firstJoinAt: start + (spans[0]?.[0] ?? 0) * minute, lastLeaveAt: spans.some(([, to]) => to === null) ? null : start + (spans.at(-1)?.[1] ?? 0) * minute,
+    connectedMs: spans.reduce((sum, [from, to]) => sum + ((to ?? 52) - from) * minute, 0), speakingMs: speaking * minute, visits: visits(...spans),
+  });
+  return {
+    meetingId: 'mtg_1', sessionId: 'Systems, week 3', startedAt: start, endedAt: null,
+    participants: [
+      one('Ada Lovelace', 'instructor', 31.5, [0, null]), one('Bob Moore', 'participant', 4.2, [2, 20], [26, null]), one('Cleo Marsh', 'participant', 1.1, [3, 49]),
+      one('Dan Østergård', 'participant', 0, [11, null]), one('Maximiliane von Hohenlohe-Langenburg', 'observer', 0, [0, 45]),
+    ],
+  };
+}
+
+const whole = window.fetch.bind(window);
+window.fetch = async (what, init) => (String(what).includes('/attendance') ? Response.json(attendance()) : whole(what, init));
+
 export const makers = (): Makers => ({ media: new FakeMedia(), createRoom: ({ sessionId, userName = '' }) => new FakeRoom(sessionId, userName) });
