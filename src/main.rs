@@ -232,6 +232,8 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         let _ = tokio::time::timeout(CLOSE_MAX, last).await;
         // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
         let _ = tokio::time::timeout(CLOSE_MAX, sockets.close()).await;
+        // What they said last, and who went without a join.
+        history.journal.facts.flush().await;
         history.journal.facts.flush().await;
         delivering.end().await;
     };
