@@ -60,6 +60,10 @@ impl Drain {
     /// The caller drops this when it is told to end at once.
     pub(crate) async fn until_over(&self, inbox: &mpsc::WeakSender<Input>, counts: &Counts) {
         self.0.begun.notified().await;
+        if self.0.most.is_zero() {
+            // There is no time in which to do anything about it.
+            return;
+        }
         let deadline_ms = self.begin();
         let deadline = tokio::time::Instant::now() + self.0.most;
         let (done, announced) = oneshot::channel();
@@ -160,6 +164,11 @@ mod tests {
         };
         let weak = inbox.downgrade();
         tokio::join!(last, drain.until_over(&weak, &counts));
+        let hasty = Drain::new(Duration::ZERO);
+        hasty.begin();
+        let (inbox, mut inputs, counts) = server(1);
+        hasty.until_over(&inbox.downgrade(), &counts).await;
+        assert!(inputs.try_recv().is_err(), "nobody is told what is over already");
         let idle = Drain::new(LONG);
         idle.begin();
         let (inbox, mut inputs, counts) = server(0);
