@@ -30,7 +30,7 @@ export const words = {
     attendance: 'Who attended',
     insecure: 'No camera or microphone here: browsers give them to secure pages only, and this address is plain HTTP.',
     insecureFix: (host: string) => `On the machine that runs the server open http://localhost${host}. From elsewhere open an https:// address: `
-      + 'whoever runs the server sets one up under “tls” in its configuration. You can join as you are, to watch, listen and write.',
+      + 'whoever runs the server sets one up under [tls] in its settings. You can join as you are, to watch, listen and write.',
     old: 'This browser is too old for calls.',
     oldFix: 'Use Chrome, Edge or Firefox of the last two years, or Safari 17 and later.',
   },
