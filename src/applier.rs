@@ -373,9 +373,12 @@ impl Applier {
     /// Whether what the store has is ours: no more than we gave, and of boots that we know. Numbers alone say nothing once an old copy has
     /// grown.
     fn check(&self, applied: u64, boot: u64) -> Result<(), Trouble> {
-        let (given, boots) = (self.given, &self.journal.boots);
-        let is_ours = boots.first().is_some_and(|first| boot <= *first) || boots.contains(&boot);
-        if applied > given || !is_ours { Err(Trouble::Ahead(Ahead { applied, given, boot })) } else { Ok(()) }
+        let given = self.given;
+        if applied > given || !self.journal.knows(boot) {
+            Err(Trouble::Ahead(Ahead { applied, given, boot }))
+        } else {
+            Ok(())
+        }
     }
 
     /// A reader of what the store does not have.

@@ -23,7 +23,7 @@ const FORMAT: u32 = 1;
 /// Bytes of a segment after which the next is begun. Shorter ones are sooner deleted; each costs a checkpoint.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
 /// Boots that a journal remembers, the newest. Of an older one the store knows nothing newer than of these.
-const BOOTS_MAX: usize = 256;
+pub(super) const BOOTS_MAX: usize = 256;
 /// A segment that is being made.
 const UNFINISHED: &str = "next.tmp";
 const ENDING: &str = ".journal";

@@ -254,6 +254,12 @@ fn a_directory_has_one_server_one_node_and_counted_boots() {
     let second = start().unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(second.node, node);
     assert!(second.boot > boot && *second.boots == [boot, second.boot], "{boot} and {:?}", second.boots);
+    assert!([0, boot, second.boot].into_iter().all(|known| second.knows(known)));
+    assert!(
+        [1, boot - 1, boot + 1, second.boot + 1].into_iter().all(|other| other == second.boot || !second.knows(other))
+    );
+    let counted = Journal { boots: [5, second.boot].into(), ..second };
+    assert!([1, 5, counted.boot].into_iter().all(|known| counted.knows(known)) && !counted.knows(6));
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
 
