@@ -33,7 +33,7 @@ use crate::error::Failure;
 pub(crate) struct Record {
     /// Ascending over all boots of this node, without gaps, from 1.
     pub(crate) index: u64,
-    /// Which boot of this node: ascending, from 1.
+    /// Which boot of this node: ascending.
     pub(crate) boot: u64,
     /// Monotonic time since that boot, ms.
     pub(crate) mono_ms: u64,
@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     pub(crate) status: Arc<Status>,
     /// The last record that was in it when it was opened; 0 if there was none. No store has more of it but by us.
     pub(crate) found: u64,
+    /// This boot and those before it that are remembered, ascending. What the store has of us is of one of these, or older.
+    pub(crate) boots: Arc<[u64]>,
     shelf: Arc<Shelf>,
     /// Held as long as anybody writes: two servers in one directory would ruin it.
     _lock: Arc<File>,
@@ -95,8 +97,8 @@ impl Journal {
             Unreadable::Io(error) => cannot(error),
             other => Failure::Broken(format!("[store] dir {shown}: {other}")),
         };
-        let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
-        let found = log.shelf.committed();
+        let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES, clock::now().unix_ms).map_err(unreadable)?;
+        let (found, boots) = (log.shelf.committed(), log.boots.as_slice().into());
         let crashed = log.open.crashed();
         let wall_ms = clock::now().unix_ms;
         let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
@@ -106,7 +108,7 @@ impl Journal {
         }
         let (open, boot, shelf) = (log.open.clone(), log.boot, log.shelf.clone());
         let (facts, status) = thread::start(log, bytes_max, inbox, ended)?;
-        Ok((Journal { node, boot, facts, status, found, shelf, _lock: Arc::new(lock) }, open))
+        Ok((Journal { node, boot, facts, status, found, boots, shelf, _lock: Arc::new(lock) }, open))
     }
 
     /// Committed records from the index `next` on.

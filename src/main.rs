@@ -209,6 +209,8 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     let _ = tokio::time::timeout(GOODBYE_MAX, last).await;
     // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
     let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
+    // What they said last, and who went without a join.
+    let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
     let _ = tokio::time::timeout(GOODBYE_MAX, delivering.end()).await;
     Ok(())

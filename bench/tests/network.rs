@@ -3,7 +3,7 @@
 use bench::network;
 
 /// Rows that must show all that is asked of them.
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 16] = [
     "loss 10 %, RTT 150",
     "loss 20 %, RTT 20",
     "loss 20 %, RTT 150",
@@ -16,6 +16,10 @@ const KEPT: [&str; 12] = [
     "beside nobody, RTT 50",
     "beside one at 30 kbit/s, RTT 50",
     "beside one who loses all, RTT 50",
+    "listener short of time, RTT 50",
+    "SFU short of time, RTT 50",
+    "both short of time, RTT 50",
+    "listener short of time, 2 → 0.3 → 2 Mbit/s",
 ];
 
 #[test]

@@ -77,7 +77,7 @@ impl Lobby {
         let (place, way) = self.enter(socket, join, claimed, now);
         let ack = self.join_ack(place, way, join.media, now);
         let after = self.seat(place).and_then(Seat::joined);
-        self.finish(reply, ack.map(|body| Outcome { body, after }));
+        self.finish(reply, ack.map(|body| Outcome { body, after, gates: true }));
         self.settle_media(place, way, join.media, now);
         self.tell_who_waits(place);
         // In the order in which they came, behind the ack, before anything newer.

@@ -20,6 +20,8 @@ const OUTAGE_GRACE: Duration = Duration::from_secs(3);
 const RELIEVED_SLOTS: usize = 5;
 /// Two subjects see the same when their pictures and bits differ by no more than this part.
 const SAME_PART: f64 = 0.03;
+/// And one gets most of what another does with this part of its bits.
+const MOST_PART: f64 = 0.8;
 
 /// What a row showed; times in ms.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -106,6 +108,8 @@ pub fn run(scene: &Scene, seed: u64) -> Outcome {
     for index in 0..scene.publishers {
         stage.links[2 * index].weather = scene.uplink;
     }
+    stage.starve(cast.subject, scene.starved);
+    stage.starve_sfu(scene.starved_sfu);
     let from = stage.began + JOIN_TIME + scene.warm_up;
     let mut window = Window { from, to: from + scene.time, cut: None };
     stage.run_until(from);
@@ -390,20 +394,28 @@ fn missed(scene: &Scene, outcome: &Outcome) -> Vec<String> {
     at_most("recovery", outcome.recovery_ms, aims.recovery_ms);
     at_most("use", outcome.fit_pct.map(|is| -is), aims.use_pct.map(|aim| -aim));
     at_most("fair", outcome.jain.map(|is| -is), aims.jain.map(|aim| -aim));
+    at_most("paused", Some(outcome.paused_ms), aims.paused_ms);
     at_most("sync", Some(outcome.lip_sync_ms), Some(LIP_SYNC_MS));
     at_most("faults", Some(outcome.faults.iter().sum::<u64>() as f64), Some(0.0));
     missed
 }
 
-/// Adds to each row that must see the same as another what differs.
+/// Adds to each row that is held against another what is not so.
 pub fn compare(scenes: &[Scene], outcomes: &mut [Outcome]) {
     for scene in scenes {
-        let Some(other) = scene.aims.same_as else { continue };
-        let Some(other) = outcomes.iter().find(|outcome| outcome.name == other).cloned() else { continue };
+        let (aims, all) = (&scene.aims, outcomes.to_vec());
         let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.name == scene.name) else { continue };
+        let other = |name: Option<&str>| all.iter().find(|other| Some(other.name) == name);
         let differ = |a: f64, b: f64| (a - b).abs() > SAME_PART * b;
-        if differ(outcome.fps, other.fps) || differ(outcome.received_bps, other.received_bps) {
+        if let Some(other) = other(aims.same_as)
+            && (differ(outcome.fps, other.fps) || differ(outcome.received_bps, other.received_bps))
+        {
             outcome.missed.push("same".to_owned());
+        }
+        if let Some(other) = other(aims.most_of)
+            && outcome.received_bps < MOST_PART * other.received_bps
+        {
+            outcome.missed.push("most".to_owned());
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod receiver;
 pub mod reception;
 pub mod scene;
 pub mod stage;
+pub mod starved;
 pub mod video;
 pub mod wire;
 

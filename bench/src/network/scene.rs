@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::link::{Loss, Weather};
 use super::publisher::{LAYERS, OPUS_BYTES};
+use super::starved::Starvation;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const SECS: fn(u64) -> Duration = Duration::from_secs;
@@ -44,6 +45,10 @@ pub struct Aims {
     pub jain: Option<f64>,
     /// The row whose subject this one's must see the same as.
     pub same_as: Option<&'static str>,
+    /// The row of whose bits this one's subject must get most.
+    pub most_of: Option<&'static str>,
+    /// Time in pauses, in ms, at most.
+    pub paused_ms: Option<f64>,
 }
 
 /// One row.
@@ -67,6 +72,10 @@ pub struct Scene {
     pub sharers: usize,
     /// Another receiver in the room, on a downlink of its own.
     pub beside: Option<Weather>,
+    /// How short of time the subject's machine is once it has joined.
+    pub starved: Option<Starvation>,
+    /// And the SFU's.
+    pub starved_sfu: Option<Starvation>,
     /// What happens to the downlink, by time since measuring began.
     pub changes: Vec<(Duration, Change)>,
     /// After joining, before measuring.
@@ -94,6 +103,8 @@ impl Scene {
             back: fair,
             sharers: 1,
             beside: None,
+            starved: None,
+            starved_sfu: None,
             changes: Vec::new(),
             warm_up: SECS(12),
             time: SECS(30),
@@ -183,7 +194,42 @@ pub fn all() -> Vec<Scene> {
     ];
     scenes.extend(narrow());
     scenes.extend(crowd());
+    scenes.extend(short_of_time());
     scenes
+}
+
+/// Nothing is wrong with the link, or nothing more than in another row, but a machine at its end is short of time: what waits
+/// there for somebody to read it is no queue of the link's.
+fn short_of_time() -> Vec<Scene> {
+    let starved = |name: &'static str, listener: Option<Starvation>, sfu: Option<Starvation>| {
+        Scene::new(name, 50).with(|scene| {
+            (scene.starved, scene.starved_sfu) = (listener, sfu);
+            scene.time = SECS(60);
+            // What a machine does not play is its own.
+            scene.aims = Aims { most_of: Some("beside nobody, RTT 50"), paused_ms: Some(0.0), ..Aims::default() };
+        })
+    };
+    let steps = |mut scene: Scene| {
+        scene.downlink.rate_bps = 2 * MBPS;
+        scene.changes = vec![(SECS(10), Change::Rate(300_000)), (SECS(25), Change::Rate(2 * MBPS))];
+        scene.aims = Aims { down_ms: Some(2_000.0), up_ms: Some(10_000.0), ..Aims::default() };
+        scene
+    };
+    let (mild, hard, hardest) = (Some(Starvation::MILD), Some(Starvation::HARD), Some(Starvation::HARDEST));
+    vec![
+        starved("listener a little short of time, RTT 50", mild, None),
+        starved("listener short of time, RTT 50", hard, None),
+        starved("listener very short of time, RTT 50", hardest, None),
+        starved("SFU short of time, RTT 50", None, hard),
+        starved("both short of time, RTT 50", hard, hard),
+        starved("listener short of time at 2 Mbit/s, RTT 50", hard, None).with(|scene| {
+            scene.downlink.rate_bps = 2 * MBPS;
+        }),
+        steps(starved("listener a little short of time, 2 → 0.3 → 2 Mbit/s, RTT 50", mild, None)),
+        steps(starved("listener short of time, 2 → 0.3 → 2 Mbit/s, RTT 50", hard, None)),
+        steps(starved("listener very short of time, 2 → 0.3 → 2 Mbit/s, RTT 50", hardest, None)),
+        steps(starved("both short of time, 2 → 0.3 → 2 Mbit/s, RTT 50", hard, hard)),
+    ]
 }
 
 /// Links that carry less than there is to send.

@@ -1,7 +1,7 @@
 //! The real SFU, publishers, receivers and the links between them, in one process and in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use sfu::{Certificate, Config, Event, Input, Now, Output, Pause, PeerId, Request
 use super::link::{Link, Weather};
 use super::publisher::Publisher;
 use super::receiver::Receiver;
+use super::starved::{Starvation, Starved};
 use crate::hall::{Hall, SERVER};
 use crate::peer::{Identity, self_signed};
 
@@ -37,6 +38,9 @@ enum Role {
 
 struct Client {
     role: Role,
+    /// It may have no time for what has come.
+    starved: Option<Starved>,
+    came: VecDeque<Vec<u8>>,
     /// Indices of links.
     up: usize,
     down: usize,
@@ -68,6 +72,9 @@ pub struct Stage {
     /// Estimates that the SFU told of, by client, with their moments.
     pub estimates: Vec<(usize, Instant, u64)>,
     clients: Vec<Client>,
+    /// The SFU's worker may have no time, either: what came by then, from whom and when.
+    starved: Option<Starved>,
+    came: VecDeque<(usize, Instant, Vec<u8>)>,
     seed: u64,
     identity: Identity,
     under_way: BinaryHeap<Reverse<(Instant, u64, usize)>>,
@@ -93,6 +100,8 @@ impl Stage {
             pauses: Vec::new(),
             estimates: Vec::new(),
             clients: Vec::new(),
+            starved: None,
+            came: VecDeque::new(),
             seed,
             identity: Identity::new(),
             under_way: BinaryHeap::new(),
@@ -120,7 +129,7 @@ impl Stage {
         let peer = PeerId(index as u64);
         let offer = Request::Offer { peer, sdp: publisher.offer(), tracks, saw_ours: true };
         self.deliver_at(Thing::Request(offer), self.now.mono + SIGNALING_DELAY);
-        self.clients.push(Client { role: Role::Publisher(Box::new(publisher)), up, down });
+        self.clients.push(Client::new(Role::Publisher(Box::new(publisher)), up, down));
         index
     }
 
@@ -129,8 +138,19 @@ impl Stage {
         let (index, seed) = (self.clients.len(), self.seed << 8 | self.clients.len() as u64);
         let receiver = Receiver::new(self.identity.clone(), index as u64, seed, self.began, UNIX_BEGAN_MS);
         self.join(index, true, true);
-        self.clients.push(Client { role: Role::Receiver(Box::new(receiver)), up, down });
+        self.clients.push(Client::new(Role::Receiver(Box::new(receiver)), up, down));
         index
+    }
+
+    /// From now on a client's machine is short of time, or has enough.
+    pub fn starve(&mut self, index: usize, starvation: Option<Starvation>) {
+        let seed = self.seed << 24 | index as u64;
+        self.clients[index].starved = starvation.map(|it| Starved::new(it, seed, self.now.mono));
+    }
+
+    /// From now on the SFU's machine is short of time, or has enough.
+    pub fn starve_sfu(&mut self, starvation: Option<Starvation>) {
+        self.starved = starvation.map(|it| Starved::new(it, self.seed << 32, self.now.mono));
     }
 
     fn join(&mut self, index: usize, auto_subscribe: bool, offer_first: bool) {
@@ -170,9 +190,13 @@ impl Stage {
     pub fn run_until(&mut self, end: Instant) {
         while self.now.mono < end {
             self.settle();
-            let clients = self.clients.iter().filter_map(|client| client.role.deadline());
+            let now = self.now.mono;
+            let back = |starved: &mut Option<Starved>| starved.as_mut().and_then(|it| it.back_at(now));
+            let sfu = back(&mut self.starved).or(self.sfu.deadline());
+            let clients =
+                self.clients.iter_mut().filter_map(|client| back(&mut client.starved).or(client.role.deadline()));
             let arrival = self.under_way.peek().map(|Reverse((at, ..))| *at);
-            let due = clients.chain(self.sfu.deadline()).chain(arrival).min().unwrap_or(end);
+            let due = clients.chain(sfu).chain(arrival).min().unwrap_or(end);
             self.now.mono = due.max(self.now.mono + STEP_MIN).min(end);
             self.now.unix_ms = UNIX_BEGAN_MS + (self.now.mono - self.began).as_millis() as u64;
         }
@@ -196,11 +220,20 @@ impl Stage {
                 self.arrive(thing);
             }
         }
-        if self.sfu.deadline().is_some_and(|due| due <= now) {
-            self.sfu.handle(Input::Tick, self.now);
+        let sfu_away = self.starved.as_mut().is_some_and(|it| it.back_at(now).is_some());
+        if !sfu_away {
+            for (from, arrived, mut bytes) in self.came.drain(..) {
+                self.sfu.receive(Hall::path(from), &mut bytes, arrived, self.now);
+            }
+            if self.sfu.deadline().is_some_and(|due| due <= now) {
+                self.sfu.handle(Input::Tick, self.now);
+            }
         }
         for index in 0..self.clients.len() {
             let client = &mut self.clients[index];
+            if !client.catches_up(now) {
+                continue;
+            }
             client.role.tick(now);
             while let Some(bytes) = self.clients[index].role.transmit() {
                 let link = self.clients[index].up;
@@ -209,7 +242,9 @@ impl Stage {
                 }
             }
         }
-        self.drain_sfu();
+        if !sfu_away {
+            self.drain_sfu();
+        }
     }
 
     fn deliver_at(&mut self, thing: Thing, at: Instant) {
@@ -225,8 +260,8 @@ impl Stage {
     fn arrive(&mut self, thing: Thing) {
         let now = self.now.mono;
         match thing {
-            Thing::Up { from, mut bytes } => self.sfu.receive(Hall::path(from), &mut bytes, self.now.mono, self.now),
-            Thing::Down { to, mut bytes } => self.clients[to].role.handle(&mut bytes, now),
+            Thing::Up { from, bytes } => self.came.push_back((from, now, bytes)),
+            Thing::Down { to, bytes } => self.clients[to].came.push_back(bytes),
             Thing::Request(request) => self.sfu.handle(Input::Request(request), self.now),
             Thing::Description { to, sdp, offer } => match &mut self.clients[to].role {
                 Role::Publisher(publisher) if !offer => publisher.handle_answer(&sdp, now),
@@ -288,6 +323,28 @@ impl Stage {
                 self.estimates.extend(sample.estimate_bps.map(|bps| (peer.0 as usize, now, bps)));
             }
             _ => {}
+        }
+    }
+}
+
+impl Client {
+    fn new(role: Role, up: usize, down: usize) -> Client {
+        Client { role, starved: None, came: VecDeque::new(), up, down }
+    }
+
+    /// Reads what has come, as far as there is time; whether there is time for more.
+    fn catches_up(&mut self, now: Instant) -> bool {
+        loop {
+            if self.starved.as_mut().is_some_and(|it| it.back_at(now).is_some()) {
+                return false;
+            }
+            let Some(mut bytes) = self.came.pop_front() else { return true };
+            self.role.handle(&mut bytes, now);
+            if let Some(starved) = &mut self.starved {
+                starved.read(now);
+                // Feedback may be due between two of them.
+                self.role.tick(now);
+            }
         }
     }
 }

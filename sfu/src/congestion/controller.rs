@@ -254,6 +254,7 @@ impl Controller {
         let now = self.micros(now);
         let mut arrival = self.reference(feedback.reference_time, now);
         let resumed = self.resume(now);
+        self.delay.set_estimate(self.rate.bps());
         let (mut news, mut arrived) = (false, false);
         let mut rtt = None;
         for (seq, delta) in feedback.statuses().take(self.history.len()) {
@@ -405,10 +406,11 @@ impl Controller {
         }
     }
 
-    /// The acknowledged rate, in bits a second; of a shorter time if it fell.
+    /// The acknowledged rate, in bits a second; of a shorter time if it fell, unless that was because nobody read.
     fn throughput(&self) -> Option<f64> {
         let long = self.acked.rate(LONG)?;
-        Some(self.acked.rate(SHORT).filter(|short| *short < 0.7 * long).unwrap_or(long))
+        let short = self.acked.rate(SHORT).filter(|short| *short < 0.7 * long && !self.delay.heaped());
+        Some(short.unwrap_or(long))
     }
 
     fn empty_queue(&mut self, now: Micros) {
@@ -490,7 +492,9 @@ impl Controller {
     /// What gets through without a growing queue is carried, however little was believed before.
     fn believe_throughput(&mut self, seen: &Seen, now: Micros) {
         let calm = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > CALM);
-        if let Some(throughput) = seen.throughput
+        // What comes in a heap was sent over a longer time than it came in.
+        let most = if self.delay.heaped() { self.sent_bps } else { f64::MAX };
+        if let Some(throughput) = seen.throughput.map(|bps| bps.min(most))
             && calm
             && seen.usage == Usage::Normal
             && !self.loss.tries()
@@ -537,7 +541,8 @@ impl Controller {
     }
 
     fn wish(&self) -> Wish {
-        Wish { bps: self.rate.bps(), wanted: self.wanted, jitter_ms: self.delay.jitter_ms() }
+        let empty = self.delay.base().filter(|_| self.delay.heaped());
+        Wish { bps: self.rate.bps(), wanted: self.wanted, jitter_ms: self.delay.jitter_ms(), empty }
     }
 
     /// When the last packet left that feedback can tell of.

@@ -7,6 +7,21 @@ use super::Micros;
 const GROUP: Micros = 5_000;
 /// A group that grows because its packets came at once ends here.
 const GROUP_MAX: i64 = 100_000;
+/// Packets come in a heap that come so many times faster than they were sent, and than the link is believed to carry: no
+/// queue of its lets them go like that. Whoever should have read them had no time.
+const HEAP_SENT: i64 = 2;
+const HEAP_RATE: f64 = 4.0;
+/// Where little is believed of a link this is a heap's rate, in bits a second.
+const HEAP_BPS_MIN: f64 = 4_000_000.0;
+/// And they were sent over at least this.
+const HEAP_SPAN: i64 = 10_000;
+/// For so long after a heap the receiver is taken to be short of time. Lower takes the next hiccup for a queue; higher is
+/// slower to see real queues behind one.
+const HEAP_WINDOW: i64 = 2_000_000;
+/// Then the least delay of so many groups counts: one that was late by itself shows no queue, for a queue goes on.
+const LATELY: usize = 3;
+/// And a queue only counts from this on, in ms.
+const OVER_MS: f64 = 40.0;
 const WINDOW: usize = 20;
 const SMOOTHING: f64 = 0.9;
 const GAIN: f64 = 4.0;
@@ -51,6 +66,8 @@ struct Group {
     /// The least of (arrival − sent): what a packet waited behind those of earlier groups, whatever the group's own size.
     delay: i64,
     bytes: u32,
+    /// Those behind the first packet: they came in the time since it.
+    behind: u32,
 }
 
 /// A queue that empties: its length in microseconds when it was longest, when that was, and bytes that arrived since.
@@ -84,6 +101,12 @@ pub(super) struct Delay {
     jitter_ms: f64,
     fall: Option<Fall>,
     emptied: Option<f64>,
+    /// When a heap came last.
+    heap: Option<i64>,
+    /// The rate of one, at least.
+    heap_bps: f64,
+    /// Delays of the last groups.
+    lately: [i64; LATELY],
 }
 
 impl Delay {
@@ -107,6 +130,9 @@ impl Delay {
             jitter_ms: 0.0,
             fall: None,
             emptied: None,
+            heap: None,
+            heap_bps: f64::MAX,
+            lately: [i64::MAX; LATELY],
         }
     }
 
@@ -126,9 +152,25 @@ impl Delay {
     /// How long packets wait at the bottleneck, in ms, by comparison with the least delay of the last 10 to 20 s; `None`
     /// while that is not known.
     pub(super) fn queue_ms(&self) -> Option<f64> {
-        let base = self.base[0].min(self.base[1]);
-        let known = base != i64::MAX && self.latest != i64::MAX;
-        known.then(|| (self.latest - base) as f64 / 1_000.0)
+        let base = self.base().filter(|_| self.latest != i64::MAX);
+        base.map(|base| (self.latest - base) as f64 / 1_000.0)
+    }
+
+    /// The least delay of the last 10 to 20 s, in microseconds between two clocks; `None` while that is not known.
+    pub(super) fn base(&self) -> Option<i64> {
+        Some(self.base[0].min(self.base[1])).filter(|base| *base != i64::MAX)
+    }
+
+    /// Says what the link is believed to carry, in bits a second.
+    pub(super) fn set_estimate(&mut self, bps: f64) {
+        self.heap_bps = (HEAP_RATE * bps).max(HEAP_BPS_MIN);
+    }
+
+    /// Whether packets came in a heap of late, so that the receiver seems to be short of time. Then they came faster than the
+    /// link carries, and slower before.
+    pub(super) fn heaped(&self) -> bool {
+        let last = self.group.map(|group| group.last_arrival);
+        self.heap.zip(last).is_some_and(|(heap, last)| last - heap < HEAP_WINDOW)
     }
 
     /// Bits a second at which packets came while a queue emptied that is gone now, told once. A link empties a queue as fast
@@ -153,11 +195,12 @@ impl Delay {
             // It belongs to a group that is closed.
             return;
         }
-        if sent - group.first_sent <= GROUP || group.came_at_once(sent, arrival) {
+        if sent - group.first_sent <= GROUP || group.came_at_once(sent, arrival, bytes, self.heap_bps) {
             group.last_sent = group.last_sent.max(sent);
             group.last_arrival = group.last_arrival.max(arrival);
             group.delay = group.delay.min(delay);
             group.bytes = group.bytes.saturating_add(bytes.into());
+            group.behind = group.behind.saturating_add(bytes.into());
             return;
         }
         let closed = *group;
@@ -166,6 +209,13 @@ impl Delay {
     }
 
     fn on_group(&mut self, group: &Group) {
+        if group.is_heap(self.heap_bps) {
+            self.heap = Some(group.last_arrival);
+        }
+        self.lately.rotate_right(1);
+        self.lately[0] = group.delay;
+        let least = self.lately.iter().copied().min().filter(|_| self.heaped());
+        let group = &Group { delay: least.unwrap_or(group.delay), ..*group };
         self.note_base(group);
         let sent_ms = self.last_sent.map(|last| (group.first_sent.saturating_sub(last)) as f64 / 1_000.0);
         self.last_sent = Some(group.first_sent);
@@ -219,7 +269,8 @@ impl Delay {
             let over = self.over_ms.map_or(sent_ms / 2.0, |over| over + sent_ms);
             self.over_ms = Some(over);
             self.over_count += 1;
-            if over > OVERUSE_MS && self.over_count > 1 && self.trend >= before {
+            let short = self.heaped() && self.queue_ms().is_some_and(|queue| queue < OVER_MS);
+            if over > OVERUSE_MS && self.over_count > 1 && self.trend >= before && !short {
                 self.over_ms = Some(0.0);
                 self.over_count = 0;
                 self.usage = Usage::Over;
@@ -253,16 +304,34 @@ impl Group {
             last_arrival: arrival,
             delay: arrival - sent as i64,
             bytes: u32::from(bytes),
+            behind: 0,
         }
     }
 
     /// Whether a packet came in one breath with the group although it was sent later: something held them back and let
-    /// them go together, as radio links do.
-    fn came_at_once(&self, sent: Micros, arrival: i64) -> bool {
-        let apart = arrival - self.last_arrival;
-        let sent_apart = sent.saturating_sub(self.last_sent) as i64;
-        apart <= GROUP as i64 && apart < sent_apart && arrival - self.first_arrival < GROUP_MAX
+    /// them go together, as radio links do, and receivers that had no time to read.
+    fn came_at_once(&self, sent: Micros, arrival: i64, bytes: u16, heap_bps: f64) -> bool {
+        let (apart, sent_apart) = (arrival - self.last_arrival, since(sent, self.last_sent));
+        let heaps = || {
+            let behind = self.behind.saturating_add(bytes.into());
+            is_heap(since(sent, self.first_sent), arrival - self.first_arrival, behind, heap_bps)
+        };
+        apart <= GROUP as i64 && arrival - self.first_arrival < GROUP_MAX && (apart < sent_apart || heaps())
     }
+
+    fn is_heap(&self, heap_bps: f64) -> bool {
+        let (sent, came) = (since(self.last_sent, self.first_sent), self.last_arrival - self.first_arrival);
+        sent > HEAP_SPAN && is_heap(sent, came, self.behind, heap_bps)
+    }
+}
+
+fn since(later: Micros, earlier: Micros) -> i64 {
+    later.saturating_sub(earlier) as i64
+}
+
+/// Whether what was sent and came over these times came too fast for a link.
+fn is_heap(sent: i64, came: i64, bytes: u32, heap_bps: f64) -> bool {
+    HEAP_SENT * came <= sent && f64::from(bytes) * 8.0 * super::SECOND >= heap_bps * came as f64
 }
 
 /// Least squares.

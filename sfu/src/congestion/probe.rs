@@ -27,6 +27,13 @@ const FULL: f64 = 0.9;
 const BELIEVED: f64 = 0.95;
 /// Packets that come this much faster than they were sent were held back somewhere, and measure nothing.
 const FASTER_MAX: f64 = 2.0;
+/// Where the receiver is short of time they were, too, if they came only this much faster, or if this part of the time of all
+/// went by between two of them: on a link that is full they come evenly.
+const FASTER_HELD: f64 = 1.2;
+const HELD: f64 = 0.6;
+/// There a probe that was held back is made again after this, up to so often in a row.
+const HELD_PAUSE: Micros = 150_000;
+const HELD_MAX: u8 = 8;
 /// Time between probes while they find nothing; doubles up to the next.
 const PAUSE_MIN: Micros = 2_000_000;
 const PAUSE_MAX: Micros = 4_000_000;
@@ -76,6 +83,10 @@ struct Run {
     origin: i64,
     sent: Line,
     received: Line,
+    /// Bytes before the last packet that came, when it was sent since the probe began, and when it came.
+    last: (u32, Micros, i64),
+    /// The longest time between two arrivals.
+    gap: i64,
 }
 
 /// What the rest of the controller knows when a probe may begin.
@@ -85,6 +96,8 @@ pub(super) struct Wish {
     pub(super) wanted: f64,
     /// Of the packets' arrival, in ms.
     pub(super) jitter_ms: f64,
+    /// Where the receiver is short of time: the delay of an empty link, in microseconds between the two clocks.
+    pub(super) empty: Option<i64>,
 }
 
 /// See the module.
@@ -98,6 +111,8 @@ pub(super) struct Prober {
     factor: f64,
     /// Ask for this, as it was before an outage.
     again: Option<f64>,
+    /// Probes in a row that were held back.
+    held: u8,
     /// Bytes before each packet of the probe.
     before: Vec<u32>,
 }
@@ -111,6 +126,7 @@ impl Prober {
             pause: PAUSE_MIN,
             factor: FIRST_FACTOR,
             again: None,
+            held: 0,
             before: Vec::new(),
         }
     }
@@ -190,6 +206,8 @@ impl Prober {
             origin: 0,
             sent: Line::default(),
             received: Line::default(),
+            last: (0, 0, 0),
+            gap: 0,
         });
     }
 
@@ -215,10 +233,16 @@ impl Prober {
         let Some(before) = self.before.get(index) else { return };
         if run.received.n == 0.0 {
             run.origin = arrival;
+            run.last = (*before, sent.saturating_sub(run.began), arrival);
         }
         let bytes = f64::from(*before);
-        run.sent.add(bytes, sent.saturating_sub(run.began) as f64);
+        let sent = sent.saturating_sub(run.began);
+        run.sent.add(bytes, sent as f64);
         run.received.add(bytes, (arrival - run.origin) as f64);
+        if *before >= run.last.0 {
+            run.gap = run.gap.max(arrival - run.last.2);
+            run.last = (*before, sent, arrival);
+        }
     }
 
     /// After each feedback: the rate that a probe found, if it is more than the estimate.
@@ -227,17 +251,22 @@ impl Prober {
         if run.received.n < (ARRIVED * (1.0 - inherent) * f64::from(run.packets)).max(3.0) {
             return None;
         }
-        let Some((sent, received)) = run.rates(inherent) else {
+        let Some((sent, received, held)) = run.rates(inherent, wish.empty) else {
             self.give_up(now);
             return None;
         };
         let full = received < FULL * sent.min(run.bps);
         let found = if full { BELIEVED * received } else { sent.min(received) };
         if found <= wish.bps {
-            self.give_up(now);
+            if held && self.held < HELD_MAX {
+                self.held += 1;
+                (self.run, self.next) = (None, now + HELD_PAUSE);
+            } else {
+                self.give_up(now);
+            }
             return None;
         }
-        self.run = None;
+        (self.run, self.held) = (None, 0);
         self.factor = FACTOR;
         if full {
             self.next = now + self.pause;
@@ -248,7 +277,7 @@ impl Prober {
     }
 
     fn give_up(&mut self, now: Micros) {
-        self.run = None;
+        (self.run, self.held) = (None, 0);
         self.factor = FACTOR;
         self.next = now + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -256,12 +285,21 @@ impl Prober {
 }
 
 impl Run {
-    /// Bits a second of sending and of receiving; `None` if they say nothing. What was lost beyond what the link loses
-    /// by itself took none of its time.
-    fn rates(&self, inherent: f64) -> Option<(f64, f64)> {
+    /// Bits a second of sending and of receiving, and whether packets were held back; `None` if they say nothing. What was
+    /// lost beyond what the link loses by itself took none of its time.
+    fn rates(&self, inherent: f64, empty: Option<i64>) -> Option<(f64, f64, bool)> {
         let rate = |line: &Line| line.slope().filter(|slope| *slope > 0.0).map(|slope| 8.0 * SECOND / slope);
         let arrived = (self.received.n / f64::from(self.packets) / (1.0 - inherent)).min(1.0);
-        let (sent, received) = (rate(&self.sent)?, rate(&self.received)? * arrived);
-        (received <= FASTER_MAX * sent).then_some((sent, received))
+        let (sent, received) = (rate(&self.sent)?, rate(&self.received).map(|received| received * arrived));
+        let plausible = received.filter(|received| *received <= FASTER_MAX * sent);
+        let Some(empty) = empty else { return plausible.map(|received| (sent, received, false)) };
+        // They may have come in a heap. By then the link had carried them all, and the last cannot have waited longer in its
+        // queue than its delay is longer than that of an empty link.
+        let (bytes, sent_after, arrival) = self.last;
+        let waited = (arrival - (self.began + sent_after) as i64 - empty).max(0);
+        let proven = f64::from(bytes) * 8.0 * SECOND / (sent_after as f64 + waited as f64).max(1.0) * arrived;
+        let gap = self.gap as f64 > HELD * (arrival - self.origin) as f64;
+        let held = gap || plausible.is_none_or(|received| received > FASTER_HELD * sent);
+        Some((sent, plausible.map_or(proven, |received| received.min(proven)), held))
     }
 }

@@ -56,6 +56,7 @@ export const words = {
   },
 
   more: {
+    react: 'React', reactWith: (emoji: string) => `React with ${emoji}`,
     speaker: 'Speaker view', grid: 'Grid view',
     audioOnly: 'Audio only', audioOnlyHint: 'Saves data: no pictures of others',
     settings: 'Settings', stats: 'Connection', help: 'Keyboard shortcuts', attendance: 'Attendance',
@@ -115,7 +116,7 @@ export const words = {
     invite: 'Link to invite',
     waiting: (count: number) => `Waiting to be let in (${count})`,
     admit: 'Admit', admitAll: 'Admit all', deny: 'Turn away',
-    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn ${name} away`,
+    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn away ${name}`,
     waits: (name: string) => `${name} waits to be let in.`,
     manyWait: (count: number) => `${count} people wait to be let in.`,
     look: 'Look',
