@@ -69,6 +69,7 @@ const FIGURES: &[Figure] = &[
     ("delay_p95", Unit::Ms, |it| it.media.delay_ms.p95),
     ("delay_p99", Unit::Ms, |it| it.media.delay_ms.p99),
     ("freeze", Unit::Percent, |it| it.media.freeze_percent),
+    ("paused", Unit::Percent, |it| it.media.paused_percent),
     ("freezes", Unit::Count, |it| Some(it.media.freezes as f64)),
     ("received", Unit::Count, |it| Some(it.media.received as f64)),
     ("streams_missing", Unit::Count, |it| Some(it.streams_missing as f64)),

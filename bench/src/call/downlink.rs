@@ -38,6 +38,8 @@ struct Line {
     reception: Option<Reception>,
     clock: Option<(u64, Instant)>,
     picture: Picture,
+    /// Since when the link is too narrow for it, as the server says.
+    paused: Option<Instant>,
 }
 
 /// See the module.
@@ -79,8 +81,8 @@ impl Downlink {
         for mut line in sections.filter_map(Line::read) {
             if let Some(at) = old.iter().position(|known| known.ssrc == line.ssrc && known.track == line.track) {
                 let known = old.swap_remove(at);
-                let Line { reception, clock, picture, .. } = known;
-                (line.reception, line.clock, line.picture) = (reception, clock, picture);
+                let Line { reception, clock, picture, paused, .. } = known;
+                (line.reception, line.clock, line.picture, line.paused) = (reception, clock, picture, paused);
             }
             self.lines.push(line);
         }
@@ -92,9 +94,13 @@ impl Downlink {
         }
     }
 
-    /// A track was paused or goes on, as the server says.
-    pub fn pause(&mut self, track: &str) {
-        self.lines.iter_mut().filter(|line| line.track == track).for_each(|line| line.picture.pause());
+    /// A track was paused for want of bandwidth or goes on, as the server says.
+    pub fn pause(&mut self, track: &str, paused: bool, now: Instant) {
+        for line in self.lines.iter_mut().filter(|line| line.track == track) {
+            line.picture.pause();
+            count_pause(&self.room, &mut line.paused, now);
+            line.paused = paused.then_some(now);
+        }
     }
 
     /// A participant has left: what it showed stands still by agreement.
@@ -184,7 +190,12 @@ impl Downlink {
         if self.report_due <= now {
             self.report_due = now + REPORT_INTERVAL;
             compounds.push(self.report(now));
-            self.lines.iter_mut().for_each(|line| count_picture(&self.room, &mut line.picture));
+            for line in &mut self.lines {
+                count_picture(&self.room, &mut line.picture);
+                let still = line.paused.is_some();
+                count_pause(&self.room, &mut line.paused, now);
+                line.paused = still.then_some(now);
+            }
         }
         let compounds = compounds.iter().filter(|compound| !compound.is_empty());
         self.out.extend(compounds.filter_map(|compound| peer.seal(compound)));
@@ -215,9 +226,15 @@ impl Downlink {
     pub fn finish(&mut self, now: Instant) {
         for line in &mut self.lines {
             line.picture.finish(now);
+            count_pause(&self.room, &mut line.paused, now);
             count_picture(&self.room, &mut line.picture);
         }
     }
+}
+
+fn count_pause(room: &Room, since: &mut Option<Instant>, now: Instant) {
+    let paused = since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    room.paused_us.fetch_add(paused.as_micros() as u64, Relaxed);
 }
 
 fn count_picture(room: &Room, picture: &mut Picture) {
@@ -247,6 +264,7 @@ impl Line {
             reception: None,
             clock: None,
             picture: Picture::default(),
+            paused: None,
         };
         for attribute in section.lines().filter_map(|it| it.strip_prefix("a=")) {
             let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));

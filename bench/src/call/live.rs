@@ -101,6 +101,8 @@ pub struct Room {
     pub frozen_us: AtomicU64,
     /// Freezes.
     pub freezes: AtomicU64,
+    /// Time that videos were paused since the link was too narrow for them, as the server said, µs.
+    pub paused_us: AtomicU64,
     /// Pictures shown of each simulcast layer.
     pub layers: [AtomicU64; LAYERS_MAX],
     /// Time from publisher to subscriber, µs.
@@ -132,6 +134,8 @@ pub struct Sums {
     pub frozen: Duration,
     /// See [`Room`].
     pub freezes: u64,
+    /// See [`Room`].
+    pub paused: Duration,
     /// See [`Room`].
     pub layers: [u64; LAYERS_MAX],
     /// See [`Room`].
@@ -166,6 +170,7 @@ impl Room {
             watched: Duration::from_micros(of(&self.watched_us)),
             frozen: Duration::from_micros(of(&self.frozen_us)),
             freezes: of(&self.freezes),
+            paused: Duration::from_micros(of(&self.paused_us)),
             layers: self.layers.each_ref().map(of),
             delay: self.delay.read(),
         }
@@ -185,6 +190,7 @@ impl Sums {
         self.watched += other.watched;
         self.frozen += other.frozen;
         self.freezes += other.freezes;
+        self.paused += other.paused;
         self.layers.iter_mut().zip(other.layers).for_each(|(sum, more)| *sum += more);
         self.delay.add(&other.delay);
     }
@@ -203,6 +209,7 @@ impl Sums {
             watched: self.watched - before.watched,
             frozen: self.frozen - before.frozen,
             freezes: self.freezes - before.freezes,
+            paused: self.paused - before.paused,
             layers: std::array::from_fn(|layer| self.layers[layer] - before.layers[layer]),
             delay: self.delay.since(&before.delay),
         }
@@ -221,6 +228,13 @@ impl Sums {
     /// Share of what was published that the server had to ask for again, percent.
     pub fn uplink_loss_percent(&self) -> f64 {
         percent(self.sent_lost, self.sent)
+    }
+
+    /// Share of the time that videos were paused for want of bandwidth, percent; `None` where nobody watched any.
+    pub fn paused_percent(&self) -> Option<f64> {
+        let paused = self.paused.as_secs_f64();
+        let all = paused + self.watched.as_secs_f64();
+        (all > 0.0).then(|| 100.0 * paused / all)
     }
 
     /// Share of the time that videos stood still, percent; `None` where nobody watched any.

@@ -11,6 +11,7 @@ pub mod downlink;
 pub mod hooks;
 pub mod impair;
 pub mod live;
+pub mod outcome;
 pub mod page;
 pub mod picture;
 pub mod plan;

@@ -44,7 +44,7 @@ pub fn page(report: &Report, title: &str) -> String {
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title} <span class=\"verdict {class}\">{word}</span></h1>\n\
-         <p>{} people in {} rooms, {:.0} s of media, seed {}</p>\n",
+         <p>people: {}, rooms: {}, {:.0} s of media, seed {}</p>\n",
         report.people,
         report.rooms,
         report.duration_s,
@@ -81,6 +81,7 @@ fn cards(report: &Report, out: &mut String) {
         (value(media.delay_ms.p50, " ms"), "one-way delay, p50"),
         (value(media.delay_ms.p99, " ms"), "one-way delay, p99"),
         (value(media.freeze_percent, " %"), "of the time frozen"),
+        (value(media.paused_percent, " %"), "paused for want of bandwidth"),
     ];
     cards.extend(server.map(|it| (value(it.cpu_us_per_packet, " µs"), "server CPU a packet")));
     cards.push((value(tester.late_ms_p99, " ms"), "the tester's own lateness, p99"));

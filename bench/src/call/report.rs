@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Shared;
 use super::assertion::Checked;
 use super::live::{Counted, Sums};
-use super::seat::{JoinTimes, Outcome};
+use super::outcome::{JoinTimes, Outcome};
 use super::seconds::Second;
 use super::stamp::Track;
 use super::tester::{Cpu, Tester};
@@ -92,6 +92,8 @@ pub struct Media {
     pub freeze_percent: Option<f64>,
     /// How often.
     pub freezes: u64,
+    /// Percent of the time that videos were paused since a link was too narrow, as the server announced.
+    pub paused_percent: Option<f64>,
 }
 
 impl Media {
@@ -106,6 +108,7 @@ impl Media {
             delay_ms: Spread::of_counted(&sums.delay),
             freeze_percent: sums.freeze_percent(),
             freezes: sums.freezes,
+            paused_percent: sums.paused_percent(),
         }
     }
 }
@@ -267,7 +270,7 @@ impl fmt::Display for Report {
         let Report { media, join_ms, .. } = self;
         writeln!(
             f,
-            "{} of {} joined in {} rooms; {:.0} s of media, seed {}",
+            "{} of {} joined, rooms: {}; {:.0} s of media, seed {}",
             media.joined, self.people, self.rooms, self.duration_s, self.seed
         )?;
         writeln!(f, "{:<22} {:>9} {:>9} {:>9} {:>9}", "ms", "p50", "p95", "p99", "max")?;
@@ -294,6 +297,9 @@ impl fmt::Display for Report {
         )?;
         if let Some(freeze) = media.freeze_percent {
             writeln!(f, "frozen                 {freeze:.2} % of the time, {} freezes", media.freezes)?;
+        }
+        if let Some(paused) = media.paused_percent {
+            writeln!(f, "paused                 {paused:.2} % of the time, for want of bandwidth")?;
         }
         writeln!(
             f,

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::caller::{Caller, Start};
 use super::chaos::Deed;
 use super::impair::Gate;
+use super::outcome::Outcome;
 use super::plan::{Part, talks};
-use super::stamp::Track;
 use super::truth::{End, Stay};
 use super::way::{self, Path, Way};
 use super::{Phase, Shared};
@@ -33,50 +32,6 @@ const TOKEN_S: u64 = 6 * 3_600;
 /// How often a socket that was cut tries to come back, and for how long.
 const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long each step of a join took since it began, ms; the last two since there was something to hear or see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct JoinTimes {
-    /// Socket.IO let us in.
-    pub socket: Option<f64>,
-    /// The join was acknowledged.
-    pub ack: Option<f64>,
-    /// A connectivity check was answered.
-    pub ice: Option<f64>,
-    /// DTLS was done: media can flow.
-    pub dtls: Option<f64>,
-    /// The first packet of audio came.
-    pub first_audio: Option<f64>,
-    /// The first picture could be shown.
-    pub first_frame: Option<f64>,
-}
-
-/// What a participant's task hands back.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Which.
-    pub number: u32,
-    /// Who.
-    pub user: String,
-    /// Its room.
-    pub room: usize,
-    /// Of its first join.
-    pub times: JoinTimes,
-    /// From a cut connection to the acknowledged resumed join, ms each.
-    pub reconnects: Vec<f64>,
-    /// From blocked UDP to an answered check over TCP, ms each.
-    pub switches: Vec<f64>,
-    /// Tracks that it published packets of.
-    pub published: Vec<Track>,
-    /// What it heard and saw: publisher and track.
-    pub heard: Vec<(u32, Track)>,
-    /// Frames that the tester was too late to send.
-    pub skipped: u64,
-    /// What went wrong, in sentences.
-    pub failures: Vec<String>,
-    /// When it was there.
-    pub stays: Vec<Stay>,
-}
 
 /// Why the work on one connection ended.
 enum Stop {
@@ -475,7 +430,8 @@ impl Seat {
                     self.caller.up.want_layer(rid, layer["active"] == true);
                 }
             }
-            "track-paused" | "track-resumed" | "track-unavailable" => self.caller.down.pause(word("trackId")),
+            "track-paused" => self.caller.down.pause(word("trackId"), word("reason") == "bandwidth", now),
+            "track-resumed" => self.caller.down.pause(word("trackId"), false, now),
             "user-left" => self.caller.down.gone(word("participantId")),
             "session-error" => self.fail(format!("session-error {payload}")),
             _ => {}

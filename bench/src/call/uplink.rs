@@ -382,10 +382,10 @@ impl Uplink {
                 stamp.write(&mut payload);
                 let transport = next(&mut self.transport_seq);
                 let mut extensions: Vec<(u8, &[u8])> = vec![(TRANSPORT_ID, &transport), (MID_ID, line.mid.as_bytes())];
-                match () {
-                    () if audio => extensions.push((LEVEL_ID, &level)),
-                    () if line.simulcast => extensions.push((RID_ID, stream.rid.as_bytes())),
-                    () => {}
+                if audio {
+                    extensions.push((LEVEL_ID, &level));
+                } else if line.simulcast {
+                    extensions.push((RID_ID, stream.rid.as_bytes()));
                 }
                 let header = Header {
                     payload_type: if audio { OPUS_PT } else { VIDEO_PT },
