@@ -3,26 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Extension, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 use prometheus::{Counter, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use sfu::{Counters, Drop};
+use signaling::{Actor, ErrorCode, Refused};
 use tokio::sync::mpsc;
 use turn_server::Refusal;
 
 use crate::applier::History;
+use crate::auth::Auth;
 use crate::clock;
 use crate::control::{self, INBOX_MAX};
+use crate::drain::Drain;
 use crate::http::{Health, Relaying};
+use crate::socketio::Source;
 use crate::tls::Certificates;
 use crate::turn;
 use crate::webhooks::Tally;
+use crate::whip::refuse;
 use crate::worker::{RUN_CLASSES, Report, SocketCounts};
 
 /// What the operator's routes look at.
@@ -36,6 +41,10 @@ pub(crate) struct Admin {
     pub(crate) inbox: mpsc::WeakSender<control::Input>,
     /// The operator's certificate, if there is one.
     pub(crate) certificates: Option<Certificates>,
+    /// Who is an operator.
+    pub(crate) auth: Auth,
+    /// Whether the server is about to end.
+    pub(crate) drain: Drain,
 }
 
 /// The routes.
@@ -44,6 +53,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/drain", post(drain))
         .with_state(admin)
 }
 
@@ -59,16 +69,42 @@ async fn livez(State(admin): State<Admin>) -> Response {
 
 /// Ready for calls; and where media is reached.
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let ready = admin.health.is_alive() && admin.inbox.strong_count() > 0;
+    let reason = if !admin.health.is_alive() {
+        Some("a media worker, the TURN server or the control task is stuck or has ended")
+    } else if admin.inbox.strong_count() == 0 {
+        Some("signaling has ended")
+    } else if admin.drain.deadline_ms().is_some() {
+        Some("draining: the server is about to stop, and nobody new gets in")
+    } else {
+        None
+    };
+    let ready = reason.is_none();
     let media: Vec<_> = admin
         .health
         .workers
         .iter()
         .map(|w| serde_json::json!({ "port": w.port, "candidates": w.candidates }))
         .collect();
-    let body = serde_json::json!({ "status": if ready { "ready" } else { "not ready" }, "media": media });
+    let body =
+        serde_json::json!({ "status": if ready { "ready" } else { "not ready" }, "reason": reason, "media": media });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, axum::Json(body)).into_response()
+    (code, Json(body)).into_response()
+}
+
+/// Begins to drain; answers until when, and how many are here. For operators only, as the API knows them.
+async fn drain(State(admin): State<Admin>, Extension(source): Extension<Source>, headers: HeaderMap) -> Response {
+    match admin.auth.actor(&headers, source.address.ip(), clock::now().unix_ms).await {
+        Ok(Actor::Operator) => {}
+        Ok(_) => {
+            let message = "Only operators may stop the server: send the admin key.".to_owned();
+            return refuse(&Refused { code: ErrorCode::Forbidden, message });
+        }
+        Err(why) => return refuse(&why),
+    }
+    let deadline = admin.drain.begin();
+    let participants = admin.health.counts.participants.load(Ordering::Relaxed);
+    Json(serde_json::json!({ "status": "draining", "deadline": deadline, "participants": participants }))
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -86,6 +122,8 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
     let reports: Vec<Report> = admin.health.workers.iter().map(|worker| worker.report()).collect();
     media_counters(&page, &reports)?;
     media_gauges(&page, &reports)?;
+    let draining = f64::from(u8::from(admin.drain.deadline_ms().is_some()));
+    page.gauge("draining", "1 while the server is about to stop and nobody new gets in.", draining)?;
     page.gauge("media_workers", "Media worker threads.", admin.health.workers.len() as f64)?;
     page.gauge(
         "media_workers_alive",

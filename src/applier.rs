@@ -189,16 +189,18 @@ enum Trouble {
 pub(crate) struct Ahead {
     /// What the store has.
     applied: u64,
-    /// What it can have of us.
+    /// What we have, or gave it.
     given: u64,
+    /// The boot that wrote the last of it.
+    boot: u64,
 }
 
 impl std::fmt::Display for Ahead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Ahead { applied, given } = self;
+        let Ahead { applied, given, boot } = self;
         write!(
             f,
-            "the database has {applied} facts of this server, whose journal has {given}: the journal is an old copy; move the directory of [store] dir (LYCEUM__STORE__DIR) aside, so that a new one begins"
+            "the database has {applied} facts of this server, the last of boot {boot}, and the journal has {given} and does not know them all: it is an old copy; move the directory of [store] dir (LYCEUM__STORE__DIR) aside, so that a new one begins"
         )
     }
 }
@@ -353,7 +355,7 @@ impl Applier {
         let start = Instant::now();
         self.given = self.given.max(last.index);
         let applied = self.store.apply(&self.journal.node, &records).await?;
-        self.check(applied)?;
+        self.check(applied, self.journal.boot)?;
         self.status.note(start);
         self.status.applied.store(applied, Ordering::Relaxed);
         if applied == self.journal.committed() {
@@ -368,15 +370,21 @@ impl Applier {
         Ok(true)
     }
 
-    fn check(&self, applied: u64) -> Result<(), Trouble> {
+    /// Whether what the store has is ours: no more than we gave, and of boots that we know. Numbers alone say nothing once an old copy has
+    /// grown.
+    fn check(&self, applied: u64, boot: u64) -> Result<(), Trouble> {
         let given = self.given;
-        if applied > given { Err(Trouble::Ahead(Ahead { applied, given })) } else { Ok(()) }
+        if applied > given || !self.journal.knows(boot) {
+            Err(Trouble::Ahead(Ahead { applied, given, boot }))
+        } else {
+            Ok(())
+        }
     }
 
     /// A reader of what the store does not have.
     async fn find(&self) -> Result<Reader, Trouble> {
-        let applied = self.store.applied(&self.journal.node).await?;
-        self.check(applied)?;
+        let (applied, boot) = self.store.progress(&self.journal.node).await?;
+        self.check(applied, boot)?;
         self.status.applied.store(applied, Ordering::Relaxed);
         let mut reader = self.journal.reader(applied + 1);
         let missing = reader.skip_missing();

@@ -4,7 +4,10 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::config::Settings;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::config::{AuthSettings, Settings};
 use crate::error::Failure;
 
 /// How long the server gets to take a connection, and then for each part of its answer.
@@ -20,15 +23,30 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Sends one request without a body to `[admin] listen`, with `bearer` if there is one.
+/// What shows that we are the operator, if these settings have such a thing: an `Authorization` header's value.
+pub(crate) fn credentials(auth: &AuthSettings) -> Option<String> {
+    if !auth.admin_key.0.is_empty() {
+        return Some(format!("Bearer {}", auth.admin_key.0));
+    }
+    let pair = auth.keys.first()?;
+    Some(format!("Basic {}", BASE64.encode(format!("{}:{}", pair.id, pair.secret.0))))
+}
+
+/// Sends one request without a body to `[admin] listen`, with `authorization` if there is one.
 ///
 /// # Errors
 /// If nobody answers there, or nobody who speaks HTTP.
-pub(crate) fn admin(settings: &Settings, method: &str, path: &str, bearer: Option<&str>) -> Result<Answer, Failure> {
+pub(crate) fn admin(
+    settings: &Settings,
+    method: &str,
+    path: &str,
+    authorization: Option<&str>,
+) -> Result<Answer, Failure> {
     let at = reachable(settings.admin_listen);
-    let bearer = bearer.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: {at}\r\n{bearer}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    let authorization = authorization.map(|shown| format!("Authorization: {shown}\r\n")).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     let answer = exchange(at, head.as_bytes()).map_err(|error| {
         Failure::Broken(format!(
             "no answer at {at} ([admin] listen): {error}; is the server running, with the same settings?"

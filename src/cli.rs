@@ -6,14 +6,17 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::auth::cli::Wanted;
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
 use crate::error::Failure;
 use crate::store::Store;
 use crate::tls::Certificates;
-use crate::{applier, ask, auth, clock, config, webhooks};
+use crate::{applier, ask, auth, clock, config, doctor, webhooks};
 
 /// How long the database gets to answer.
 const STORE_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a server has ended.
+const WAIT_EVERY: Duration = Duration::from_millis(200);
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
@@ -28,6 +31,24 @@ pub(crate) enum Command {
     /// It asks the address of [admin] listen for /livez, and is meant for containers, whose images hold nothing else to ask with:
     /// the settings must come from the environment or the same --config, because flags of the server are not known here.
     Healthcheck,
+    /// Look whether calls can work here: exit with 0, or with 1 if something is broken; each finding says what mends it.
+    ///
+    /// It looks at the announced addresses, the kernel's UDP buffers, disk, clock, ports, certificate, database and key set, and asks
+    /// the TURN server where browsers are told to. Run it with the settings of the server, while that runs.
+    Doctor {
+        /// A list of objects in place of text: about, state, says, mend.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let calls end, then the server: nobody new gets in, and who is here may stay for [admin] drain_s.
+    ///
+    /// As SIGTERM does, but over [admin] listen, with the admin key or the first API key pair of these settings. The next start
+    /// continues meetings that were on. A signal after this ends the server at once.
+    Drain {
+        /// Return when the server has ended, and not before.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Print a join token, signed with the server's JWT_SECRET or its first API key pair.
     ///
     /// For trying things out: `lyceum token --session algebra --user ada --role instructor` gives what the call page takes after
@@ -107,6 +128,8 @@ pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
             let alive = answer.status == 200;
             if alive { say(answer.body.trim_end()) } else { Err(Failure::Broken(answer.body.trim_end().to_owned())) }
         }
+        Command::Doctor { json } => say(&self::wait(doctor::run(settings, json))?),
+        Command::Drain { wait } => drain(settings, wait),
         Command::Token { session, user, name, role, ttl: ttl_s } => {
             let wanted = Wanted { session, user, name, role, ttl_s };
             say(&auth::cli::token(&settings.auth, &wanted, clock::now().unix_ms)?)
@@ -131,6 +154,21 @@ pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
             ))
         }
     }
+}
+
+fn drain(settings: &Settings, wait: bool) -> Result<(), Failure> {
+    let answer = ask::admin(settings, "POST", "/drain", ask::credentials(&settings.auth).as_deref())?;
+    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    if answer.status != 200 {
+        let why = body["detail"].as_str().unwrap_or("it does not know /drain");
+        return Err(Failure::Broken(format!("the server refuses ({}): {why}", answer.status)));
+    }
+    let left_s = body["deadline"].as_u64().unwrap_or_default().saturating_sub(clock::now().unix_ms) / 1_000;
+    say(&format!("Draining: {} are here, and may stay for {left_s} s.", body["participants"]))?;
+    while wait && ask::admin(settings, "GET", "/livez", None).is_ok() {
+        std::thread::sleep(WAIT_EVERY);
+    }
+    Ok(())
 }
 
 fn unreachable(error: crate::store::StoreError) -> Failure {

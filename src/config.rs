@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -33,6 +34,9 @@ pub(crate) use self::webhooks::WebhookSettings;
 
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
+
+/// How long calls may go on when the server is told to end: less than the 30 s after which Kubernetes kills by default.
+const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 
 /// All settings, resolved.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) addresses: Vec<IpAddr>,
     /// Where metrics and probes listen.
     pub(crate) admin_listen: SocketAddr,
+    /// How long calls may go on when the server is told to end.
+    pub(crate) drain: Duration,
     /// How long a dropped socket keeps its seat, ms.
     pub(crate) grace_ms: u64,
     /// How long a meeting stays open with nobody there, ms.
@@ -124,6 +130,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
             addresses: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            drain: DRAIN_DEFAULT,
             grace_ms: 20_000,
             empty_timeout_ms: 120_000,
             rooms: RoomDefaults::default(),

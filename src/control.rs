@@ -129,6 +129,13 @@ pub(crate) enum Input {
     },
     /// The journal has this fact and all before it on disk.
     Committed(FactId),
+    /// The server will end, and everybody is told.
+    Drain {
+        /// When at the latest, Unix ms.
+        deadline_ms: u64,
+        /// Told when nobody new gets in any more and [`Counts`] say who is here.
+        done: oneshot::Sender<()>,
+    },
     /// The server is about to end: history learns who was there until now.
     Stop {
         /// Told when the journal has all of that in its queue.
@@ -266,6 +273,12 @@ enum Message {
     Disconnect,
 }
 
+/// What waits for its fact by itself, while all else goes on.
+enum Answer {
+    Ack(SocketId, Message),
+    Reply(HttpId, Replied),
+}
+
 struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
@@ -278,7 +291,7 @@ struct Control {
     asked: HashMap<HttpId, oneshot::Sender<Replied>>,
     next_http: u64,
     /// What waits for facts to be on disk.
-    held: Held<Message, (HttpId, Replied)>,
+    held: Held<Message, Answer>,
 }
 
 impl Control {
@@ -337,6 +350,12 @@ impl Control {
             }
             Input::Recording { possible } => self.lobby.handle(signaling::Input::Recording { possible }, now),
             Input::Committed(fact) => self.commit(fact),
+            Input::Drain { deadline_ms, done } => {
+                self.lobby.handle(signaling::Input::Drain { deadline_ms }, now);
+                self.count();
+                // Whoever does not wait any more was told to end at once.
+                let _ = done.send(());
+            }
             Input::Stop { done } => {
                 let sockets = self.heard();
                 self.lobby.handle(signaling::Input::Stop { sockets }, now);
@@ -365,13 +384,16 @@ impl Control {
                         self.tell(socket, Message::Emit { event, payload: payload.clone() }, None);
                     }
                 }
-                Output::Ack { socket, ack, body, after } => {
+                Output::Ack { socket, ack, body, after, gates: true } => {
                     self.tell(socket, Message::Ack { ack, body }, after);
                 }
+                Output::Ack { socket, ack, body, after, gates: false } => {
+                    let answer = Answer::Ack(socket, Message::Ack { ack, body });
+                    self.held.pass_reply(answer, after).into_iter().for_each(|answer| self.answer(answer));
+                }
                 Output::Reply { http, reply, after } => {
-                    if let Some((http, reply)) = self.held.pass_reply((http, reply), after) {
-                        self.reply(http, reply);
-                    }
+                    let answer = Answer::Reply(http, reply);
+                    self.held.pass_reply(answer, after).into_iter().for_each(|answer| self.answer(answer));
                 }
                 Output::Disconnect { socket } => self.tell(socket, Message::Disconnect, None),
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
@@ -412,9 +434,13 @@ impl Control {
         http
     }
 
-    fn reply(&mut self, http: HttpId, reply: Replied) {
-        // A client that does not wait any more has closed its end.
-        let _ = self.asked.remove(&http).map(|asked| asked.send(reply));
+    fn answer(&mut self, answer: Answer) {
+        match answer {
+            // Behind the ack of its join, if that waits still.
+            Answer::Ack(socket, message) => self.tell(socket, message, None),
+            // A client that does not wait any more has closed its end.
+            Answer::Reply(http, reply) => drop(self.asked.remove(&http).map(|asked| asked.send(reply))),
+        }
     }
 
     /// Sends to a socket, or holds it if that must wait for a fact or comes behind what waits.
@@ -471,7 +497,7 @@ impl Control {
         for freed in self.held.commit(fact) {
             match freed {
                 Freed::Message(socket, message) => self.send(socket, message),
-                Freed::Reply((http, reply)) => self.reply(http, reply),
+                Freed::Reply(answer) => self.answer(answer),
             }
         }
     }

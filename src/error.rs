@@ -19,6 +19,8 @@ pub(crate) enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// What `lyceum doctor` found, whole; not a word more is to be said.
+    Found(String),
     /// Something that we rely on broke; the sentence says what.
     Broken(String),
 }
@@ -26,7 +28,7 @@ pub(crate) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Setting(sentence) | Failure::Broken(sentence) => f.write_str(sentence),
+            Failure::Setting(sentence) | Failure::Broken(sentence) | Failure::Found(sentence) => f.write_str(sentence),
             Failure::Bind { address, port, choose, error } => match error.kind() {
                 io::ErrorKind::AddrInUse => write!(f, "EADDRINUSE: port {port} is taken; choose another with {choose}"),
                 io::ErrorKind::PermissionDenied => {

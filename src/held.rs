@@ -1,4 +1,5 @@
-//! What must not leave before a fact is on disk: acks and replies, and to a socket all that follows.
+//! What must not leave before a fact is on disk: acks of joins with all that follows to their socket; other acks and replies by
+//! themselves, as many as there are facts that wait.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -38,7 +39,7 @@ pub(crate) enum Passed<M> {
 pub(crate) enum Freed<M, R> {
     /// To a socket.
     Message(SocketId, M),
-    /// To an HTTP client.
+    /// What waited by itself.
     Reply(R),
 }
 

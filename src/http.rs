@@ -19,6 +19,7 @@ use crate::applier::History;
 use crate::assets;
 use crate::clock;
 use crate::control::Counts;
+use crate::drain::Drain;
 use crate::heard::{self, Sessions};
 use crate::origin::{self, Guard};
 use crate::socketio::PAYLOAD_BYTES_MAX;
@@ -45,6 +46,8 @@ pub(crate) struct Health {
     pub(crate) turn: Relaying,
     /// The journal and the store.
     pub(crate) history: History,
+    /// Whether the server is about to end.
+    pub(crate) drain: Drain,
 }
 
 /// Which TURN server there is.
@@ -129,14 +132,15 @@ async fn health_page(State(health): State<Health>) -> Response {
     let (is_database_up, is_recording) = (applying.is_up(), !journal.status.refusing.load(Ordering::Relaxed));
     let degraded = |is_well: bool| if is_well { "healthy" } else { "degraded" };
     // Without its database calls go on.
-    let status = if is_alive { degraded(is_database_up && is_recording) } else { "unhealthy" };
+    let is_draining = health.drain.deadline_ms().is_some();
+    let status = if is_alive { degraded(is_database_up && is_recording && !is_draining) } else { "unhealthy" };
     let body = serde_json::json!({
         "status": status,
         "timestamp": clock::now().unix_ms,
         "checks": {
             "database": { "status": degraded(is_database_up), "responseTime": applying.response().as_secs_f64() * 1e3 },
             "journal": { "status": degraded(is_recording) },
-            "signaling": { "status": word(health.is_control_alive()) },
+            "signaling": { "status": if is_draining { "draining" } else { word(health.is_control_alive()) } },
             "media": { "status": word(alive == all), "workers": all, "workersAlive": alive },
             "turn": { "status": turn },
         },

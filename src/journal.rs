@@ -21,19 +21,22 @@ use tokio::sync::mpsc;
 
 use self::disk::Folder;
 pub(crate) use self::log::Unreadable;
-use self::log::{Entry, Log, SEGMENT_BYTES, Shelf};
+use self::log::{BOOTS_MAX, Entry, Log, SEGMENT_BYTES, Shelf};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::thread::{Facts, Full, Status};
 use crate::clock;
 use crate::control;
 use crate::error::Failure;
 
+/// Boots are named for the time, Unix ms; what is less was a count.
+const NAMED_FROM_MS: u64 = 1_000_000_000_000;
+
 /// One fact as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Ascending over all boots of this node, without gaps, from 1.
     pub(crate) index: u64,
-    /// Which boot of this node: ascending, from 1.
+    /// Which boot of this node: ascending.
     pub(crate) boot: u64,
     /// Monotonic time since that boot, ms.
     pub(crate) mono_ms: u64,
@@ -59,6 +62,8 @@ pub(crate) struct Journal {
     pub(crate) status: Arc<Status>,
     /// The last record that was in it when it was opened; 0 if there was none. No store has more of it but by us.
     pub(crate) found: u64,
+    /// This boot and those before it that are remembered, ascending.
+    boots: Arc<[u64]>,
     shelf: Arc<Shelf>,
     /// Held as long as anybody writes: two servers in one directory would ruin it.
     _lock: Arc<File>,
@@ -95,8 +100,8 @@ impl Journal {
             Unreadable::Io(error) => cannot(error),
             other => Failure::Broken(format!("[store] dir {shown}: {other}")),
         };
-        let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES).map_err(unreadable)?;
-        let found = log.shelf.committed();
+        let mut log = Log::open(Arc::new(Folder(folder)), SEGMENT_BYTES, clock::now().unix_ms).map_err(unreadable)?;
+        let (found, boots) = (log.shelf.committed(), log.boots.as_slice().into());
         let crashed = log.open.crashed();
         let wall_ms = clock::now().unix_ms;
         let entries: Vec<Entry> = crashed.into_iter().map(|fact| Entry { mono_ms: 0, wall_ms, fact }).collect();
@@ -106,7 +111,15 @@ impl Journal {
         }
         let (open, boot, shelf) = (log.open.clone(), log.boot, log.shelf.clone());
         let (facts, status) = thread::start(log, bytes_max, inbox, ended)?;
-        Ok((Journal { node, boot, facts, status, found, shelf, _lock: Arc::new(lock) }, open))
+        Ok((Journal { node, boot, facts, status, found, boots, shelf, _lock: Arc::new(lock) }, open))
+    }
+
+    /// Whether what that boot wrote can be in it, or was; 0 is none. One that another copy of this journal had is not known.
+    pub(crate) fn knows(&self, boot: u64) -> bool {
+        let Some(first) = self.boots.first().copied() else { return boot == 0 };
+        // Those of earlier versions, which counted them, and those of long ago are not all remembered.
+        let has_forgotten = first < NAMED_FROM_MS || self.boots.len() >= BOOTS_MAX;
+        boot == 0 || self.boots.contains(&boot) || (has_forgotten && boot < first)
     }
 
     /// Committed records from the index `next` on.

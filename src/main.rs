@@ -16,6 +16,8 @@ mod config;
 mod control;
 mod credit;
 mod crossing;
+mod doctor;
+mod drain;
 mod error;
 mod heard;
 mod held;
@@ -55,6 +57,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::auth::{Auth, OwnKey};
 use crate::config::{Loaded, LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
+use crate::drain::Drain;
 use crate::error::Failure;
 use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
@@ -64,8 +67,12 @@ use crate::turn::Turn;
 use crate::webhooks::Deliverer;
 use crate::worker::Worker;
 
-/// How long clients get to hear that their connection is closed, and tasks to end, when we are told to.
-const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How long, once calls are over, clients get to hear that their connection is closed, and the journal and deliveries to end.
+const GOODBYE_MAX: Duration = Duration::from_secs(4);
+/// How much of it the clients may take.
+const CLOSE_MAX: Duration = Duration::from_millis(1_500);
+/// How long tasks get to end after that.
+const TASKS_MAX: Duration = Duration::from_millis(500);
 
 /// Libraries that log whole websocket messages, tokens among them, when all is to be logged.
 const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
@@ -77,6 +84,10 @@ fn main() -> ExitCode {
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Found(text)) => {
+            let _ = writeln!(std::io::stdout(), "{text}");
+            ExitCode::FAILURE
+        }
         Err(failure) => {
             // Standard error may be closed; the exit code says it all the same.
             let _ = writeln!(std::io::stderr(), "lyceum: {failure}");
@@ -93,7 +104,7 @@ fn run(loaded: &Loaded) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(serve(loaded, recent));
-    runtime.shutdown_timeout(GOODBYE_MAX);
+    runtime.shutdown_timeout(TASKS_MAX);
     ended
 }
 
@@ -138,7 +149,14 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         (None, false) => Relaying::Outside,
         (None, true) => Relaying::Off,
     };
-    let health = Health { workers: workers.clone(), counts, turn: here, history: history.clone() };
+    let drain = Drain::new(settings.drain);
+    let health = Health {
+        workers: workers.clone(),
+        counts: counts.clone(),
+        turn: here,
+        history: history.clone(),
+        drain: drain.clone(),
+    };
     let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
     let deliveries = delivering.tally.clone();
     let admin = admin::Admin {
@@ -146,9 +164,12 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         health: health.clone(),
         inbox: inbox.downgrade(),
         certificates: certificates.clone(),
+        auth: auth.clone(),
+        drain: drain.clone(),
     };
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
+    let tokens = drain::refusing(tokens, drain.clone());
     let received = api::receive::router(history.store.clone(), settings.webhooks.receive_secret.clone());
     let api = api::router(api::Api::new(
         auth.clone(),
@@ -177,6 +198,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         &workers,
         turn.as_ref(),
     );
+    doctor::log_what_is_wrong(settings);
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
@@ -192,25 +214,34 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
 
     tokio::select! {
-        name = told.wait() => tracing::info!(signal = name, "ending"),
+        () = told.it_is_time(&drain, &last_words, &counts) => {}
         Some(failure) = broken.recv() => return Err(failure),
         _ = control => return Err(Failure::Broken("the control task has ended".to_owned())),
     }
     pages.iter().for_each(|pages| pages.abort());
-    let last = async {
+    let goodbye = async {
         let (done, written) = tokio::sync::oneshot::channel();
-        if let Some(inbox) = last_words.upgrade() {
-            let _ = inbox.send(control::Input::Stop { done }).await;
-        }
-        let _ = written.await;
+        let last = async {
+            if let Some(inbox) = last_words.upgrade() {
+                let _ = inbox.send(control::Input::Stop { done }).await;
+            }
+            let _ = written.await;
+            history.journal.facts.flush().await;
+        };
+        // What a disk or an inbox that is full costs is how exactly it is known until when people were there.
+        let _ = tokio::time::timeout(CLOSE_MAX, last).await;
+        // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
+        let _ = tokio::time::timeout(CLOSE_MAX, sockets.close()).await;
+        // What they said last, and who went without a join.
         history.journal.facts.flush().await;
+        history.journal.facts.flush().await;
+        delivering.end().await;
     };
-    // What a disk or an inbox that is full costs is how exactly it is known until when people were there.
-    let _ = tokio::time::timeout(GOODBYE_MAX, last).await;
-    // Closing the transport, rather than a disconnect packet, makes clients come back to whoever follows us.
-    let _ = tokio::time::timeout(GOODBYE_MAX, sockets.close()).await;
-    let _ = tokio::time::timeout(GOODBYE_MAX, history.journal.facts.flush()).await;
-    let _ = tokio::time::timeout(GOODBYE_MAX, delivering.end()).await;
+    tokio::select! {
+        // Whoever was promised something is on disk, and what is due to webhooks in the store: the next start goes on.
+        _ = tokio::time::timeout(GOODBYE_MAX, goodbye) => {}
+        (name, _) = told.wait() => tracing::warn!(signal = name, "ended at once"),
+    }
     Ok(())
 }
 
@@ -358,10 +389,30 @@ impl Told {
         Ok(Told { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn wait(&mut self) -> &'static str {
+    /// The next signal, and whether calls may go on until they are over: whoever sits at a terminal does not wait for that.
+    async fn wait(&mut self) -> (&'static str, bool) {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => ("SIGTERM", true),
+            _ = self.interrupt.recv() => ("SIGINT", false),
+        }
+    }
+
+    /// Returns when it is time to end: calls are over or out of time after the first word, or there was a second one.
+    async fn it_is_time(&mut self, drain: &Drain, inbox: &mpsc::WeakSender<control::Input>, counts: &Counts) {
+        let over = drain.until_over(inbox, counts);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                (name, may_drain) = self.wait() => {
+                    tracing::info!(signal = name, "ending");
+                    let is_first = drain.deadline_ms().is_none();
+                    if !(is_first && may_drain) {
+                        return;
+                    }
+                    drain.begin();
+                }
+            }
         }
     }
 }

@@ -161,6 +161,48 @@ fn the_operations_page_names_metrics_that_there_are() {
     }
 }
 
+/// The metrics that a text names after `lyceum_`, without the endings of histograms.
+fn metrics_named(text: &str) -> BTreeSet<String> {
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let plain = |name: String| {
+        let ending = ["_bucket", "_sum", "_count"].into_iter().find_map(|ending| name.strip_suffix(ending));
+        ending.map(str::to_owned).unwrap_or(name)
+    };
+    text.split("lyceum_").skip(1).map(word).map(plain).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_look_at_metrics_that_there_are() {
+    let admin = text(Path::new("src/admin.rs")).expect("text");
+    for (file, fewest) in [("deploy/prometheus/alerts.yml", 10), ("deploy/grafana/dashboards/lyceum.json", 30)] {
+        let named = metrics_named(&text(Path::new(file)).expect("text"));
+        assert!(named.len() >= fewest, "{file} names {named:?}");
+        for metric in named {
+            assert!(admin.contains(&format!("\"{metric}\"")), "{file}: there is no metric lyceum_{metric}");
+        }
+    }
+    let dashboard: Value =
+        serde_json::from_str(&text(Path::new("deploy/grafana/dashboards/lyceum.json")).expect("text")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+}
+
+#[test]
+fn who_supervises_waits_longer_than_a_drain() {
+    let file = |name: &str| text(Path::new(name)).expect("text");
+    let number = |text: &str, after: &str| -> u64 {
+        let rest = text.split_once(after).unwrap_or_else(|| panic!("no {after}")).1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+    };
+    let default = number(&file("deploy/lyceum.example.toml"), "# drain_s = ");
+    assert!(number(&file("deploy/systemd/lyceum.service"), "TimeoutStopSec=") >= default + 5);
+    assert!(number(&file("deploy/compose.yaml"), "stop_grace_period: ") >= default + 5);
+    let pod = file("deploy/kubernetes/lyceum.yaml");
+    let set = number(&pod, "LYCEUM__ADMIN__DRAIN_S, value: \"");
+    assert!(number(&pod, "terminationGracePeriodSeconds: ") >= set + 5);
+}
+
 #[test]
 fn the_dockerfile_copies_what_is_there() {
     let dockerfile = text(Path::new("Dockerfile")).expect("text");

@@ -1,13 +1,18 @@
-//! What an operator does with the real binary: looks at settings, asks whether it lives.
+//! What an operator does with the real binary: looks at settings, asks whether it lives, lets it end.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use bench::socketio::{Client, Frame};
+use serde_json::{Value, json};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const SECRET: &str = "operators-know-this-secret-of-48-bytes-or-more-0";
 
@@ -42,6 +47,8 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
 
 struct Server {
     child: Child,
+    /// `http://host:port`.
+    url: String,
     admin: SocketAddr,
 }
 
@@ -52,17 +59,81 @@ impl Server {
         set(&mut command);
         let mut child = command.spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-        let admin = loop {
+        let (url, admin) = loop {
             let line = lines.next().expect("it says where it listens").expect("text");
             let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the log is JSON, not {line}"));
             if line["message"] == "listening" {
-                break line["admin"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+                let address = |key: &str| line[key].as_str().expect("a string").to_owned();
+                break (format!("http://{}", address("http")), address("admin").parse().expect("an address"));
             }
         };
         // A pipe that nobody reads would fill.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Server { child, admin }
+        Server { child, url, admin }
     }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Waits until the process has ended, without an error.
+    fn ended(&mut self) {
+        let begun = Instant::now();
+        loop {
+            match self.child.try_wait().expect("it is our child") {
+                Some(status) => return assert!(status.success(), "{status}"),
+                None => assert!(begun.elapsed() < PATIENCE, "it does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Somebody in a session; the ack.
+    async fn join(&self, session: &str, user: &str) -> (Client, Value) {
+        let mut client = Client::connect(&self.url).await.expect("it lets us in");
+        let join = json!({ "sessionId": session, "userId": user, "userName": user });
+        let id = client.emit("join-session", join).await.expect("it reads");
+        let ack = until(&mut client, |frame| match frame {
+            Frame::Ack { id: of, payload } if of == id => Some(payload),
+            _ => None,
+        });
+        let ack = ack.await;
+        (client, ack)
+    }
+}
+
+/// The first frame of which something is made.
+async fn until<T>(client: &mut Client, mut made: impl FnMut(Frame) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = made(client.next().await.expect("a frame")) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("in time")
+}
+
+/// Until when the server says that calls may go on, Unix ms.
+async fn told(client: &mut Client) -> u64 {
+    until(client, |frame| match frame {
+        Frame::Event { name, payload } if name == "server-draining" => payload["deadline"].as_u64(),
+        _ => None,
+    })
+    .await
+}
+
+/// Status and body of what an address answers.
+fn ask(at: &str, request: &str, more: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(at).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    write!(stream, "{request} HTTP/1.1\r\nhost: {at}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 impl Drop for Server {
@@ -106,7 +177,11 @@ fn every_command_teaches() {
     let (code, said, _) = run(lyceum().arg("--help"));
     assert_eq!(code, Some(0));
     let listed = said.split_once("Commands:").and_then(|(_, rest)| rest.split_once("\n\n")).expect("a list").0;
-    let commands: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let commands: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|word| !word.is_empty() && *word != "help")
+        .collect();
     assert!(commands.len() > 5, "{said}");
     for command in commands {
         let (code, said, _) = run(lyceum().args([command, "--help"]));
@@ -129,4 +204,165 @@ fn a_container_asks_whether_it_lives() {
     drop(server);
     let (code, _, said) = run(lyceum().args(["healthcheck", "--admin-listen", &at]));
     assert!(code == Some(1) && said.contains(&format!("no answer at {at} ([admin] listen)")), "{said}");
+}
+
+/// A server whose calls may go on for longer than a test may take.
+fn patient() -> Server {
+    Server::start(|c| {
+        c.env("LYCEUM__ADMIN__DRAIN_S", "3600").env("LYCEUM__ROOM__GRACE_MS", "60000");
+    })
+}
+
+#[tokio::test]
+async fn calls_go_on_until_the_last_one_leaves() {
+    let mut server = patient();
+    let mut people = Vec::new();
+    for user in 0..20 {
+        people.push(server.join("math", &format!("user-{user}")).await.0);
+    }
+    let admin = server.admin.to_string();
+    assert_eq!(ask(&admin, "GET /readyz", "").0, 200);
+    server.signal("-TERM");
+    for client in &mut people {
+        assert!(told(client).await > 0);
+    }
+    let (status, body) = ask(&admin, "GET /readyz", "");
+    assert!(status == 503 && body.contains("draining"), "{body}");
+    let http = server.url.trim_start_matches("http://").to_owned();
+    let (status, body) = ask(&http, "POST /v1/video/token", "");
+    assert!(status == 503 && body.contains("server/draining"), "{body}");
+    let (status, body) = ask(&http, "GET /api/health", "");
+    assert!(status == 200 && body.contains("draining"), "{body}");
+    // Nobody new comes in; who is here goes on, also on a new connection.
+    let (_, refused) = server.join("math", "late").await;
+    assert_eq!(refused["error"]["code"], "server/draining", "{refused}");
+    drop(people.pop());
+    let (mut again, ack) = server.join("math", "user-19").await;
+    assert_eq!(ack["ok"], true, "{ack}");
+    assert!(told(&mut again).await > 0);
+    people.push(again);
+    let id =
+        people[0].emit("chat-message", json!({ "sessionId": "math", "message": "still here" })).await.expect("open");
+    let heard = until(&mut people[0], |frame| match frame {
+        Frame::Ack { id: of, payload } if of == id => Some(payload),
+        _ => None,
+    });
+    assert_eq!(heard.await["ok"], true);
+    for client in &mut people {
+        let id = client.emit("leave-session", json!({ "sessionId": "math" })).await.expect("open");
+        until(client, |frame| matches!(frame, Frame::Ack { id: of, .. } if of == id).then_some(())).await;
+    }
+    tokio::task::spawn_blocking(move || server.ended()).await.expect("it ended");
+}
+
+#[tokio::test]
+async fn a_second_word_ends_calls_at_once() {
+    for second in ["-TERM", "-INT"] {
+        let mut server = patient();
+        let (mut client, _) = server.join("math", "ada").await;
+        server.signal("-TERM");
+        assert!(told(&mut client).await > 0);
+        server.signal(second);
+        tokio::task::spawn_blocking(move || server.ended()).await.expect("it ended");
+    }
+    // Whoever sits at a terminal does not wait for calls at all.
+    let mut server = patient();
+    let (_client, _) = server.join("math", "ada").await;
+    server.signal("-INT");
+    tokio::task::spawn_blocking(move || server.ended()).await.expect("it ended");
+}
+
+#[tokio::test]
+async fn the_deadline_ends_calls_and_the_next_start_continues_them() {
+    let dir = store_dir();
+    let start = |drain_s: &str| {
+        let drain_s = drain_s.to_owned();
+        let dir = dir.clone();
+        Server::start(move |c| {
+            c.env("LYCEUM__ADMIN__DRAIN_S", drain_s).env("LYCEUM__STORE__DIR", dir);
+        })
+    };
+    let mut server = start("1");
+    let (mut client, ack) = server.join("math", "ada").await;
+    server.signal("-TERM");
+    told(&mut client).await;
+    tokio::task::spawn_blocking(move || server.ended()).await.expect("it ended");
+    let server = start("1");
+    let (_client, again) = server.join("math", "ada").await;
+    assert!(ack["meetingId"].is_string() && again["meetingId"] == ack["meetingId"], "{again}");
+}
+
+#[tokio::test]
+async fn an_idle_server_ends_at_once() {
+    // Without a database, too.
+    for url in ["", "postgres://nobody@127.0.0.1:1/none"] {
+        let mut server = Server::start(|c| {
+            c.env("LYCEUM__ADMIN__DRAIN_S", "3600").env("DATABASE_URL", url);
+        });
+        let _watching = Client::connect(&server.url).await.expect("who has no seat holds nobody up");
+        server.signal("-TERM");
+        tokio::task::spawn_blocking(move || server.ended()).await.expect("it ended");
+    }
+}
+
+#[tokio::test]
+async fn operators_drain_and_others_do_not() {
+    let mut server = Server::start(|c| {
+        c.env("JWT_SECRET", SECRET).env("LYCEUM_ADMIN_KEY", SECRET).env("LYCEUM__ADMIN__DRAIN_S", "3600");
+    });
+    let at = server.admin.to_string();
+    for shown in ["", "authorization: Bearer somebody-guesses-something-of-32-bytes\r\n"] {
+        assert_eq!(ask(&at, "POST /drain", shown).0, 401, "{shown}");
+    }
+    let (code, _, said) = run(lyceum().args(["drain", "--admin-listen", &at]));
+    assert!(code == Some(1) && said.contains("the server refuses (401)"), "{said}");
+    assert_eq!(ask(&at, "GET /readyz", "").0, 200, "nothing has begun");
+    let (code, said, wrong) =
+        run(lyceum().env("LYCEUM_ADMIN_KEY", SECRET).args(["drain", "--wait", "--admin-listen", &at]));
+    assert_eq!(code, Some(0), "{wrong}");
+    assert!(said.contains("Draining: 0 are here"), "{said}");
+    server.ended();
+}
+
+#[test]
+fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
+    // A port that was free a moment ago, on which nothing else of this test listens.
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free").port();
+    let port = port.to_string();
+    let dir = store_dir();
+    let set = |command: &mut Command| {
+        command.env("LYCEUM__TURN__PORT", &port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
+    };
+    let server = Server::start(set);
+    let at = server.admin.to_string();
+    let doctor = |more: &dyn Fn(&mut Command)| {
+        let mut command = lyceum();
+        set(&mut command);
+        command.args(["--admin-listen", &at, "doctor", "--json"]);
+        more(&mut command);
+        let (code, said, wrong) = run(&mut command);
+        let list: Vec<Value> = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{wrong}"));
+        (code, list)
+    };
+    let states = |list: &[Value], about: &str| -> Vec<String> {
+        let of = list.iter().filter(|finding| finding["about"] == about);
+        of.map(|finding| finding["state"].as_str().expect("a word").to_owned()).collect()
+    };
+    let (code, list) = doctor(&|_| {});
+    assert_eq!(states(&list, "turn"), ["well", "well"], "{list:#?}");
+    assert_eq!(
+        (states(&list, "server"), states(&list, "database")),
+        (vec!["well".to_owned()], vec!["well".to_owned()])
+    );
+    // Loopback is nowhere that others reach.
+    assert_eq!((code, states(&list, "address")), (Some(1), vec!["broken".to_owned()]));
+    let (_, list) = doctor(&|c| {
+        c.env("DATABASE_URL", "postgres://nobody:hush@127.0.0.1:1/none");
+    });
+    assert_eq!(states(&list, "database"), ["broken"], "{list:#?}");
+    assert!(!format!("{list:?}").contains("hush"));
+    drop(server);
+    let (_, list) = doctor(&|_| {});
+    assert_eq!((states(&list, "server"), states(&list, "turn")), (vec!["doubtful".to_owned()], vec![]));
+    assert_eq!(states(&list, "ports"), ["well"]);
 }

@@ -50,7 +50,11 @@ fn lyceum() -> Command {
         command.env_remove(name);
     }
     // Two servers of one machine, as tests are, cannot have the same.
-    command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", store_dir());
+    command
+        .env("LYCEUM__ADMIN__DRAIN_S", "0")
+        .env("LYCEUM__TURN__PORT", "0")
+        .env("LYCEUM__TURN__TLS_PORT", "0")
+        .env("LYCEUM__STORE__DIR", store_dir());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

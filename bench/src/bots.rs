@@ -166,7 +166,7 @@ async fn scrape(options: &Options) -> Option<io::Result<Samples>> {
     Some(metrics::scrape(options.metrics.as_deref()?).await)
 }
 
-fn server_report(before: io::Result<Samples>, after: io::Result<Samples>) -> ServerReport {
+pub(crate) fn server_report(before: io::Result<Samples>, after: io::Result<Samples>) -> ServerReport {
     let (before, after) = match (before, after) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {

@@ -7,6 +7,7 @@
 pub mod alloc;
 pub mod bot;
 pub mod bots;
+pub mod call;
 pub mod forward;
 pub mod hall;
 pub mod idle;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::{bots, forward, idle, network, turn};
+use bench::call::words::parse_duration;
+use bench::{bots, call, forward, idle, network, turn};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Put bots into a session of a running server and print a table; fails when one did not join or receive.
     Bots(BotArguments),
+    /// Many rooms of a running server at once, measured second by second; fails when an assertion does.
+    Call(Box<call::arguments::Arguments>),
     /// Forward through the SFU in memory and hold the cost against the bare cipher.
     Forward(ForwardArguments),
     /// What connected peers cost while nothing is said or shown.
@@ -160,22 +163,10 @@ struct IdleArguments {
     json: bool,
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
-    let number: f64 = number.parse().map_err(|_| "expected a duration such as 30s, 500ms or 2m".to_owned())?;
-    let seconds = match unit {
-        "ms" => number / 1e3,
-        "" | "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3_600.0,
-        _ => return Err("the units are ms, s, m and h".to_owned()),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bots(arguments) => run_bots(arguments),
+        Command::Call(arguments) => call::arguments::main(*arguments),
         Command::Forward(arguments) => run_forward(&arguments),
         Command::Idle(arguments) => {
             print(arguments.json, &idle::run(arguments.peers, arguments.seconds));

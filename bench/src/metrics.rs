@@ -47,23 +47,27 @@ impl Samples {
 
 /// Fetches `http://host:port/path` with a plain HTTP/1.1 request.
 pub async fn scrape(url: &str) -> io::Result<Samples> {
-    tokio::time::timeout(SCRAPE_TIMEOUT, fetch(url))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map(|page| Samples::parse(&page))
+    get(url, None).await.map(|page| Samples::parse(&page))
 }
 
-async fn fetch(url: &str) -> io::Result<String> {
+/// The same as text, with a bearer's key if there is one. What is not there is [`io::ErrorKind::NotFound`].
+pub async fn get(url: &str, key: Option<&str>) -> io::Result<String> {
+    tokio::time::timeout(SCRAPE_TIMEOUT, fetch(url, key)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn fetch(url: &str, key: Option<&str>) -> io::Result<String> {
     let rest = url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(authority).await?;
-    let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n{key}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut page = String::new();
     stream.take(PAGE_BYTES_MAX).read_to_string(&mut page).await?;
     let (head, body) = page.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
+        Some("404") => Err(io::ErrorKind::NotFound.into()),
         status => Err(io::Error::other(format!("status {}", status.unwrap_or("?")))),
     }
 }

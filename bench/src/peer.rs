@@ -207,6 +207,14 @@ impl ClientPeer {
         offer
     }
 
+    /// An answer of m-lines of the caller's making, each with its mid, in the order of the offer.
+    pub fn answer_of(&self, sections: &[(String, String)]) -> String {
+        let live = sections.iter().filter(|(_, section)| !is_rejected(section));
+        let mut answer = self.session(live.map(|(mid, _)| mid.clone()), "active");
+        sections.iter().for_each(|(_, section)| answer.push_str(section));
+        answer
+    }
+
     /// Takes the server's answer to [`ClientPeer::offer`] and begins to check.
     pub fn handle_answer(&mut self, sdp: &str, now: Instant) {
         self.learn(sdp, now);
@@ -283,6 +291,17 @@ impl ClientPeer {
         self.out.pop_front()
     }
 
+    /// Whether a check was answered on the present path.
+    pub fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// Checks again at once: the path has changed under the caller's hands.
+    pub fn recheck(&mut self, now: Instant) {
+        self.checked = false;
+        self.check_due = self.remote.is_some().then_some(now);
+    }
+
     /// Whether DTLS is done and SRTP can flow.
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -349,6 +368,17 @@ impl ClientPeer {
             rtp::Class::Rtcp if plain.len() >= 8 => sealer.seal_rtcp(&mut packet)?,
             _ => return None,
         }
+        Some(packet)
+    }
+
+    /// Seals a plain RTP packet of the caller's making under its whole index (RFC 3711 §3.3.1). `None` when not connected.
+    pub fn seal_indexed(&mut self, plain: &[u8], header_len: usize, ssrc: u32, index: u64) -> Option<Vec<u8>> {
+        let (_, sealer) = self.keys.as_ref().filter(|_| self.connected)?;
+        let mut packet = Vec::with_capacity(plain.len() + sealer.overhead());
+        packet.extend_from_slice(plain);
+        packet.resize(plain.len() + sealer.overhead(), 0);
+        let sealed = sealer.seal_rtp(&mut packet, header_len, plain.len(), ssrc, index);
+        packet.truncate(sealed);
         Some(packet)
     }
 
@@ -502,7 +532,7 @@ impl ClientPeer {
     }
 
     /// Our answer to one m-line: the offered codecs and extensions, the direction turned round.
-    fn answered_section(&self, section: &str) -> String {
+    pub(crate) fn answered_section(&self, section: &str) -> String {
         let m_line = section.lines().next().unwrap_or_default();
         if is_rejected(section) {
             let mid = attribute(section, "mid").map(|mid| format!("a=mid:{mid}\r\n")).unwrap_or_default();
@@ -540,12 +570,12 @@ fn profile_of(profile: SrtpProfile) -> Option<Profile> {
 }
 
 /// The value of the first `a=name:` line.
-fn attribute<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
     sdp.lines().find_map(|line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
 }
 
 /// Whether an m-line has port 0 (and is no bundle-only line).
-fn is_rejected(section: &str) -> bool {
+pub(crate) fn is_rejected(section: &str) -> bool {
     section.split(' ').nth(1) == Some("0") && !section.contains("a=bundle-only")
 }
 

@@ -95,12 +95,17 @@ pub struct Client {
 impl Client {
     /// Connects to `http://host:port` and joins the namespace `/`.
     pub async fn connect(url: &str) -> io::Result<Client> {
-        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url))
+        Client::connect_with(url, None).await
+    }
+
+    /// The same with a join token.
+    pub async fn connect_with(url: &str, token: Option<&str>) -> io::Result<Client> {
+        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url, token))
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not let us in in time")))
     }
 
-    async fn handshake(url: &str) -> io::Result<Client> {
+    async fn handshake(url: &str, token: Option<&str>) -> io::Result<Client> {
         let Some(authority) = url.strip_prefix("http://") else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the URL must begin with http://"));
         };
@@ -112,7 +117,10 @@ impl Client {
         let mut client = Client { socket, next_id: 0 };
         loop {
             match client.next().await? {
-                Frame::Open => client.send("40".to_owned()).await?,
+                Frame::Open => {
+                    let auth = token.map(|token| serde_json::json!({ "token": token }).to_string());
+                    client.send(format!("40{}", auth.unwrap_or_default())).await?;
+                }
                 Frame::Connected => return Ok(client),
                 Frame::Refused(code) => return Err(io::Error::new(io::ErrorKind::PermissionDenied, code)),
                 Frame::Close => return Err(io::ErrorKind::ConnectionReset.into()),

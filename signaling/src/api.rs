@@ -306,6 +306,11 @@ pub enum Input {
         /// They can.
         possible: bool,
     },
+    /// The server will end: every socket is told ([`crate::ErrorCode::Draining`] refuses who is new), and those with a seat keep it.
+    Drain {
+        /// When at the latest, Unix ms.
+        deadline_ms: u64,
+    },
     /// A worker's SFU reports.
     Media {
         /// Which worker.
@@ -346,8 +351,10 @@ pub enum Output {
         ack: AckId,
         /// `{ ok: true, … }` or `{ ok: false, error: { code, message } }`.
         body: Arc<RawValue>,
-        /// It must not leave, nor anything after it to this socket, before this fact is committed to the journal.
+        /// It must not leave before this fact is committed to the journal.
         after: Option<FactId>,
+        /// Nor may anything after it to this socket, which would mean nothing to the client: it is the ack of a join.
+        gates: bool,
     },
     /// Answer an HTTP request.
     Reply {

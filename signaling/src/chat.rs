@@ -80,7 +80,7 @@ impl Lobby {
         let user = self.seat(place).map(|s| s.user.clone()).ok_or_else(gone)?;
         let known = client_id.as_deref().and_then(|c| self.person(place, &user)?.sent(c));
         if let Some(sent) = known {
-            return Ok(Outcome { body: chat_ack(&sent.id, sent.timestamp), after: sent.fact });
+            return Ok(Outcome { body: chat_ack(&sent.id, sent.timestamp), after: sent.fact, gates: false });
         }
         let id: Arc<str> = self.random_id("msg_", 16).into();
         let timestamp = self.at(place.room);
@@ -101,7 +101,7 @@ impl Lobby {
             person.remember(Sent { client_id, id: id.clone(), timestamp, fact: after });
         }
         self.emit_raw(to, "chat-message", payload);
-        Ok(Outcome { body: chat_ack(&id, timestamp), after })
+        Ok(Outcome { body: chat_ack(&id, timestamp), after, gates: false })
     }
 
     /// Refuses chat to whom token or room deny it.

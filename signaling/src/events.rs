@@ -28,16 +28,17 @@ pub(crate) struct Reply {
 /// The body of a positive ack, or why there is none.
 pub(crate) type Answer = Result<Arc<RawValue>, Refused>;
 
-/// What was granted: the ack's body, and the fact that must be written down before it leaves.
+/// What was granted: the ack's body, the fact that must be written down before it leaves, and whether what follows waits with it.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) body: Arc<RawValue>,
     pub(crate) after: Option<FactId>,
+    pub(crate) gates: bool,
 }
 
 impl From<Arc<RawValue>> for Outcome {
     fn from(body: Arc<RawValue>) -> Self {
-        Outcome { body, after: None }
+        Outcome { body, after: None, gates: false }
     }
 }
 
@@ -105,7 +106,7 @@ impl Lobby {
                 self.leave(place, Reason::Left);
                 // Who is told that it has left is never said to have been cut off.
                 let after = Some(FactId(self.facts));
-                return accepted().map(|body| Outcome { body, after });
+                return accepted().map(|body| Outcome { body, after, gates: false });
             }
             Verb::Offer | Verb::Answer | Verb::Candidate => self.signal(socket, place, verb, fields, payload, now),
             Verb::Chat => return self.chat(socket, place, fields, now),
@@ -177,8 +178,8 @@ impl Lobby {
         let refusal = |why: Refused| {
             encode(&json!({ "ok": false, "error": { "code": why.code.as_str(), "message": why.message } }))
         };
-        let Outcome { body, after } = outcome.unwrap_or_else(|why| refusal(why).into());
-        self.out.push_back(Output::Ack { socket, ack, body, after });
+        let Outcome { body, after, gates } = outcome.unwrap_or_else(|why| refusal(why).into());
+        self.out.push_back(Output::Ack { socket, ack, body, after, gates });
     }
 }
 

@@ -77,9 +77,10 @@ impl Lobby {
         let (place, way) = self.enter(socket, join, claimed, now);
         let ack = self.join_ack(place, way, join.media, now);
         let after = self.seat(place).and_then(Seat::joined);
-        self.finish(reply, ack.map(|body| Outcome { body, after }));
+        self.finish(reply, ack.map(|body| Outcome { body, after, gates: true }));
         self.settle_media(place, way, join.media, now);
         self.tell_who_waits(place);
+        self.tell_if_draining(socket);
         // In the order in which they came, behind the ack, before anything newer.
         for early in self.take_early(socket) {
             self.dispatch(early.reply, early.verb, &early.payload, now);
@@ -149,6 +150,7 @@ impl Lobby {
             if join.is_over(now) {
                 return Err(expired());
             }
+            self.check_draining()?;
             let full = self.gauges().rooms >= ROOMS_MAX || self.seats >= SEATS_MAX || !self.is_recording;
             return if full { Err(overloaded()) } else { Ok(None) };
         };
@@ -177,6 +179,7 @@ impl Lobby {
             }
             return Ok(Some((place(*seat), Way::Replaced)));
         }
+        self.check_draining()?;
         let standing = room.standing(&join.user, join.given);
         if room.locked && !standing.permissions.moderate && !room.known.contains_key(&join.user) {
             return Err(ErrorCode::Locked.because("The session is locked: ask somebody in it to unlock it."));

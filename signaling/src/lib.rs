@@ -7,6 +7,7 @@ pub mod attendance;
 mod chat;
 mod code;
 mod command;
+mod drain;
 mod events;
 mod fact;
 mod flow;
@@ -96,6 +97,8 @@ pub struct Lobby {
     empty: BTreeSet<(Instant, RoomId)>,
     /// Facts can be written down.
     is_recording: bool,
+    /// When the server ends, Unix ms, once that is known.
+    draining: Option<u64>,
     /// The server is about to end.
     is_stopping: bool,
     /// Rooms whose roster changed by the present input.
@@ -184,6 +187,7 @@ impl Lobby {
             timers: BTreeSet::new(),
             empty: BTreeSet::new(),
             is_recording: true,
+            draining: None,
             is_stopping: false,
             dirty: BTreeSet::new(),
             out: VecDeque::new(),
@@ -225,6 +229,7 @@ impl Lobby {
             Input::Said { meeting, messages } => self.said_before(&meeting, &messages),
             Input::Revoked { token, expires_ms } => self.revoke_token(token, expires_ms),
             Input::Recording { possible } => self.is_recording = possible,
+            Input::Drain { deadline_ms } => self.drain(deadline_ms),
             Input::Renewed { socket, token, expires_ms } => self.renewed(socket, token, expires_ms, now),
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
             Input::Command { http, actor, command } => self.command(http, &actor, command, now),

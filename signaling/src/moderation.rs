@@ -77,7 +77,7 @@ impl Lobby {
         let order = Order::parse(fields, seat.user.clone())?;
         let session = room.session.clone();
         let after = self.moderate(&session, &order, now)?;
-        Ok(Outcome { body: encode(&json!({ "ok": true })), after })
+        Ok(Outcome { body: encode(&json!({ "ok": true })), after, gates: false })
     }
 
     /// Does what a moderator wants; whoever asks has been found to be one. The fact that must be written down before the answer

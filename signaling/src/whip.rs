@@ -78,6 +78,7 @@ impl Lobby {
     }
 
     fn check_room_for(&self, address: IpAddr) -> Result<(), Refused> {
+        self.check_draining()?;
         if self.resources.len() >= RESOURCES_MAX {
             return Err(overloaded());
         }

@@ -82,9 +82,16 @@ async fn an_old_copy_of_a_journal_is_not_taken_for_ours() {
     assert_eq!((&copy.node, copy.found, copy.committed()), (&journal_.node, 3, 33));
     let status = Arc::new(Applying::default());
     let ahead = tokio::time::timeout(PATIENCE, run(store.clone(), copy, status.clone())).await.expect("it gives up");
-    assert_eq!(ahead, Ahead { applied: 10, given: 3 });
+    assert_eq!(ahead, Ahead { applied: 10, given: 3, boot: journal_.boot });
     assert!(!status.is_up() && status.applied() == 0);
     assert_eq!(store.applied(&journal_.node).await.expect("it is there"), 10, "nothing was skipped");
+    // Nor is it the next time, when it had more from the beginning.
+    let again = journal(&old, 0).await;
+    assert_eq!(again.found, 33);
+    let ahead = run(store.clone(), again, Arc::new(Applying::default()));
+    let ahead = tokio::time::timeout(PATIENCE, ahead).await.expect("it gives up");
+    assert_eq!(ahead, Ahead { applied: 10, given: 33, boot: journal_.boot });
+    assert_eq!(store.applied(&journal_.node).await.expect("it is there"), 10);
     let said = status.trouble.lock().expect("nobody panics with it").clone().expect("a reason");
     assert!(said.contains("old copy") && said.contains("LYCEUM__STORE__DIR"), "{said}");
     let _ = (std::fs::remove_dir_all(&dir), std::fs::remove_dir_all(&old));

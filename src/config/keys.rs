@@ -1,5 +1,7 @@
 //! The one table of settings: names, what each is about, how it is taken, and how it is shown.
 
+use std::time::Duration;
+
 use clap::ValueEnum as _;
 use toml::Value;
 
@@ -183,6 +185,13 @@ const OPERATION: &[Key] = &[
         "Address and port of metrics, probes and drain. Keep it from strangers.",
         |s, v| put(&mut s.admin_listen, socket_address(&v[0])),
         |s| text(s.admin_listen),
+    ),
+    Key::one(
+        "admin",
+        "drain_s",
+        "How long calls may go on after SIGTERM or `lyceum drain`, 0 to 86,400 s; who supervises must wait 5 s longer.",
+        |s, v| put(&mut s.drain, number(&v[0], 0, 86_400).map(Duration::from_secs)),
+        |s| whole(s.drain.as_secs()),
     ),
     Key::one(
         "log",

@@ -22,6 +22,8 @@ use super::line::{self, Line};
 const FORMAT: u32 = 1;
 /// Bytes of a segment after which the next is begun. Shorter ones are sooner deleted; each costs a checkpoint.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
+/// Boots that a journal remembers, the newest. Of an older one the store knows nothing newer than of these.
+pub(super) const BOOTS_MAX: usize = 256;
 /// A segment that is being made.
 const UNFINISHED: &str = "next.tmp";
 const ENDING: &str = ".journal";
@@ -33,6 +35,9 @@ struct Checkpoint {
     /// The index of the segment's first record.
     next: u64,
     boot: u64,
+    /// The boots that wrote what went before, ascending, that which wrote this the last; at most [`BOOTS_MAX`]. Older versions told none.
+    #[serde(default)]
+    boots: Vec<u64>,
     open: Open,
 }
 
@@ -155,39 +160,37 @@ pub(super) struct Log {
     /// The next record.
     next: u64,
     pub(super) boot: u64,
+    /// This boot and those before it, ascending; at most [`BOOTS_MAX`].
+    pub(super) boots: Vec<u64>,
     pub(super) open: Open,
     segment_bytes: u64,
 }
 
 impl Log {
-    /// Reads what former boots left, and begins a segment of this boot. Nothing is closed yet.
-    pub(super) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, Unreadable> {
+    /// Reads what former boots left, and begins a segment of this boot, which is named for the time (Unix ms) so that no other, of a copy of
+    /// this journal, has its name. Nothing is closed yet.
+    pub(super) fn open(disk: Arc<dyn Disk>, segment_bytes: u64, now_ms: u64) -> Result<Self, Unreadable> {
         let mut segments = BTreeMap::new();
         for file in disk.names()? {
             if let Some(first) = file.strip_suffix(ENDING).and_then(|digits| digits.parse().ok()) {
                 segments.insert(first, disk.len(&file)?);
             }
         }
-        let (next, boot, open) = match segments.keys().next_back() {
+        let (next, mut boots, open) = match segments.keys().next_back() {
             Some(newest) => {
                 let name = name(*newest);
                 // The next segment will rely on what is read here.
                 disk.sync(&name)?;
                 replay(&disk.read(&name, 0, usize::MAX)?, &name)?
             }
-            None => (1, 0, Open::default()),
+            None => (1, Vec::new(), Open::default()),
         };
+        let boot = boots.last().map_or(1, |last| last + 1).max(now_ms);
+        boots.push(boot);
+        boots.drain(..boots.len().saturating_sub(BOOTS_MAX));
         let shelf = Shelf { disk, segments: Mutex::new(segments), committed: AtomicU64::new(next - 1) };
-        let mut log = Log {
-            shelf: Arc::new(shelf),
-            tail: None,
-            first: next,
-            synced: 0,
-            next,
-            boot: boot + 1,
-            open,
-            segment_bytes,
-        };
+        let mut log =
+            Log { shelf: Arc::new(shelf), tail: None, first: next, synced: 0, next, boot, boots, open, segment_bytes };
         log.begin()?;
         Ok(log)
     }
@@ -228,7 +231,8 @@ impl Log {
         self.tail = None;
         let disk = &self.shelf.disk;
         let mut line = Vec::new();
-        let checkpoint = Checkpoint { format: FORMAT, next: self.next, boot: self.boot, open: self.open.clone() };
+        let (boots, open) = (self.boots.clone(), self.open.clone());
+        let checkpoint = Checkpoint { format: FORMAT, next: self.next, boot: self.boot, boots, open };
         line::encode(&mut line, 0, &checkpoint);
         let mut tail = disk.create(UNFINISHED)?;
         tail.append(&line)?;
@@ -243,16 +247,17 @@ impl Log {
     }
 }
 
-/// What a newest segment leads to: the next index, the boot that wrote it, and what is open.
-fn replay(bytes: &[u8], name: &str) -> Result<(u64, u64, Open), Unreadable> {
+/// What a newest segment leads to: the next index, the boots that it knows, and what is open.
+fn replay(bytes: &[u8], name: &str) -> Result<(u64, Vec<u64>, Open), Unreadable> {
     let damaged = |at: usize| Unreadable::Damaged { name: name.to_owned(), at: at as u64 };
     let foreign = || Unreadable::Foreign { name: name.to_owned() };
     let mut lines = Lines { bytes, at: 0 };
-    let Checkpoint { format, mut next, boot, mut open } = match lines.next().map(|(_, line)| line::decode(line)) {
-        Some(Line::Whole(checkpoint)) => checkpoint,
-        Some(Line::Foreign) => return Err(foreign()),
-        Some(Line::Bad) | None => return Err(damaged(0)),
-    };
+    let Checkpoint { format, mut next, boot, mut boots, mut open } =
+        match lines.next().map(|(_, line)| line::decode(line)) {
+            Some(Line::Whole(checkpoint)) => checkpoint,
+            Some(Line::Foreign) => return Err(foreign()),
+            Some(Line::Bad) | None => return Err(damaged(0)),
+        };
     if format != FORMAT {
         return Err(foreign());
     }
@@ -268,7 +273,10 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, u64, Open), Unreadable> {
             Line::Whole(..) | Line::Bad => break,
         }
     }
-    Ok((next, boot, open))
+    if boots.is_empty() {
+        boots.push(boot);
+    }
+    Ok((next, boots, open))
 }
 
 /// Whether anything in `rest` was written when what stands at `at` was on disk for good. A line may begin anywhere in it: the end of

@@ -44,7 +44,7 @@ fn records(shelf: &Arc<Shelf>, from: u64) -> u64 {
 
 /// Commits facts in groups of 1, 2, 3, 1, 2, 3…, and says how many were acknowledged before the disk failed.
 fn write(disk: &Arc<Plate>, groups: u64) -> u64 {
-    let Ok(mut log) = Log::open(disk.clone(), SHORT) else { return 0 };
+    let Ok(mut log) = Log::open(disk.clone(), SHORT, 0) else { return 0 };
     let mut acknowledged = log.shelf.committed();
     for group in 0..groups {
         let entries: Vec<Entry> = (0..=group % 3).map(|i| entry(acknowledged + 1 + i)).collect();
@@ -70,7 +70,7 @@ fn whatever_the_step_at_which_it_dies_nothing_acknowledged_is_lost() {
             let acknowledged = write(&disk, 12);
             // The process dies, and half of the times the machine too.
             disk.restart(seed % 2 == 0);
-            let log = Log::open(disk.clone(), SHORT).unwrap_or_else(|e| panic!("step {step}, seed {seed}: {e:?}"));
+            let log = Log::open(disk.clone(), SHORT, 0).unwrap_or_else(|e| panic!("step {step}, seed {seed}: {e:?}"));
             let there = records(&log.shelf, 1);
             assert!(there >= acknowledged, "step {step}, seed {seed}: {acknowledged} acknowledged, {there} there");
             assert_eq!(there, log.shelf.committed());
@@ -80,7 +80,7 @@ fn whatever_the_step_at_which_it_dies_nothing_acknowledged_is_lost() {
             let more = write(&disk, 5);
             assert_eq!(more, there + 9, "step {step}, seed {seed}");
             disk.restart(true);
-            let log = Log::open(disk.clone(), SHORT).expect("a whole journal");
+            let log = Log::open(disk.clone(), SHORT, 0).expect("a whole journal");
             assert_eq!(records(&log.shelf, 1), more, "step {step}, seed {seed}");
         }
     }
@@ -89,14 +89,14 @@ fn whatever_the_step_at_which_it_dies_nothing_acknowledged_is_lost() {
 #[test]
 fn a_write_that_was_torn_at_any_byte_is_cut() {
     let disk = Arc::new(Plate::default());
-    let mut log = Log::open(disk.clone(), u64::MAX).expect("an empty disk");
+    let mut log = Log::open(disk.clone(), u64::MAX, 0).expect("an empty disk");
     log.commit(&[entry(1), entry(2)]).expect("a good disk");
     let kept = disk.bytes(&name(1)).len();
     log.commit(&[entry(3), entry(4)]).expect("a good disk");
     let whole = disk.bytes(&name(1));
     for length in kept..whole.len() {
         let disk = Arc::new(Plate::with(&name(1), &whole[..length]));
-        let log = Log::open(disk, u64::MAX).unwrap_or_else(|e| panic!("{length} bytes: {e:?}"));
+        let log = Log::open(disk, u64::MAX, 0).unwrap_or_else(|e| panic!("{length} bytes: {e:?}"));
         let there = records(&log.shelf, 1);
         let ends = whole[..length].iter().skip(kept).filter(|byte| **byte == b'\n').count() as u64;
         assert_eq!(there, 2 + ends, "{length} bytes");
@@ -107,7 +107,7 @@ fn a_write_that_was_torn_at_any_byte_is_cut() {
 #[test]
 fn damage_to_what_was_acknowledged_is_never_passed_over() {
     let disk = Arc::new(Plate::default());
-    let mut log = Log::open(disk.clone(), u64::MAX).expect("an empty disk");
+    let mut log = Log::open(disk.clone(), u64::MAX, 0).expect("an empty disk");
     log.commit(&[entry(1), entry(2)]).expect("a good disk");
     let relied_on = disk.bytes(&name(1)).len();
     log.commit(&[entry(3)]).expect("a good disk");
@@ -116,7 +116,7 @@ fn damage_to_what_was_acknowledged_is_never_passed_over() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         let disk = Arc::new(Plate::with(&name(1), &bytes));
-        match Log::open(disk, u64::MAX).map(|_| ()) {
+        match Log::open(disk, u64::MAX, 0).map(|_| ()) {
             Err(error @ Unreadable::Damaged { .. }) => {
                 let said = error.to_string();
                 assert!(said.contains("journal/00000000000000000001.journal") && said.contains("backup"), "{said}");
@@ -129,12 +129,12 @@ fn damage_to_what_was_acknowledged_is_never_passed_over() {
 #[test]
 fn a_record_of_another_version_is_not_taken_for_a_torn_write() {
     let disk = Arc::new(Plate::default());
-    drop(Log::open(disk.clone(), u64::MAX).expect("an empty disk"));
+    drop(Log::open(disk.clone(), u64::MAX, 0).expect("an empty disk"));
     let mut bytes = disk.bytes(&name(1));
     let synced = bytes.len() as u64;
     line::encode(&mut bytes, synced, &serde_json::json!({ "index": 1, "fact": { "kind": "telepathy" } }));
     let disk = Arc::new(Plate::with(&name(1), &bytes));
-    let error = Log::open(disk, u64::MAX).map(|_| ()).expect_err("it cannot be understood");
+    let error = Log::open(disk, u64::MAX, 0).map(|_| ()).expect_err("it cannot be understood");
     assert!(matches!(&error, Unreadable::Foreign { .. }), "{error:?}");
     assert!(error.to_string().contains("another version"));
 }
@@ -143,7 +143,7 @@ fn a_record_of_another_version_is_not_taken_for_a_torn_write() {
 fn segments_are_deleted_when_the_store_has_them_but_for_the_newest() {
     let disk = Arc::new(Plate::default());
     let facts = write(&disk, 12);
-    let log = Log::open(disk.clone(), SHORT).expect("a whole journal");
+    let log = Log::open(disk.clone(), SHORT, 0).expect("a whole journal");
     let segments = || disk.names().expect("names").iter().filter(|name| name.ends_with(".journal")).count();
     let (all, bytes) = (segments(), log.shelf.bytes());
     log.shelf.forget(facts / 2).expect("a good disk");
@@ -173,7 +173,7 @@ fn told(inbox: &mut mpsc::Receiver<Input>) -> Input {
 #[test]
 fn while_the_disk_is_full_nobody_new_gets_in_and_nothing_is_lost() {
     let disk = Arc::new(Plate::default());
-    let log = Log::open(disk.clone(), SHORT).expect("an empty disk");
+    let log = Log::open(disk.clone(), SHORT, 0).expect("an empty disk");
     let shelf = log.shelf.clone();
     let (inbox, mut inputs) = mpsc::channel(16);
     let (ended, _broken) = mpsc::unbounded_channel();
@@ -197,7 +197,7 @@ fn while_the_disk_is_full_nobody_new_gets_in_and_nothing_is_lost() {
 
 #[test]
 fn beyond_its_limit_it_refuses_newcomers_until_the_store_has_caught_up() {
-    let log = Log::open(Arc::new(Plate::default()), SHORT).expect("an empty disk");
+    let log = Log::open(Arc::new(Plate::default()), SHORT, 0).expect("an empty disk");
     let shelf = log.shelf.clone();
     let (inbox, mut inputs) = mpsc::channel(1_024);
     let (ended, _broken) = mpsc::unbounded_channel();
@@ -220,7 +220,7 @@ fn beyond_its_limit_it_refuses_newcomers_until_the_store_has_caught_up() {
 
 #[test]
 fn a_full_inbox_of_control_delays_what_it_is_told_and_nothing_else() {
-    let log = Log::open(Arc::new(Plate::default()), u64::MAX).expect("an empty disk");
+    let log = Log::open(Arc::new(Plate::default()), u64::MAX, 0).expect("an empty disk");
     let shelf = log.shelf.clone();
     let (inbox, mut inputs) = mpsc::channel(1);
     let (ended, _broken) = mpsc::unbounded_channel();
@@ -250,10 +250,16 @@ fn a_directory_has_one_server_one_node_and_counted_boots() {
     let refused = start().map(|_| ()).expect_err("it is in use").to_string();
     assert!(refused.contains("in use by another Lyceum") && refused.contains("LYCEUM__STORE__DIR"), "{refused}");
     let (node, boot) = (first.node.clone(), first.boot);
-    assert_eq!(boot, 1);
     drop(first);
     let second = start().unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!((second.node.clone(), second.boot), (node, 2));
+    assert_eq!(second.node, node);
+    assert!(second.boot > boot && *second.boots == [boot, second.boot], "{boot} and {:?}", second.boots);
+    assert!([0, boot, second.boot].into_iter().all(|known| second.knows(known)));
+    assert!(
+        [1, boot - 1, boot + 1, second.boot + 1].into_iter().all(|other| other == second.boot || !second.knows(other))
+    );
+    let counted = Journal { boots: [5, second.boot].into(), ..second };
+    assert!([1, 5, counted.boot].into_iter().all(|known| counted.knows(known)) && !counted.knows(6));
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
 

@@ -71,13 +71,19 @@ impl Store {
     }
 
     /// Up to which index this node's journal is applied; 0 if nothing is.
+    #[cfg(test)]
     pub(crate) async fn applied(&self, node: &str) -> Result<u64, StoreError> {
+        Ok(self.progress(node).await?.0)
+    }
+
+    /// The same, with the boot that wrote the last of it.
+    pub(crate) async fn progress(&self, node: &str) -> Result<(u64, u64), StoreError> {
         super::in_time(async {
-            let row = sqlx::query("SELECT applied FROM nodes WHERE node_id = $1")
+            let row = sqlx::query("SELECT applied, boot_id FROM nodes WHERE node_id = $1")
                 .bind(node)
                 .fetch_optional(self.read().await?)
                 .await?;
-            row.map_or(Ok(0), |row| Ok(nat(row.try_get(0)?)))
+            row.map_or(Ok((0, 0)), |row| Ok((nat(row.try_get(0)?), nat(row.try_get(1)?))))
         })
         .await
     }

@@ -170,7 +170,9 @@ fn pool(engine: Engine, connections_max: u32, options: &AnyConnectOptions) -> An
         .after_release(|connection, _| {
             Box::pin(async move {
                 match tokio::time::timeout(PING_MAX, connection.ping()).await {
-                    Ok(alive) => alive.map(|()| true),
+                    // A full disk makes SQLite roll back by itself; the library, whose own rollback then fails, would believe for ever
+                    // that the transaction goes on.
+                    Ok(alive) => alive.map(|()| !connection.is_in_transaction()),
                     Err(_) => Err(sqlx::Error::PoolTimedOut),
                 }
             })

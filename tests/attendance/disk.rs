@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bench::socketio::Client;
+use bench::socketio::{Client, Frame};
 use serde_json::{Value, json};
 
 use super::bots::{self, Truth};
@@ -44,6 +44,8 @@ async fn while_the_disk_is_full_calls_go_on_nobody_new_gets_in_and_nothing_ackno
     let wanted = json!({ "sessionId": "lesson", "userId": "cay", "userName": "Cay" });
     let refused = bots::ask(&mut cay, "join-session", wanted).await.expect("an answer");
     assert_eq!(refused["error"]["code"], "server/overloaded", "{refused}");
+    // What ada says is not acknowledged before it is kept, which keeps nothing else from her.
+    let said = ada.emit("chat-message", json!({ "message": "still here" })).await.expect("it reads");
     for raised in [true, false] {
         let hand = bots::ask(&mut ada, "raise-hand", json!({ "raised": raised })).await.expect("an answer");
         assert_eq!(hand["ok"], true, "who is in stays in: {hand}");
@@ -51,6 +53,17 @@ async fn while_the_disk_is_full_calls_go_on_nobody_new_gets_in_and_nothing_ackno
     assert!(!bob.is_finished(), "nobody is told what is not on disk");
 
     server.fill_disk(false);
+    let acknowledged = async {
+        loop {
+            if let Frame::Ack { id, payload } = ada.next().await.expect("it stays open")
+                && id == said
+            {
+                return payload;
+            }
+        }
+    };
+    let kept = tokio::time::timeout(PATIENCE, acknowledged).await.expect("an answer in time");
+    assert_eq!(kept["ok"], true, "{kept}");
     let (_bob, bob_is) = bob.await.expect("no panic").expect("an answer");
     until("all is well again", &server, |health| health["status"] == "healthy").await;
     let (cay_is, _) = bots::join(&mut cay, 0, ("cay", false), "lesson", None, &truth).await.expect("an answer");

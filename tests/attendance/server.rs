@@ -90,7 +90,7 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", dir);
-        command.env("LYCEUM__ROOM__GRACE_MS", GRACE_MS.to_string());
+        command.env("LYCEUM__ROOM__GRACE_MS", GRACE_MS.to_string()).env("LYCEUM__ADMIN__DRAIN_S", "0");
         command.env("LYCEUM__ROOM__EMPTY_TIMEOUT_MS", empty_ms.to_string());
         command.env("LYCEUM__WEBHOOKS__URL", receiver).env("LYCEUM__WEBHOOKS__SECRET", SECRET);
         if let Some(url) = url {

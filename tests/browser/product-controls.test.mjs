@@ -85,6 +85,8 @@ scenario('an instructor mutes, asks, lowers hands, promotes, locks, removes and 
   await pressFor(ada, 'Cleo', 'demote');
   await hides(cleo, '[data-action="end"]');
 
+  await ada.evaluate(() => document.querySelector('#more').showPopover());
+  await clean(ada, 'the menu');
   await press(ada, 'lock');
   await shows(ada, '.where [role="img"]');
   const dan = await rig.open(t, 'chromium', `${rig.lyceum.url}/#token=${tokenFor('Dan', session, 'participant')}`);
@@ -186,6 +188,8 @@ for (const browserName of BROWSERS) {
     await isMuted(bob, 'Ada', true);
     await ada.keyboard.press('r');
     await shows(bob, `${tileOf('Ada')} .raised`);
+    await press(ada, 'react');
+    await untilWords(bob, `${tileOf('Ada')} .reaction`, /👍/);
     await ada.keyboard.press('?');
     await shows(ada, 'dialog.help[open]');
     await clean(ada, 'the list of keys');

@@ -334,7 +334,7 @@ scenario('axe finds nothing, light and dark, desktop and phone', async (t) => {
   await say(bob, 'Good morning');
   await until(() => ada.$('.badge'), SOON_MS, 'an unread message');
   const everywhere = async (page, what) => {
-    for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
+    for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 844, height: 390 }]) {
       await page.setViewport(viewport);
       for (const value of ['light', 'dark']) {
         await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]);

@@ -71,6 +71,7 @@ async function startLyceum(logName, settings, place) {
         LYCEUM__ADMIN__LISTEN: `${place.host}:${admin}`,
         LYCEUM__MEDIA__PORT: String(media),
         LYCEUM__TURN__PORT: String(turn),
+        LYCEUM__ADMIN__DRAIN_S: '0',
         LYCEUM__TURN__TLS_PORT: String(tls),
         ...settings,
       },

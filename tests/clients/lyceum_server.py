@@ -63,6 +63,7 @@ class Server:
             "LYCEUM__ADMIN__LISTEN": f"127.0.0.1:{base + 1}",
             "LYCEUM__MEDIA__PORT": str(base + 2),
             "LYCEUM__TURN__PORT": "0",
+            "LYCEUM__ADMIN__DRAIN_S": "0",
             "LYCEUM__TURN__TLS_PORT": "0",
         }
         self.environment = environment | (settings or {})

@@ -493,6 +493,30 @@ fn while_nothing_can_be_written_down_nobody_new_gets_in() {
 }
 
 #[test]
+fn who_is_here_stays_while_the_server_drains_and_nobody_new_comes() {
+    let mut w = world();
+    let (a, ack) = w.join_with("math", "ann", json!({}));
+    let b = w.connect();
+    w.handle(Input::Drain { deadline_ms: START + 60_000 });
+    for socket in [a, b] {
+        assert_eq!(w.one(socket, "server-draining"), json!({ "deadline": START + 60_000 }));
+    }
+    for session in ["math", "art"] {
+        let join = json!({ "sessionId": session, "userId": "bob" });
+        assert_eq!(w.refused(b, "join-session", join), "server/draining");
+    }
+    // Who drops out may come back, by its token or by its name, and hears what it missed.
+    w.drop(a);
+    let c = w.join_with("math", "ann", json!({ "resumeToken": ack["resumeToken"] })).0;
+    assert_eq!(w.one(c, "server-draining"), json!({ "deadline": START + 60_000 }));
+    w.drop(c);
+    let d = w.join_with("math", "ann", json!({})).0;
+    // Who left is new.
+    w.granted(d, "leave-session", json!({ "sessionId": "math" }));
+    assert_eq!(w.refused(d, "join-session", json!({ "sessionId": "math", "userId": "ann" })), "server/draining");
+}
+
+#[test]
 fn acks_of_moderators_wait_for_what_they_changed() {
     let mut w = world();
     let tea = w.join_with("math", "tea", json!({ "isInstructor": true })).0;

@@ -239,6 +239,7 @@ const SHAPES: &[Shape] = &[
         ],
     ),
     Shape("TokenRenewed", "A join token in place of one that ends soon.", &[("token", Text), ("expiresAt", Number)]),
+    Shape("Draining", "The server ends then, at the latest.", &[("deadline", Number)]),
     Shape(
         "SessionError",
         "A refusal that nobody waits for, or the end.",
@@ -271,6 +272,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("admitted", "Admitted"),
     ("session-updated", "SessionUpdated"),
     ("token", "TokenRenewed"),
+    ("server-draining", "Draining"),
     ("session-error", "SessionError"),
 ];
 

@@ -56,6 +56,7 @@ export async function startServer(settings = {}) {
       LYCEUM__ADMIN__LISTEN: `127.0.0.1:${base + 1}`,
       LYCEUM__MEDIA__PORT: String(base + 2),
       LYCEUM__TURN__PORT: '0',
+      LYCEUM__ADMIN__DRAIN_S: '0',
       LYCEUM__TURN__TLS_PORT: '0',
       ...(typeof settings === 'function' ? settings(base + 6) : settings),
     },

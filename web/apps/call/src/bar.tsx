@@ -4,7 +4,7 @@ import type { ComponentChildren } from 'preact';
 import { useRef } from 'preact/hooks';
 import { canShareScreen } from '@lyceum/client';
 import { useHands, useLocalMedia, useRoomState, useStore } from '@lyceum/react';
-import { endForAll, leave, moderate, muteAll, toggleCamera, toggleHand, toggleMicrophone, toggleScreen } from './conduct';
+import { endForAll, leave, moderate, muteAll, react, toggleCamera, toggleHand, toggleMicrophone, toggleScreen } from './conduct';
 import { copy } from './copy';
 import { Icon, type IconName } from './icons';
 import { inviteLink, page, toggleAudioOnly, toggleLayout, togglePanel } from './page';
@@ -82,6 +82,8 @@ function Item({ action, icon, children, pressed, narrow, danger, onClick }: {
   );
 }
 
+const EMOJIS = ['👍', '👏', '❤️', '😂', '😮', '🎉'];
+
 function More() {
   const say = words.more;
   const menu = useRef<HTMLDivElement>(null);
@@ -90,6 +92,7 @@ function More() {
   const attended = useStore(page, (state) => state.attended);
   const sessionId = useStore(page, (state) => state.sessionId);
   const moderates = useRoomState((state) => state.permissions.moderate);
+  const mayReact = useRoomState((state) => state.permissions.chat);
   const mayShare = useRoomState((state) => state.permissions.publish.includes('screen'));
   const sharing = useLocalMedia((state) => state.screen !== null);
   const locked = useRoomState((state) => state.rules.locked);
@@ -102,6 +105,11 @@ function More() {
     <>
       <button class="round" data-action="more" popovertarget="more" aria-label={words.bar.more} title={words.bar.more}><Icon name="more" /></button>
       <div ref={menu} id="more" class="menu" popover="auto" role="group" aria-label={words.bar.more}>
+        {mayReact && (
+          <div class="emojis" role="group" aria-label={say.react}>
+            {EMOJIS.map((emoji) => <button key={emoji} data-action="react" aria-label={say.reactWith(emoji)} onClick={then(() => react(emoji))}>{emoji}</button>)}
+          </div>
+        )}
         <ul>
           {canShareScreen() && mayShare && <Item action="share-too" icon="screen" narrow onClick={then(() => void toggleScreen())}>{sharing ? words.bar.unshare : words.bar.share}</Item>}
           <Item action="layout" icon={layout === 'grid' ? 'speaker' : 'grid'} onClick={then(toggleLayout)}>{layout === 'grid' ? say.speaker : say.grid}</Item>

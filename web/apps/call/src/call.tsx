@@ -97,11 +97,12 @@ function Overlay() {
     const timer = setTimeout(() => setPatient(false), PATIENCE_MS);
     return () => clearTimeout(timer);
   }, [status]);
+  const lost = status === 'reconnecting' && reason === 'server/unreachable'; // that it cannot be reached is what «lost» means
   if (status === 'joined' || status === 'ended' || (status === 'reconnecting' && patient)) return null;
   return (
     <div class={`overlay ${status}`} role="alert">
       <span class="spinner" aria-hidden="true" />
-      <p>{reason ? wordsFor(reason) : wordsOf(status)}</p>
+      <p>{reason && !lost ? wordsFor(reason) : wordsOf(status)}</p>
       {status !== 'reconnecting' && <button onClick={leave}>{say.leave}</button>}
     </div>
   );

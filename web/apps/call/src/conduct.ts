@@ -78,6 +78,7 @@ export function join(seat?: Seat): void {
   room.on('token', renewToken);
   room.on('refused', (code) => tell(wordsFor(code)));
   room.on('moderated', moderated);
+  room.on('reaction', reacted);
   room.on('draining', () => tell(words.call.draining));
   let before = room.state;
   room.subscribe(() => {
@@ -117,6 +118,7 @@ function ended(state: RoomState): void {
   wakeLock(false);
   page.set({
     view: 'ended', room: null, panel: 'none', unread: 0, question: null, draft: '', pushing: false, unlockSound: null,
+    reactions: new Map(),
     dialog: page.state.dialog === 'attendance' ? 'attendance' : 'none',
     endedBecause: state.reason ? wordsFor(state.reason) : words.lobby.left,
   });
@@ -166,6 +168,24 @@ function moderated({ action, source, by, role }: Moderated): void {
   } else if (action === 'promote') {
     tell(say.promoted(who, role));
   }
+}
+
+/** So long an emoji is seen; and no longer than this are those that are passed on. */
+const REACTION_MS = 4_000;
+const EMOJI_LENGTH_MAX = 8;
+
+function reacted({ participantId, emoji }: { participantId: string; emoji: string }): void {
+  const who = page.state.room?.state.participants.find((one) => one.participantId === participantId);
+  if (!who || emoji.length > EMOJI_LENGTH_MAX) return;
+  page.set({ reactions: new Map(page.state.reactions).set(participantId, emoji), announced: words.call.reaction(who.userName, emoji) });
+  setTimeout(() => {
+    const reactions = new Map(page.state.reactions);
+    if (reactions.delete(participantId)) page.set({ reactions });
+  }, REACTION_MS);
+}
+
+export function react(emoji: string): void {
+  void page.state.room?.react(emoji).then((code) => { if (code) tell(wordsFor(code)); });
 }
 
 /** An order to the server; a refusal is told. */

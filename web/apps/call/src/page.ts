@@ -44,6 +44,8 @@ export interface PageState {
   pinned: string;
   audioOnly: boolean;
   shortcuts: boolean;
+  /** What somebody expressed just now: `participantId` → an emoji. */
+  reactions: ReadonlyMap<string, string>;
   /** The space bar is held. */
   pushing: boolean;
   unlockSound: (() => void) | null;
@@ -68,6 +70,7 @@ export const page = new Box<PageState>({
   pinned: '',
   audioOnly: false,
   shortcuts: stored('localStorage', 'lyceum.shortcuts') !== 'off',
+  reactions: new Map(),
   pushing: false,
   unlockSound: null,
   attended: '',

@@ -25,10 +25,10 @@ function usePlaces(room: number): Participant[] {
   return order.current.flatMap((id) => byId.get(id) ?? []);
 }
 
-/** Tells the server of pictures that are not on the stage, those that never were included: nothing of them is to be sent. */
-function useUnseen(source: Source, shown: readonly string[]): void {
+/** Tells the server of pictures that have no place on the stage, those that never had one included: nothing of them is to be sent. */
+function useUnseen(source: Source, hidden: readonly string[]): void {
   const room = useRoom();
-  const unseen = useRoomState((state) => state.tracks.filter((one) => one.source === source && !shown.includes(one.participantId)).map((one) => one.trackId));
+  const unseen = useRoomState((state) => state.tracks.filter((one) => one.source === source && hidden.includes(one.participantId)).map((one) => one.trackId));
   useEffect(() => unseen.forEach((trackId) => room.want(trackId, { width: 0, height: 0 })), [unseen]);
 }
 
@@ -52,7 +52,7 @@ export function Stage() {
     ? <Tile key={large.participantId} who={large} speaking={speaking.has(large.participantId)} large />
     : (pinnedScreen ? [pinnedScreen] : screens).map((who) => <ScreenTile key={who.participantId} who={who} />);
   const beside = large || screens.length > 0;
-  useUnseen('screen', large ? [] : pinnedScreen ? [pinnedScreen.participantId] : idsOf(screens));
+  useUnseen('screen', idsOf(sharing.filter((one) => large || (pinnedScreen && one !== pinnedScreen))));
   return (
     <section class={`stage ${beside ? 'focused' : ''}`} aria-label={say.stage}>
       {beside && <div class="focus" data-count={large || pinnedScreen ? 1 : screens.length}>{focus}</div>}
@@ -72,7 +72,7 @@ function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
   const pages = Math.max(1, Math.ceil(everyone.length / room));
   const current = Math.min(at, pages - 1);
   const shown = everyone.slice(current * room, (current + 1) * room);
-  useUnseen('camera', idsOf(shown));
+  useUnseen('camera', idsOf(everyone.filter((one) => !shown.includes(one))));
   // A last page that is not full has tiles as large as the others.
   const { columns, width, height } = fit(pages > 1 ? room : shown.length, stageWidth, stageHeight);
   const last = shown.length % columns; // this many tiles are in a last row that is not full: they are centred
@@ -97,12 +97,12 @@ function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
 
 function Strip({ speaking, without }: { speaking: ReadonlySet<string>; without: string }) {
   const everyone = usePlaces(STRIP_MAX).filter((one) => one.participantId !== without);
-  const hidden = everyone.length - STRIP_MAX;
-  useUnseen('camera', [...idsOf(everyone.slice(0, STRIP_MAX)), without]);
+  const hidden = everyone.slice(STRIP_MAX);
+  useUnseen('camera', idsOf(hidden));
   return (
     <div class="strip" data-empty={everyone.length === 0} role="group" tabIndex={0} aria-label={say.stage}>
       {everyone.slice(0, STRIP_MAX).map((who) => <Tile key={who.participantId} who={who} speaking={speaking.has(who.participantId)} />)}
-      {hidden > 0 && <button class="others" onClick={() => togglePanel('people')}>{say.others(hidden)}</button>}
+      {hidden.length > 0 && <button class="others" onClick={() => togglePanel('people')}>{say.others(hidden.length)}</button>}
     </div>
   );
 }

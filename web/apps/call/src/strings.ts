@@ -30,7 +30,7 @@ export const words = {
     attendance: 'Who attended',
     insecure: 'No camera or microphone here: browsers give them to secure pages only, and this address is plain HTTP.',
     insecureFix: (host: string) => `On the machine that runs the server open http://localhost${host}. From elsewhere open an https:// address: `
-      + 'whoever runs the server sets one up under “tls” in its configuration. You can join as you are, to watch, listen and write.',
+      + 'whoever runs the server sets one up under [tls] in its settings. You can join as you are, to watch, listen and write.',
     old: 'This browser is too old for calls.',
     oldFix: 'Use Chrome, Edge or Firefox of the last two years, or Safari 17 and later.',
   },
@@ -56,6 +56,7 @@ export const words = {
   },
 
   more: {
+    react: 'React', reactWith: (emoji: string) => `React with ${emoji}`,
     speaker: 'Speaker view', grid: 'Grid view',
     audioOnly: 'Audio only', audioOnlyHint: 'Saves data: no pictures of others',
     settings: 'Settings', stats: 'Connection', help: 'Keyboard shortcuts', attendance: 'Attendance',
@@ -115,7 +116,7 @@ export const words = {
     invite: 'Link to invite',
     waiting: (count: number) => `Waiting to be let in (${count})`,
     admit: 'Admit', admitAll: 'Admit all', deny: 'Turn away',
-    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn ${name} away`,
+    admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn away ${name}`,
     waits: (name: string) => `${name} waits to be let in.`,
     manyWait: (count: number) => `${count} people wait to be let in.`,
     look: 'Look',

@@ -76,6 +76,7 @@ export function Tile({ who, speaking, shift = 0, large = false }: TileProps) {
   const missing = useRoomState((state) => who.tracks.map((one) => (one.source === 'camera' ? state.unavailable.get(one.trackId) : '')).find(Boolean) ?? '');
   const pinned = useStore(page, (state) => state.pinned === id);
   const audioOnly = useStore(page, (state) => state.audioOnly);
+  const emoji = useStore(page, (state) => state.reactions.get(id));
   const had = useRef(false);
   const away = who.state === 'reconnecting' && !own;
   const shows = own ? camera !== null : !audioOnly && !missing && (sends(who, 'camera') || (away && had.current));
@@ -94,6 +95,7 @@ export function Tile({ who, speaking, shift = 0, large = false }: TileProps) {
       {missing && !away && sends(who, 'camera') && <div class="veil still-word low">{missing === 'codec' ? say.codec : say.limit}</div>}
       {away && <div class="veil">{say.away}</div>}
       {own && <RelayMark />}
+      {emoji && <span class="reaction" aria-hidden="true">{emoji}</span>}
       <Pin id={id} name={who.userName} pinned={pinned} />
       <Name who={who} own={own} muted={muted} />
     </article>

@@ -296,8 +296,8 @@ export class Call {
     socket.on('reaction', (body: { participantId: string; userId: string; emoji: string }) => this.events.reaction?.(body));
     socket.on('session-updated', (body: Partial<SessionRules>) => this.events.rules?.(body));
     socket.on('track-unavailable', (body: { trackId: string; reason: string }) => this.events.unavailable?.(body.trackId, body.reason));
-    socket.on('server-draining', (body?: { deadline?: number }) => {
-      if (this.events.draining) this.events.draining(body?.deadline ?? 0);
+    socket.on('server-draining', ({ deadline }) => {
+      if (this.events.draining) this.events.draining(deadline);
       else this.events.refused('server/draining');
     });
   }

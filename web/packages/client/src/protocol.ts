@@ -8,10 +8,7 @@ export type { Joined, LayersWanted, Moderated, Participant, Permissions, Quality
 export interface ChatMessage extends Omit<ToldMessage, 'sessionId'> {}
 
 /** What hears the server's events. */
-export type Listeners = { [E in keyof ServerEvents]: (body: ServerEvents[E]) => void } & {
-  // Not of the protocol yet.
-  'server-draining': (body?: { deadline?: number }) => void;
-};
+export type Listeners = { [E in keyof ServerEvents]: (body: ServerEvents[E]) => void };
 
 /** Which track a m-line carries: in each offer and answer, both ways. */
 export interface TrackHint extends Pick<TrackLine, 'mid' | 'source'>, Partial<Omit<TrackLine, 'mid' | 'source'>> {

@@ -300,6 +300,11 @@ export interface TokenRenewed {
   expiresAt: number;
 }
 
+/** The server ends then, at the latest. */
+export interface Draining {
+  deadline: number;
+}
+
 /** A refusal that nobody waits for, or the end. */
 export interface SessionError {
   code: ErrorCode;
@@ -337,6 +342,7 @@ export interface ServerEvents {
   'admitted': Admitted;
   'session-updated': SessionUpdated;
   'token': TokenRenewed;
+  'server-draining': Draining;
   'session-error': SessionError;
 }
 

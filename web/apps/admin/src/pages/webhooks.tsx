@@ -30,7 +30,7 @@ export function Webhooks() {
               <td><button type="button" class="plain" aria-pressed={one === shown} onClick={() => setChosen(one.id)}>{one.url}</button> <small>{one.id}</small></td>
               <td>{one.events?.join(', ') ?? 'all'}</td>
               <td>{one.enabled ? <Pill tone="good">on</Pill> : <Pill tone="bad">off{one.disabledReason ? `: ${one.disabledReason}` : ''}</Pill>}</td>
-              <td class="actions"><button type="button" aria-label={`Turn ${one.url} ${one.enabled ? 'off' : 'on'}`} onClick={() => turn(one)}>Turn {one.enabled ? 'off' : 'on'}</button></td>
+              <td class="actions"><button type="button" aria-label={`Turn ${one.enabled ? 'off' : 'on'} ${one.url}`} onClick={() => turn(one)}>Turn {one.enabled ? 'off' : 'on'}</button></td>
             </tr>
           ))}
         </Table>
@@ -79,7 +79,7 @@ function Deliveries({ endpoint }: { endpoint: Endpoint }) {
               <td><Pill tone={TONES[one.state]}>{one.state}</Pill>{one.nextAt ? ` next ${time(one.nextAt)}` : ''}</td>
               <td>{one.attempts}</td><td>{time(one.createdAt)}</td>
               <td class="long">{[one.lastStatus, one.lastError].filter(Boolean).join(' ') || '–'}</td>
-              <td class="actions"><button type="button" aria-label={`Replay ${one.sessionId}`} onClick={() => replay(one.sessionId)}>Replay session</button></td>
+              <td class="actions"><button type="button" aria-label={`Replay session ${one.sessionId}`} onClick={() => replay(one.sessionId)}>Replay session</button></td>
             </tr>
           ))}
         </Table>

@@ -89,7 +89,9 @@ class FakeRoom extends Box<RoomState> implements Room {
 
   join(): void {
     this.set({ status: 'joined', ownId: 'p0' });
-    if (query.has('lost')) setTimeout(() => this.set({ status: 'reconnecting', tracks: [] }), 3_000);
+    if (!query.has('lost')) return;
+    setTimeout(() => this.set({ status: 'reconnecting' }), 2_000);
+    setTimeout(() => this.set({ tracks: [] }), 3_000); // a new way for media is being made
   }
 
   leave(): void { this.set({ status: 'ended', reason: '' }); }
@@ -106,7 +108,11 @@ class FakeRoom extends Box<RoomState> implements Room {
     return '';
   }
 
-  async react(): Promise<string> { return ''; }
+  async react(emoji: string): Promise<string> {
+    this.events.emit('reaction', { participantId: 'p0', userId: 'u0', emoji });
+    return '';
+  }
+
   async moderate(): Promise<string> { return ''; }
   want(): void {}
   unwant(): void {}

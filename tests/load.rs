@@ -1,0 +1,207 @@
+//! The load tester against the real binary: what it measures, and that deliberate faults between the two are caught.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bench::call::arguments::hold_to_truth;
+use bench::call::ask::Api;
+use bench::call::hooks::Hooks;
+use bench::call::report::Report;
+use bench::call::token::Signer;
+use bench::call::verify::Tolerance;
+use bench::call::way::Path;
+use bench::call::{Options, assertion, run};
+use serde_json::Value;
+
+const SECRET: &str = "a secret of the tests with more than 32 bytes";
+const ADMIN_KEY: &str = "an operator's key of more than 32 bytes, too";
+const HOOKS_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Server, tester and other tests share two cores.
+const TOLERANCE: Tolerance = Tolerance(5_000);
+
+struct Server {
+    child: Child,
+    url: String,
+    metrics: String,
+    dir: PathBuf,
+}
+
+impl Server {
+    fn start(set: impl FnOnce(&mut Command)) -> Server {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("load-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LYCEUM")) {
+            command.env_remove(name);
+        }
+        for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "DATABASE_URL", "JWT_SECRET", "TURN_URIS"] {
+            command.env_remove(name);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
+        command.args(["--workers", "1", "--address", "127.0.0.1", "--log-format", "json"]);
+        command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", &dir);
+        set(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let line = loop {
+            let line = lines.next().expect("it says where it listens").expect("text");
+            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the log is JSON, not {line}"));
+            if line["message"] == "listening" {
+                break line;
+            }
+        };
+        // The pipe is read to its end, or what the server logs would fail.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = |key: &str| line[key].as_str().expect("an address").to_owned();
+        let (url, metrics) = (format!("http://{}", address("http")), format!("http://{}/metrics", address("admin")));
+        Server { child, url, metrics, dir }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn options(server: &Server) -> Options {
+    Options {
+        url: server.url.clone(),
+        session: "load".to_owned(),
+        rooms: 2,
+        instructors: 1,
+        participants: 2,
+        video_bps: 100_000,
+        fps: 15,
+        duration: Duration::from_secs(2),
+        ramp: Duration::from_millis(500),
+        ..Options::default()
+    }
+}
+
+/// What the assertions say, each with whether it holds.
+fn check(report: &Report, assertions: &str) -> Vec<(bool, String)> {
+    let assertions = assertion::parse(assertions).expect("they are right");
+    assertions.iter().map(|it| it.check(report)).map(|it| (it.passed, it.says)).collect()
+}
+
+fn assert_holds(report: &Report, assertions: &str) {
+    for (holds, says) in check(report, assertions) {
+        assert!(holds, "{says}\n{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_are_measured_from_the_socket_to_the_picture() {
+    let server = Server::start(|command| _ = command.env("JWT_SECRET", SECRET));
+    let options = Options {
+        signer: Some(Signer::secret(SECRET)),
+        metrics: Some(server.metrics.clone()),
+        screen: true,
+        simulcast: true,
+        ..options(&server)
+    };
+    let report = run(&options).await;
+    assert!(report.passed(), "{report}");
+    // In each room three are heard and seen by two, and a screen by two.
+    assert_eq!((report.streams_expected, report.streams_missing), (2 * (6 + 6 + 2), 0), "{report}");
+    assert_holds(
+        &report,
+        "joined=100%,loss<5%,received>500,join_max<60s,first_audio_p95<60s,first_frame_p95<60s,delay_p99<60s",
+    );
+    let steps = [report.join_ms.socket, report.join_ms.ack, report.join_ms.ice, report.join_ms.dtls];
+    let steps = steps.map(|step| step.p50.unwrap_or_else(|| panic!("each step is measured\n{report}")));
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert_eq!(report.by_room.len(), 2);
+    assert!(report.by_room.iter().all(|room| room.joined == 3 && room.received > 100), "{report}");
+    assert!(!report.seconds.is_empty() && report.seconds.iter().any(|second| second.received > 0));
+    assert!(report.server.as_ref().and_then(|server| server.cpu_us_per_packet).is_some_and(|us| us > 0.0), "{report}");
+    let page = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(page["media"]["joined"], 6);
+
+    let strangers = run(&Options { signer: None, duration: Duration::ZERO, ..options }).await;
+    assert!(!strangers.passed() && strangers.to_string().contains("auth/missing"), "{strangers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_packet_in_a_hundred_is_caught_by_an_assertion() {
+    let server = Server::start(|_| {});
+    let impair = "loss=4%".parse().expect("it is right");
+    let report = run(&Options { impair, duration: Duration::from_secs(4), ..options(&server) }).await;
+    let (holds, says) = check(&report, "loss<0.5%").remove(0);
+    assert!(!holds && says.contains("FAILED: loss is"), "{says}\n{report}");
+    // Most of it is repaired, and the uplink's losses are seen too.
+    assert!(report.media.unrepaired_percent < report.media.loss_percent, "{report}");
+    assert!(report.media.uplink_loss_percent > 0.0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_goes_by_tcp_and_through_turn() {
+    let server = Server::start(|_| {});
+    for (path, codec) in [(Path::Tcp, "h264"), (Path::Turn, "vp9")] {
+        let codec = codec.parse().expect("it is right");
+        let session = format!("by-{path:?}");
+        let report = run(&Options { path, codec, session, rooms: 1, ..options(&server) }).await;
+        assert!(report.passed(), "{path:?}: {report}");
+        assert_holds(&report, "joined=100%,streams_missing=0,received>100");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_are_killed_udp_is_blocked_and_people_come_back() {
+    let server = Server::start(|_| {});
+    let deed = |text: &str| text.parse().expect("it is right");
+    let chaos = vec![deed("kill-socket@200ms:34%"), deed("block-udp@400ms:34%"), deed("leave@600ms:34%:300ms")];
+    let report = run(&Options { chaos, duration: Duration::from_secs(6), ..options(&server) }).await;
+    assert!(report.passed(), "{report}");
+    assert_eq!((report.reconnect_ms.count, report.switch_ms.count), (2, 2), "{report}");
+    // Two came back to their seats, and two came anew.
+    assert_eq!(report.stays.len(), 6 + 2 + 2, "{:#?}", report.stays);
+    assert_eq!(report.stays.iter().filter(|stay| stay.resumed).count(), 2, "{:#?}", report.stays);
+}
+
+/// A run whose attendance is held against the truth; the receiver forgets the event of that number.
+async fn verified(lose: Option<u64>) -> Report {
+    let hooks = Hooks::listen(([127, 0, 0, 1], 0).into(), HOOKS_SECRET, lose).await.expect("a free port");
+    let server = Server::start(|command| {
+        command.env("LYCEUM_ADMIN_KEY", ADMIN_KEY);
+        command.env("LYCEUM__WEBHOOKS__URL", hooks.url()).env("LYCEUM__WEBHOOKS__SECRET", HOOKS_SECRET);
+    });
+    let chaos = vec![
+        "kill-socket@200ms:17%".parse().expect("it is right"),
+        "leave@300ms:17%:300ms".parse().expect("it is right"),
+    ];
+    let mut report = run(&Options { chaos, ..options(&server) }).await;
+    let api = Api { url: server.url.clone(), admin_key: ADMIN_KEY.to_owned() };
+    hold_to_truth(&mut report, &api, Some(&hooks), TOLERANCE, PATIENCE).await;
+    report
+}
+
+/// How long webhooks may take; the one that was lost is waited for in vain.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attendance_and_webhooks_say_what_people_really_did() {
+    let report = verified(None).await;
+    let verdict = report.attendance.as_ref().unwrap_or_else(|| panic!("it was asked\n{report}"));
+    assert!(report.passed(), "{report}");
+    assert_eq!((verdict.stays, verdict.meetings), (8, 2), "{report}");
+    // Each stay began and ended, and each meeting began, whatever tracks were told of besides.
+    assert!(verdict.webhooks >= 2 * 8 + 2, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_loses_one_webhook_is_found_out() {
+    let report = verified(Some(5)).await;
+    assert!(!report.passed(), "{report}");
+    let verdict = report.attendance.as_ref().expect("it was asked");
+    assert!(verdict.missing > 0 && verdict.faults.iter().any(|fault| fault.starts_with("missing: ")), "{report}");
+    assert_eq!((verdict.doubled, verdict.misordered, verdict.wrong), (0, 0, 0), "{report}");
+}
