@@ -26,6 +26,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How far a timestamp may be from our clock, s.
 const TOLERANCE_S: u64 = 300;
 
+/// By their names in lower case.
+type Headers = BTreeMap<String, String>;
+
 /// What an event said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
@@ -137,7 +140,7 @@ impl Hooks {
         }
     }
 
-    fn take(&self, headers: &BTreeMap<String, String>, body: &[u8]) -> &'static str {
+    fn take(&self, headers: &Headers, body: &[u8]) -> &'static str {
         let header = |name: &str| headers.get(name).map(String::as_str).unwrap_or_default();
         let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
         let believed = self.verify(id, timestamp, header("webhook-signature"), body);
@@ -164,10 +167,7 @@ impl Hooks {
 }
 
 /// The next request on a connection: its headers by their names in lower case, and its body. `None` at its end.
-async fn read_request(
-    stream: &mut TcpStream,
-    held: &mut Vec<u8>,
-) -> io::Result<Option<(BTreeMap<String, String>, Vec<u8>)>> {
+async fn read_request(stream: &mut TcpStream, held: &mut Vec<u8>) -> io::Result<Option<(Headers, Vec<u8>)>> {
     let head_len = loop {
         if let Some(at) = held.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
@@ -181,8 +181,7 @@ async fn read_request(
     };
     let head = String::from_utf8_lossy(&held[..head_len]).into_owned();
     let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    let headers: BTreeMap<String, String> =
-        lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let headers: Headers = lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
     let length: usize = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     if length > REQUEST_BYTES_MAX {
         return Err(io::ErrorKind::InvalidData.into());

@@ -101,7 +101,7 @@ fn a_tampered_store_is_found() {
         ("a visit was moved", [0, 0, 0, 1], judge(|it, _| it.participants[0].visits[0].joined_at += 500)),
         ("a visit was made longer", [0, 0, 0, 1], judge(|it, _| it.participants[0].visits[1].left_at = Some(90_000))),
         ("minutes were added", [0, 0, 0, 1], judge(|it, _| it.participants[0].connected_ms += 60_000)),
-        ("a visit was deleted", [1, 0, 0, 0], judge(|it, _| drop(it.participants[0].visits.pop()))),
+        ("a visit was deleted", [1, 0, 0, 0], judge(|it, _| it.participants[0].visits.truncate(1))),
         ("all visits were", [1, 0, 0, 0], judge(|it, _| drop(visits(it, 1)))),
         ("a visit was invented", [0, 1, 0, 0], judge(|it, _| it.participants[1].visits.push(visit(80_000, 90_000)))),
         ("somebody was deleted", [1, 0, 0, 0], judge(|it, _| drop(it.participants.pop()))),
