@@ -4,7 +4,9 @@ import { io, type Socket } from 'socket.io-client';
 import type { CallStats, Moderation, SessionRules, Waiting } from './api.ts';
 import { Channels, type Data } from './channels.ts';
 import { Peer, type PeerEvents, type RemoteTrack } from './peer.ts';
-import type { Ack, ChatMessage, Description, Joined, LayersWanted, Listeners, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish } from './protocol.ts';
+import type {
+  Ack, ChatMessage, Description, Joined, Listeners, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish,
+} from './protocol.ts';
 import { serversFor, type Relay, type Relayed } from './relay.ts';
 import { Stats } from './stats.ts';
 import { randomId } from './token.ts';
@@ -57,13 +59,13 @@ export interface CallEvents {
   /** A refusal that does not end the call. */
   refused(code: string): void;
   /** Who waits to be let in, to those who may let them in. */
-  lobby?(waiting: Waiting[]): void;
-  hand?(participantId: string, raised: boolean, position: number): void;
-  reaction?(what: { participantId: string; userId: string; emoji: string }): void;
-  rules?(rules: Partial<SessionRules>): void;
-  unavailable?(trackId: string, reason: string): void;
-  data?(label: string, from: string, data: Data): void;
-  draining?(deadline: number): void;
+  lobby(waiting: Waiting[]): void;
+  hand(participantId: string, raised: boolean, position: number): void;
+  reaction(what: { participantId: string; userId: string; emoji: string }): void;
+  rules(rules: Partial<SessionRules>): void;
+  unavailable(trackId: string, reason: string): void;
+  data(label: string, from: string, data: Data): void;
+  draining(deadline: number): void;
 }
 
 /** What a call stands on; tests put others in their place. */
@@ -102,7 +104,7 @@ export class Call {
     this.socket.emit('subscription', body, answered);
     return true;
   });
-  private readonly channels = new Channels((label, from, data) => this.events.data?.(label, from, data));
+  private readonly channels = new Channels((label, from, data) => this.events.data(label, from, data));
   private readonly counted = new Stats();
   private stale: string;
   private watch: ReturnType<typeof setInterval> | undefined;
@@ -260,46 +262,41 @@ export class Call {
       }
       this.events.status(this.seat ? 'reconnecting' : 'connecting');
     });
-    socket.on('session-error', (error: Refusal & { event?: string }) => this.refused(error, error.event));
+    socket.on('session-error', (error) => this.refused(error, error.event));
     socket.on('offer', (body: Description) => this.peer?.take(body));
     socket.on('answer', (body: Description) => this.peer?.take(body));
     socket.on('ice-candidate', ({ candidate }) => this.peer?.takeCandidate(candidate ?? null));
-    socket.on('participants-update', (body: { participants: Participant[] }) => this.setRoster(body.participants));
+    socket.on('participants-update', (body) => this.setRoster(body.participants));
     socket.on('participant-updated', (body: Participant & { participant?: Participant }) => {
       const changed = body.participant ?? body;
       this.setRoster(this.participants.map((one) => (one.participantId === changed.participantId ? changed : one)));
     });
-    socket.on('user-left', (body: { participantId: string }) =>
-      this.setRoster(this.participants.filter((one) => one.participantId !== body.participantId)));
-    socket.on('chat-message', (message: ChatMessage) => this.events.chat(message));
-    socket.on('active-speakers', (body: { speakers: { participantId: string }[] }) =>
-      this.events.speakers(body.speakers.map((one) => one.participantId)));
-    socket.on('track-paused', (body: { trackId: string; reason: string }) => this.events.paused(body.trackId, body.reason === 'bandwidth'));
-    socket.on('track-resumed', (body: { trackId: string }) => this.events.paused(body.trackId, false));
-    socket.on('layers-wanted', (body: LayersWanted) => {
+    socket.on('user-left', (body) => this.setRoster(this.participants.filter((one) => one.participantId !== body.participantId)));
+    socket.on('chat-message', (message) => this.events.chat(message));
+    socket.on('active-speakers', (body) => this.events.speakers(body.speakers.map((one) => one.participantId)));
+    socket.on('track-paused', (body) => this.events.paused(body.trackId, body.reason === 'bandwidth'));
+    socket.on('track-resumed', (body) => this.events.paused(body.trackId, false));
+    socket.on('layers-wanted', (body) => {
       const source = this.ownTracks().find((track) => track.trackId === body.trackId)?.source;
       if (source) this.peer?.setLayers(source, body.layers);
     });
-    socket.on('connection-quality', (body: Quality) => this.events.quality(body));
-    socket.on('token', (body: { token: string }) => this.events.token(body.token));
-    socket.on('permissions', (body: { permissions: Permissions; role: string }) => this.events.permissions(body.permissions, body.role));
-    socket.on('moderated', (body: Moderated) => this.events.moderated(body));
+    socket.on('connection-quality', (body) => this.events.quality(body));
+    socket.on('token', (body) => this.events.token(body.token));
+    socket.on('permissions', (body) => this.events.permissions(body.permissions, body.role));
+    socket.on('moderated', (body) => this.events.moderated(body));
     // With a position it is for who waits; moderators are told who does.
     socket.on('waiting', (body: { position?: number; participants?: Waiting[] }) => {
       if (body.position !== undefined) this.events.waiting();
-      else this.events.lobby?.(body.participants ?? []);
+      else this.events.lobby(body.participants ?? []);
     });
-    socket.on('hand-raised', ({ participantId, raised, position }: { participantId: string; raised: boolean; position: number }) => {
-      this.events.hand?.(participantId, raised, position);
+    socket.on('hand-raised', ({ participantId, raised, position }) => {
+      this.events.hand(participantId, raised, position);
       this.setRoster(this.participants.map((one) => (one.participantId === participantId ? { ...one, handRaised: raised } : one)));
     });
-    socket.on('reaction', (body: { participantId: string; userId: string; emoji: string }) => this.events.reaction?.(body));
-    socket.on('session-updated', (body: Partial<SessionRules>) => this.events.rules?.(body));
-    socket.on('track-unavailable', (body: { trackId: string; reason: string }) => this.events.unavailable?.(body.trackId, body.reason));
-    socket.on('server-draining', ({ deadline }) => {
-      if (this.events.draining) this.events.draining(deadline);
-      else this.events.refused('server/draining');
-    });
+    socket.on('reaction', (body) => this.events.reaction(body));
+    socket.on('session-updated', (body) => this.events.rules(body));
+    socket.on('track-unavailable', (body) => this.events.unavailable(body.trackId, body.reason));
+    socket.on('server-draining', ({ deadline }) => this.events.draining(deadline));
   }
 
   /** The ack has no deadline: in a waiting room it comes when somebody lets this person in. */
