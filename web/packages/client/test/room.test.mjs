@@ -189,6 +189,19 @@ test('how a call ends: a code, an empty room, and one may join again', (t) => {
   assert.equal(world.socket.of('leave-session').length, 1);
 });
 
+test('joining again, one begins as one came in: the last call\'s permissions close no device', (t) => {
+  const media = new FakeMedia();
+  const world = open(t, { media });
+  world.room.join();
+  world.socket.hear('permissions', { role: 'observer', permissions: { ...EVERYTHING, publish: [] } });
+  world.room.leave();
+  media.setCamera(true);
+  media.log = [];
+  world.answers['join-session'] = null; // the server thinks about it
+  world.room.join();
+  assert.deepEqual([world.state.role, world.state.permissions.publish.length, media.log], ['participant', 4, []]);
+});
+
 test('refusals: for ever, for a while, and of one thing asked', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   const world = open(t, {}, { 'join-session': { ok: false, error: { code: 'server/overloaded' } }, 'raise-hand': { ok: false, error: { code: 'rate/limited' } } });
