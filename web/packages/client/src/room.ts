@@ -134,7 +134,10 @@ export class LiveRoom extends Box<RoomState> implements Room {
     };
   }
 
-  /** Whoever gives tokens may be away for a while: then the last one serves, with which a seat is taken up again even if it has ended. */
+  /**
+   * Whoever gives tokens may be away for a while: then the last one serves, with which a seat is taken up again even if it has ended.
+   * Rejects where there was none yet.
+   */
   private async freshToken(): Promise<string> {
     const { token } = this.options;
     if (typeof token !== 'function') return this.token;
@@ -142,6 +145,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
       this.token = await token();
     } catch (error) {
       console.warn('no fresh join token', error);
+      if (!this.token) throw error;
     }
     return this.token;
   }

@@ -256,6 +256,21 @@ test('a token: the renewed one next time, or asked for each time, or the last on
   assert.deepEqual(given, ['t1', 't2', 't2']);
 });
 
+test('while nobody has given a token yet, no connection is made: it is tried again', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  t.mock.method(console, 'warn', () => {});
+  let count = 0;
+  const world = open(t, { token: () => { if (++count < 3) throw new Error('away'); return `t${count}`; } });
+  world.room.join();
+  await settled();
+  for (const tries of [1, 2]) {
+    assert.deepEqual([count, world.socket.given, world.state.status, world.state.reason], [tries, undefined, 'connecting', 'server/unreachable']);
+    t.mock.timers.tick(3_000);
+    await settled();
+  }
+  assert.deepEqual([count, world.socket.given, world.state.status, world.state.reason], [3, { token: 't3' }, 'joined', '']);
+});
+
 test('before the server says what is permitted, the token does', (t) => {
   const token = `x.${Buffer.from(JSON.stringify({ sub: 'u-1', name: 'Ann', role: 'observer' })).toString('base64url')}.y`;
   const { state } = open(t, { token });
