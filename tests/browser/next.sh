@@ -26,7 +26,7 @@ if ! is_made built-from "$built"; then
       cp -R "$place/packages/$package" "$app/node_modules/@lyceum/"
     done
   else
-    rm -rf "$app/node_modules"
+    rm -rf "$app/node_modules" "$place/installed-from"
     (cd "$app" && npm ci --no-audit --no-fund >&2)
     echo "$installed" >"$place/installed-from"
   fi

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { createServer } from 'node:net';
 import { after, before, test } from 'node:test';
-import { smallCamera, untilMoving } from './product.mjs';
+import { press, smallCamera, untilMoving } from './product.mjs';
 import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 
 const PAIR = ['school', randomUUID() + randomUUID()];
@@ -15,7 +15,7 @@ let app;
 before(async () => {
   assert.ok(process.env.NEXT_APP, 'next.sh has built the application');
   rig = await openRig('next', { LYCEUM__AUTH__KEYS: PAIR.join(':') });
-  app = await startApp();
+  await startApp();
 }, { timeout: 300_000 });
 after(async () => {
   await app?.stop();
@@ -37,15 +37,15 @@ async function startApp() {
   child.stderr.pipe(log);
   const ended = new Promise((done) => child.once('exit', done));
   const url = `http://localhost:${port}`;
-  await until(async () => child.exitCode !== null || (await fetch(url)).ok, SOON_MS, 'the application answers');
-  assert.equal(child.exitCode, null, 'the application runs, see next.app.log');
-  return {
+  app = {
     url,
     async stop() {
       child.kill();
       await ended;
     },
   };
+  await until(async () => child.exitCode !== null || (await fetch(url)).ok, SOON_MS, 'the application answers');
+  assert.equal(child.exitCode, null, 'the application runs, see next.app.log');
 }
 
 const ask = (body, headers = {}) => fetch(`${app.url}/api/token`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
@@ -80,7 +80,7 @@ async function enter(t, browserName, name) {
   await page.goto(`${app.url}/?session=algebra`, { waitUntil: 'load' });
   await until(() => page.$('.lyceum-prejoin video'), SOON_MS, `${name} sees the preview`);
   await page.type('.lyceum-prejoin [name="name"]', name);
-  await page.click('.lyceum-prejoin [data-action="join"]');
+  await press(page, 'join');
   await until(() => page.$(tile(name)), SOON_MS, `${name} is in the call`);
   return page;
 }
@@ -96,16 +96,16 @@ test('a call through its page: pictures, sound, chat, the buttons', { timeout: 3
   await until(async () => (await heard(ada, 'Bob')) && (await heard(bob, 'Ada')), SOON_MS, 'they hear one another');
 
   await ada.type('.chat [name="message"]', 'What is a ring?');
-  await ada.click('.chat button');
+  await ada.$eval('.chat button', (button) => button.click());
   await until(() => bob.$eval('.chat ol', (list) => list.textContent.includes('Ada What is a ring?')), SOON_MS, 'Bob reads it');
   await until(() => ada.$eval('.chat [name="message"]', (field) => field.value === ''), SOON_MS, 'the field is empty again');
 
-  await bob.click('.bar [data-action="camera"]');
+  await press(bob, 'camera');
   await until(() => ada.$eval(tile('Bob'), (one) => one.querySelector('video') === null), SOON_MS, "Bob's picture is gone");
-  await bob.click('.bar [data-action="camera"]');
+  await press(bob, 'camera');
   await untilMoving(ada, 'Bob', SOON_MS, tile('Bob'));
 
-  await bob.click('.bar [data-action="leave"]');
+  await press(bob, 'leave');
   await until(() => bob.$('.lyceum-prejoin'), SOON_MS, 'Bob is back at the door');
   await until(async () => !(await ada.$(tile('Bob'))), SOON_MS, 'Ada is alone');
   assert.deepEqual([ada.faults, bob.faults], [[], []]);

@@ -101,6 +101,17 @@ export function probe() {
   /** Whether the server said that it sends nothing of a user's video for now. */
   const pauses = (user) => (window.roster ?? []).some((one) => one.userId === user && one.tracks.some((track) => window.paused?.has(track.trackId)));
 
+  /** What pages showed in places that show it for seconds only. */
+  const passed = window.passed = [];
+  new MutationObserver(() => {
+    for (const kind of ['.notice', '.reaction']) {
+      for (const element of document.querySelectorAll(kind)) {
+        const text = element.textContent;
+        if (text && !passed.some((one) => one.element === element && one.text === text)) passed.push({ element, kind, text });
+      }
+    }
+  }).observe(document, { subtree: true, childList: true, characterData: true });
+
   window.probe = {
     peers,
     counters,

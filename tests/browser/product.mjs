@@ -80,8 +80,10 @@ export const tileOf = (user) => `.tile[data-user="u-${user}"]`;
 
 /** Waits until `page` shows words that `pattern` matches, in an element that is seen. */
 export const untilWords = (page, selector, pattern, ms = SOON_MS) => until(() => page.evaluate((where, source) => {
-  const seen = [...document.querySelectorAll(where)].filter((one) => one.checkVisibility());
-  return seen.some((one) => new RegExp(source).test(one.textContent));
+  const seen = [...document.querySelectorAll(where)].filter((one) => one.checkVisibility()).map((one) => one.textContent);
+  // What is shown for seconds only may have gone before a busy browser looks.
+  const passed = window.passed.filter(({ element, kind }) => (element.isConnected ? element.matches(where) : where.endsWith(kind))).map((one) => one.text);
+  return [...seen, ...passed].some((text) => new RegExp(source).test(text));
 }, selector, pattern.source), ms, `${page.as?.name ?? 'the page'} reads ${pattern} in ${selector}`);
 
 /** Waits until the page's own statistics, which come some time after the media, name the way it goes: one that `accept` takes. */
@@ -134,7 +136,7 @@ export async function expectPageFlow(pages, windows) {
     const tiles = [...document.querySelectorAll('.tile[data-user]')];
     return Object.fromEntries(tiles.map((tile) => [
       tile.dataset.user,
-      { frames: 0, energy: 0, ...found[tile.dataset.participant], paused: tile.querySelector('.veil.still') !== null },
+      { frames: 0, energy: 0, ...found[tile.dataset.participant], paused: tile.querySelector('.veil.still-word:not(.low)') !== null },
     ]));
   })));
   const pairs = pages.flatMap((page, at) => pages.filter((one) => one !== page).map(({ as: { user } }) => (

@@ -19,7 +19,8 @@ const WORDS = { url: `'http://localhost:3001'`, session: `'algebra'`, name: `'Ad
 let rig;
 let pages;
 before(async () => {
-  [rig, pages] = await Promise.all([openRig('sdk'), servePage()]);
+  pages = await servePage(); // first: a rig that nobody closes would never let this process end
+  rig = await openRig('sdk');
 }, { timeout: 300_000 });
 after(async () => {
   pages?.close();
