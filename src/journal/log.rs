@@ -35,7 +35,8 @@ struct Checkpoint {
     /// The index of the segment's first record.
     next: u64,
     boot: u64,
-    /// The boots that wrote what went before, ascending, that which wrote this the last; at most [`BOOTS_MAX`]. Older versions told none.
+    /// The boots that wrote what went before, ascending, that which wrote this the last; at most [`BOOTS_MAX`]. 0 before them: an older
+    /// version, which tells none, wrote in between, so that some are forgotten.
     #[serde(default)]
     boots: Vec<u64>,
     open: Open,
@@ -160,7 +161,7 @@ pub(super) struct Log {
     /// The next record.
     next: u64,
     pub(super) boot: u64,
-    /// This boot and those before it, ascending; at most [`BOOTS_MAX`].
+    /// This boot and those before it, ascending, as a checkpoint has them; at most [`BOOTS_MAX`].
     pub(super) boots: Vec<u64>,
     pub(super) open: Open,
     segment_bytes: u64,
@@ -274,7 +275,7 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, Vec<u64>, Open), Unreadable>
         }
     }
     if boots.is_empty() {
-        boots.push(boot);
+        boots.extend([0, boot]);
     }
     Ok((next, boots, open))
 }

@@ -264,6 +264,31 @@ fn a_directory_has_one_server_one_node_and_counted_boots() {
 }
 
 #[test]
+fn what_ran_before_an_older_version_did_is_known_still() {
+    let dir = std::env::temp_dir().join(format!("lyceum-journal-{}-{:x}", std::process::id(), rand::random::<u32>()));
+    let start = || {
+        let (inbox, _inputs) = mpsc::channel(16);
+        let (ended, _broken) = mpsc::unbounded_channel();
+        Journal::start(&dir, u64::MAX, inbox, ended).map(|(journal, _)| journal).unwrap_or_else(|why| panic!("{why}"))
+    };
+    let new = start().boot;
+    let old = new + 1;
+    let mut checkpoint = Vec::new();
+    let body =
+        serde_json::json!({ "format": 1, "next": 1, "boot": old, "open": signaling::attendance::Open::default() });
+    line::encode(&mut checkpoint, 0, &body);
+    std::fs::write(dir.join("journal").join(name(1)), &checkpoint).expect("a writable directory");
+    let next = start();
+    let boot = next.boot;
+    let knows = |journal: &Journal| [0, 5, new, old, boot].into_iter().all(|boot| journal.knows(boot));
+    assert!(knows(&next) && !next.knows(boot + 1), "{:?}", next.boots);
+    drop(next);
+    let last = start();
+    assert!(knows(&last) && !last.knows(last.boot + 1) && *last.boots == [0, old, boot, last.boot], "{:?}", last.boots);
+    std::fs::remove_dir_all(&dir).expect("it is ours");
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named_with_its_setting() {
     let (inbox, _inputs) = mpsc::channel(16);
     let (ended, _broken) = mpsc::unbounded_channel();
