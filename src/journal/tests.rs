@@ -158,6 +158,20 @@ fn segments_are_deleted_when_the_store_has_them_but_for_the_newest() {
     assert_eq!(segments(), 1);
 }
 
+#[test]
+fn a_long_checkpoint_does_not_make_each_commit_a_segment() {
+    let disk = Arc::new(Plate::default());
+    let open = |now_ms| Log::open(disk.clone(), SHORT, now_ms).expect("a good disk");
+    // Each boot makes it longer.
+    (0..60).for_each(|n| drop(open(NAMED_FROM_MS + n)));
+    let mut log = open(NAMED_FROM_MS + 60);
+    assert!(log.shelf.bytes() > SHORT, "{} bytes", log.shelf.bytes());
+    for number in 1..=2 {
+        log.commit(&[entry(number)]).expect("a good disk");
+    }
+    assert_eq!((log.shelf.oldest(), log.shelf.find(2)), (Some(1), Some((1, None))));
+}
+
 /// What control is told next, in time.
 fn told(inbox: &mut mpsc::Receiver<Input>) -> Input {
     let start = Instant::now();
