@@ -254,7 +254,8 @@ pub(crate) async fn run(store: Store, journal: Journal, status: Arc<Applying>) -
     }
 }
 
-/// Tells control what was said in the meetings that went on (until when, Unix ms), as soon as the store has all that the former boot wrote.
+/// Tells control what was said in the meetings that went on (until when, Unix ms), as soon as the store has all that the former boot wrote. What the
+/// store refuses to tell is left out.
 async fn recall(
     store: Store,
     found: u64,
@@ -263,14 +264,22 @@ async fn recall(
     inbox: mpsc::WeakSender<Input>,
 ) {
     for (meeting, until_ms) in meetings {
+        let mut backoff = *BACKOFF.start();
         let messages = loop {
-            if applying.applied() >= found {
-                match store.said(&meeting, until_ms).await {
-                    Ok(messages) => break messages,
-                    Err(error) => applying.fail(&error.into()),
-                }
+            if applying.applied() < found {
+                tokio::time::sleep(RECALL_RETRY).await;
+                continue;
             }
-            tokio::time::sleep(RECALL_RETRY).await;
+            match store.said(&meeting, until_ms).await {
+                Ok(messages) => break messages,
+                Err(error @ StoreError::Broken(_)) => {
+                    tracing::warn!(%meeting, %error, "what was said before the restart is not shown in a meeting that went on");
+                    break Vec::new();
+                }
+                Err(error) => applying.fail(&error.into()),
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(*BACKOFF.end());
         };
         let Some(inbox) = inbox.upgrade() else { return };
         if !messages.is_empty() {

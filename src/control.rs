@@ -273,12 +273,6 @@ enum Message {
     Disconnect,
 }
 
-/// What waits for its fact by itself, while all else goes on.
-enum Answer {
-    Ack(SocketId, Message),
-    Reply(HttpId, Replied),
-}
-
 struct Control {
     lobby: Lobby,
     workers: Vec<Worker>,
@@ -291,7 +285,7 @@ struct Control {
     asked: HashMap<HttpId, oneshot::Sender<Replied>>,
     next_http: u64,
     /// What waits for facts to be on disk.
-    held: Held<Message, Answer>,
+    held: Held<Message, (HttpId, Replied)>,
 }
 
 impl Control {
@@ -388,12 +382,12 @@ impl Control {
                     self.tell(socket, Message::Ack { ack, body }, after);
                 }
                 Output::Ack { socket, ack, body, after, gates: false } => {
-                    let answer = Answer::Ack(socket, Message::Ack { ack, body });
-                    self.held.pass_reply(answer, after).into_iter().for_each(|answer| self.answer(answer));
+                    self.tell_by_itself(socket, Message::Ack { ack, body }, after);
                 }
                 Output::Reply { http, reply, after } => {
-                    let answer = Answer::Reply(http, reply);
-                    self.held.pass_reply(answer, after).into_iter().for_each(|answer| self.answer(answer));
+                    if let Some((http, reply)) = self.held.pass_reply((http, reply), after) {
+                        self.answer(http, reply);
+                    }
                 }
                 Output::Disconnect { socket } => self.tell(socket, Message::Disconnect, None),
                 Output::Grant { holder } => self.order(turn_server::Input::Grant { holder }).await,
@@ -434,26 +428,40 @@ impl Control {
         http
     }
 
-    fn answer(&mut self, answer: Answer) {
-        match answer {
-            // Behind the ack of its join, if that waits still.
-            Answer::Ack(socket, message) => self.tell(socket, message, None),
-            // A client that does not wait any more has closed its end.
-            Answer::Reply(http, reply) => drop(self.asked.remove(&http).map(|asked| asked.send(reply))),
-        }
+    fn answer(&mut self, http: HttpId, reply: Replied) {
+        // A client that does not wait any more has closed its end.
+        drop(self.asked.remove(&http).map(|asked| asked.send(reply)));
     }
 
     /// Sends to a socket, or holds it if that must wait for a fact or comes behind what waits.
     fn tell(&mut self, socket: SocketId, message: Message, after: Option<FactId>) {
-        let Some(seat) = self.seats.get(&socket) else { return };
+        if !self.seats.contains_key(&socket) {
+            return;
+        }
         match self.held.pass(socket, message, after) {
             Passed::Now(message) => self.send(socket, message),
             Passed::Later => {}
-            Passed::Full => {
-                if let Some(client) = seat.client.upgrade() {
-                    self.overflow(socket, &client);
-                }
-            }
+            Passed::Full => self.full(socket),
+        }
+    }
+
+    /// Sends an ack, or holds it while all else to its socket goes on.
+    fn tell_by_itself(&mut self, socket: SocketId, ack: Message, after: Option<FactId>) {
+        if !self.seats.contains_key(&socket) {
+            return;
+        }
+        match self.held.pass_ack(socket, ack, after) {
+            // Behind the ack of its join, if that waits still.
+            Passed::Now(ack) => self.tell(socket, ack, None),
+            Passed::Later => {}
+            Passed::Full => self.full(socket),
+        }
+    }
+
+    /// Too much waits for a socket.
+    fn full(&mut self, socket: SocketId) {
+        if let Some(client) = self.seats.get(&socket).and_then(|seat| seat.client.upgrade()) {
+            self.overflow(socket, &client);
         }
     }
 
@@ -497,7 +505,8 @@ impl Control {
         for freed in self.held.commit(fact) {
             match freed {
                 Freed::Message(socket, message) => self.send(socket, message),
-                Freed::Reply(answer) => self.answer(answer),
+                Freed::Ack(socket, ack) => self.tell(socket, ack, None),
+                Freed::Reply((http, reply)) => self.answer(http, reply),
             }
         }
     }

@@ -1,11 +1,12 @@
-//! What must not leave before a fact is on disk: acks of joins with all that follows to their socket; other acks and replies by
-//! themselves, as many as there are facts that wait.
+//! What must not leave before a fact is on disk: acks of joins with all that follows to their socket; other acks by themselves; and
+//! replies, of which there are as many as HTTP requests that wait.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use signaling::{FactId, SocketId};
 
-/// Messages to one socket that wait, the first of them an ack. When full, the socket is disconnected as if it did not read.
+/// Messages to one socket that wait, the first of them an ack; and as many acks that wait by themselves. When full, the socket is
+/// disconnected as if it did not read.
 pub(crate) const HELD_MAX: usize = 1_024;
 
 /// Messages `M` to sockets and replies `R`, until their facts are committed.
@@ -14,12 +15,16 @@ pub(crate) struct Held<M, R> {
     committed: FactId,
     /// What waits for each socket, in order, with the fact that must come before.
     sockets: HashMap<SocketId, VecDeque<(FactId, M)>>,
-    /// By the fact that they wait for: each socket at most once, for the first of its messages, and each reply once.
+    /// Acks that wait by themselves, in order, each with its fact.
+    acks: HashMap<SocketId, VecDeque<(FactId, M)>>,
+    /// By the fact that they wait for: each socket at most once, for the first of its messages; each reply once; and each socket once
+    /// that has acks for it.
     waiting: BTreeMap<FactId, Vec<Waiting<R>>>,
 }
 
 enum Waiting<R> {
     Socket(SocketId),
+    Acks(SocketId),
     Reply(R),
 }
 
@@ -39,13 +44,15 @@ pub(crate) enum Passed<M> {
 pub(crate) enum Freed<M, R> {
     /// To a socket.
     Message(SocketId, M),
-    /// What waited by itself.
+    /// An ack that waited by itself, to a socket.
+    Ack(SocketId, M),
+    /// A reply.
     Reply(R),
 }
 
 impl<M, R> Held<M, R> {
     pub(crate) fn new() -> Self {
-        Held { committed: FactId(0), sockets: HashMap::new(), waiting: BTreeMap::new() }
+        Held { committed: FactId(0), sockets: HashMap::new(), acks: HashMap::new(), waiting: BTreeMap::new() }
     }
 
     /// A message wants to leave, but not before the fact `after`, and not before what already waits for its socket.
@@ -66,6 +73,20 @@ impl<M, R> Held<M, R> {
         Passed::Later
     }
 
+    /// The same of an ack that waits for its fact alone: what already waits for its socket may leave before or after it.
+    pub(crate) fn pass_ack(&mut self, socket: SocketId, ack: M, after: Option<FactId>) -> Passed<M> {
+        let Some(after) = after.filter(|after| *after > self.committed) else { return Passed::Now(ack) };
+        let acks = self.acks.entry(socket).or_default();
+        if acks.len() >= HELD_MAX {
+            return Passed::Full;
+        }
+        if acks.iter().all(|(fact, _)| *fact != after) {
+            self.waiting.entry(after).or_default().push(Waiting::Acks(socket));
+        }
+        acks.push_back((after, ack));
+        Passed::Later
+    }
+
     /// The same of a reply, which is given back if it may leave.
     pub(crate) fn pass_reply(&mut self, reply: R, after: Option<FactId>) -> Option<R> {
         match after.filter(|after| *after > self.committed) {
@@ -83,6 +104,7 @@ impl<M, R> Held<M, R> {
             for waiting in first.remove() {
                 match waiting {
                     Waiting::Socket(socket) => self.free(socket, &mut freed),
+                    Waiting::Acks(socket) => self.free_acks(socket, &mut freed),
                     Waiting::Reply(reply) => freed.push(Freed::Reply(reply)),
                 }
             }
@@ -102,9 +124,20 @@ impl<M, R> Held<M, R> {
         }
     }
 
+    /// What waits for a socket by itself, and need not any more.
+    fn free_acks(&mut self, socket: SocketId, freed: &mut Vec<Freed<M, R>>) {
+        let Some(acks) = self.acks.remove(&socket) else { return };
+        let (may, wait): (VecDeque<_>, VecDeque<_>) = acks.into_iter().partition(|(after, _)| *after <= self.committed);
+        freed.extend(may.into_iter().map(|(_, ack)| Freed::Ack(socket, ack)));
+        if !wait.is_empty() {
+            self.acks.insert(socket, wait);
+        }
+    }
+
     /// A socket is gone: nothing waits for it any more.
     pub(crate) fn forget(&mut self, socket: SocketId) {
         self.sockets.remove(&socket);
+        self.acks.remove(&socket);
     }
 }
 
@@ -150,6 +183,22 @@ mod tests {
         assert_eq!(held.commit(FactId(1)), [Freed::Reply("first")]);
         assert_eq!(held.pass_reply("known", fact(1)), Some("known"));
         assert_eq!(held.commit(FactId(2)), [Freed::Reply("second")]);
+    }
+
+    #[test]
+    fn acks_that_wait_by_themselves_are_bounded_and_end_with_their_socket() {
+        let mut held: Held<usize, ()> = Held::new();
+        assert_eq!(held.pass_ack(A, 0, None), Passed::Now(0));
+        assert!((0..HELD_MAX).all(|n| held.pass_ack(A, n, fact(1)) == Passed::Later));
+        assert_eq!(held.pass_ack(A, HELD_MAX, fact(1)), Passed::Full);
+        assert_eq!(held.pass(A, 7, None), Passed::Now(7), "others pass them");
+        assert_eq!(held.pass_ack(B, 2, fact(2)), Passed::Later);
+        assert_eq!(held.pass_ack(B, 1, fact(1)), Passed::Later);
+        held.forget(A);
+        assert_eq!(held.commit(FactId(1)), [Freed::Ack(B, 1)]);
+        assert_eq!(held.pass_ack(B, 1, fact(1)), Passed::Now(1));
+        assert_eq!(held.commit(FactId(2)), [Freed::Ack(B, 2)]);
+        assert!(held.acks.is_empty() && held.waiting.is_empty());
     }
 
     #[test]

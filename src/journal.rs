@@ -62,7 +62,7 @@ pub(crate) struct Journal {
     pub(crate) status: Arc<Status>,
     /// The last record that was in it when it was opened; 0 if there was none. No store has more of it but by us.
     pub(crate) found: u64,
-    /// This boot and those before it that are remembered, ascending.
+    /// This boot and those before it that are remembered, ascending; 0 before them if some were forgotten.
     boots: Arc<[u64]>,
     shelf: Arc<Shelf>,
     /// Held as long as anybody writes: two servers in one directory would ruin it.
@@ -116,10 +116,11 @@ impl Journal {
 
     /// Whether what that boot wrote can be in it, or was; 0 is none. One that another copy of this journal had is not known.
     pub(crate) fn knows(&self, boot: u64) -> bool {
-        let Some(first) = self.boots.first().copied() else { return boot == 0 };
-        // Those of earlier versions, which counted them, and those of long ago are not all remembered.
-        let has_forgotten = first < NAMED_FROM_MS || self.boots.len() >= BOOTS_MAX;
-        boot == 0 || self.boots.contains(&boot) || (has_forgotten && boot < first)
+        // Those of earlier versions, which counted them or told only their own, and those of long ago are not all remembered.
+        let has_forgotten =
+            self.boots.first().is_some_and(|first| *first < NAMED_FROM_MS) || self.boots.len() >= BOOTS_MAX;
+        let oldest = self.boots.iter().find(|boot| **boot > 0);
+        boot == 0 || self.boots.contains(&boot) || (has_forgotten && oldest.is_some_and(|oldest| boot < *oldest))
     }
 
     /// Committed records from the index `next` on.

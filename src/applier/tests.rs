@@ -96,3 +96,20 @@ async fn an_old_copy_of_a_journal_is_not_taken_for_ours() {
     assert!(said.contains("old copy") && said.contains("LYCEUM__STORE__DIR"), "{said}");
     let _ = (std::fs::remove_dir_all(&dir), std::fs::remove_dir_all(&old));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_refuses_to_tell_is_left_out() {
+    let dir = folder("refused");
+    std::fs::create_dir_all(&dir).expect("a writable directory");
+    let store = store(&dir);
+    let mut tx = store.write().await.expect("it writes");
+    sqlx::query("DROP TABLE chat_messages").execute(&mut *tx).await.expect("it drops");
+    tx.commit().await.expect("it commits");
+    let applying = Arc::new(Applying::default());
+    let (inbox, mut inputs) = mpsc::channel(1);
+    let meetings = vec![("mtg_1".into(), 1), ("mtg_2".into(), 1)];
+    let recalled = recall(store, 0, applying.clone(), meetings, inbox.downgrade());
+    tokio::time::timeout(PATIENCE, recalled).await.expect("it gives up");
+    assert!(inputs.try_recv().is_err() && applying.failures() == 0, "facts still come to it");
+    let _ = std::fs::remove_dir_all(&dir);
+}

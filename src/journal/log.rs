@@ -20,7 +20,7 @@ use super::line::{self, Line};
 
 /// What these lines are; another number means other words.
 const FORMAT: u32 = 1;
-/// Bytes of a segment after which the next is begun. Shorter ones are sooner deleted; each costs a checkpoint.
+/// Bytes of a segment's records after which the next is begun. Shorter ones are sooner deleted; each costs a checkpoint.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
 /// Boots that a journal remembers, the newest. Of an older one the store knows nothing newer than of these.
 pub(super) const BOOTS_MAX: usize = 256;
@@ -35,7 +35,8 @@ struct Checkpoint {
     /// The index of the segment's first record.
     next: u64,
     boot: u64,
-    /// The boots that wrote what went before, ascending, that which wrote this the last; at most [`BOOTS_MAX`]. Older versions told none.
+    /// The boots that wrote what went before, ascending, that which wrote this the last; at most [`BOOTS_MAX`]. 0 before them: an older
+    /// version, which tells none, wrote in between, so that some are forgotten.
     #[serde(default)]
     boots: Vec<u64>,
     open: Open,
@@ -157,10 +158,12 @@ pub(super) struct Log {
     /// The first record of the segment that is being written, and its bytes that are synced.
     first: u64,
     synced: u64,
+    /// Bytes of its checkpoint, which alone may be longer than a segment should be.
+    checkpoint: u64,
     /// The next record.
     next: u64,
     pub(super) boot: u64,
-    /// This boot and those before it, ascending; at most [`BOOTS_MAX`].
+    /// This boot and those before it, ascending, as a checkpoint has them; at most [`BOOTS_MAX`].
     pub(super) boots: Vec<u64>,
     pub(super) open: Open,
     segment_bytes: u64,
@@ -189,8 +192,9 @@ impl Log {
         boots.push(boot);
         boots.drain(..boots.len().saturating_sub(BOOTS_MAX));
         let shelf = Shelf { disk, segments: Mutex::new(segments), committed: AtomicU64::new(next - 1) };
+        let shelf = Arc::new(shelf);
         let mut log =
-            Log { shelf: Arc::new(shelf), tail: None, first: next, synced: 0, next, boot, boots, open, segment_bytes };
+            Log { shelf, tail: None, first: next, synced: 0, checkpoint: 0, next, boot, boots, open, segment_bytes };
         log.begin()?;
         Ok(log)
     }
@@ -200,7 +204,7 @@ impl Log {
         if entries.is_empty() {
             return Ok(());
         }
-        if self.tail.is_none() || self.synced >= self.segment_bytes {
+        if self.tail.is_none() || self.synced - self.checkpoint >= self.segment_bytes {
             self.begin()?;
         }
         let mut lines = Vec::with_capacity(entries.len() * 256);
@@ -241,6 +245,7 @@ impl Log {
         disk.sync_names()?;
         self.first = self.next;
         self.synced = line.len() as u64;
+        self.checkpoint = self.synced;
         self.shelf.segments().insert(self.first, self.synced);
         self.tail = Some(tail);
         Ok(())
@@ -274,7 +279,7 @@ fn replay(bytes: &[u8], name: &str) -> Result<(u64, Vec<u64>, Open), Unreadable>
         }
     }
     if boots.is_empty() {
-        boots.push(boot);
+        boots.extend([0, boot]);
     }
     Ok((next, boots, open))
 }

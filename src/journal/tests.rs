@@ -158,6 +158,20 @@ fn segments_are_deleted_when_the_store_has_them_but_for_the_newest() {
     assert_eq!(segments(), 1);
 }
 
+#[test]
+fn a_long_checkpoint_does_not_make_each_commit_a_segment() {
+    let disk = Arc::new(Plate::default());
+    let open = |now_ms| Log::open(disk.clone(), SHORT, now_ms).expect("a good disk");
+    // Each boot makes it longer.
+    (0..60).for_each(|n| drop(open(NAMED_FROM_MS + n)));
+    let mut log = open(NAMED_FROM_MS + 60);
+    assert!(log.shelf.bytes() > SHORT, "{} bytes", log.shelf.bytes());
+    for number in 1..=2 {
+        log.commit(&[entry(number)]).expect("a good disk");
+    }
+    assert_eq!((log.shelf.oldest(), log.shelf.find(2)), (Some(1), Some((1, None))));
+}
+
 /// What control is told next, in time.
 fn told(inbox: &mut mpsc::Receiver<Input>) -> Input {
     let start = Instant::now();
@@ -260,6 +274,31 @@ fn a_directory_has_one_server_one_node_and_counted_boots() {
     );
     let counted = Journal { boots: [5, second.boot].into(), ..second };
     assert!([1, 5, counted.boot].into_iter().all(|known| counted.knows(known)) && !counted.knows(6));
+    std::fs::remove_dir_all(&dir).expect("it is ours");
+}
+
+#[test]
+fn what_ran_before_an_older_version_did_is_known_still() {
+    let dir = std::env::temp_dir().join(format!("lyceum-journal-{}-{:x}", std::process::id(), rand::random::<u32>()));
+    let start = || {
+        let (inbox, _inputs) = mpsc::channel(16);
+        let (ended, _broken) = mpsc::unbounded_channel();
+        Journal::start(&dir, u64::MAX, inbox, ended).map(|(journal, _)| journal).unwrap_or_else(|why| panic!("{why}"))
+    };
+    let new = start().boot;
+    let old = new + 1;
+    let mut checkpoint = Vec::new();
+    let body =
+        serde_json::json!({ "format": 1, "next": 1, "boot": old, "open": signaling::attendance::Open::default() });
+    line::encode(&mut checkpoint, 0, &body);
+    std::fs::write(dir.join("journal").join(name(1)), &checkpoint).expect("a writable directory");
+    let next = start();
+    let boot = next.boot;
+    let knows = |journal: &Journal| [0, 5, new, old, boot].into_iter().all(|boot| journal.knows(boot));
+    assert!(knows(&next) && !next.knows(boot + 1), "{:?}", next.boots);
+    drop(next);
+    let last = start();
+    assert!(knows(&last) && !last.knows(last.boot + 1) && *last.boots == [0, old, boot, last.boot], "{:?}", last.boots);
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use utoipa::ToSchema;
 
-use super::{Store, StoreError, in_time, int};
+use super::{PAGE_MAX, Store, StoreError, in_time, int};
 
 /// Rows that one transaction deletes, so that nobody waits long for it.
 const ROWS_PER_TURN: i64 = 500;
@@ -58,6 +58,11 @@ impl RoomRetention {
     }
 }
 
+/// The time before which what is kept for so long is too old, ms.
+fn before(kept: Duration, now_ms: i64) -> i64 {
+    now_ms.saturating_sub(int(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)).min(FOREVER_MS))
+}
+
 /// How much of each kind a run deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retained {
@@ -73,8 +78,8 @@ pub(crate) struct Retained {
     pub(crate) revocations: u64,
 }
 
-/// What belongs to a meeting, apart from its row.
-const OF_MEETING: [&str; 7] = [
+/// What belongs to a meeting, and last its row.
+const OF_MEETING: [&str; 8] = [
     "DELETE FROM connection_log WHERE meeting_id = $1",
     "DELETE FROM tracks WHERE connection_id IN (SELECT connection_id FROM connections WHERE meeting_id = $1)",
     "DELETE FROM connections WHERE meeting_id = $1",
@@ -82,61 +87,119 @@ const OF_MEETING: [&str; 7] = [
     "DELETE FROM visits WHERE meeting_id = $1",
     "DELETE FROM summaries WHERE meeting_id = $1",
     "DELETE FROM chat_messages WHERE meeting_id = $1",
+    "DELETE FROM meetings WHERE meeting_id = $1",
 ];
+
+/// A kind of data of which a room may say for itself how long it is kept.
+struct Kind {
+    /// The next rooms behind `$1` that do, and how long, ms.
+    rooms: &'static str,
+    /// What is older in the room `$1` than the time `$2`, at most `$3`.
+    of_room: &'static str,
+    /// The same of all other rooms: older than `$1`, at most `$2`.
+    of_rest: &'static str,
+    /// What is to be done with the meetings that these find; none if they delete rows.
+    of_meeting: &'static [&'static str],
+}
+
+const CHAT: Kind = Kind {
+    rooms: "SELECT session_id, keep_chat_ms FROM rooms WHERE keep_chat_ms IS NOT NULL AND session_id > $1 ORDER BY session_id LIMIT $2",
+    of_room: "DELETE FROM chat_messages WHERE message_id IN
+         (SELECT message_id FROM chat_messages WHERE session_id = $1 AND sent_at < $2 LIMIT $3)",
+    of_rest: "DELETE FROM chat_messages WHERE message_id IN (SELECT message_id FROM chat_messages WHERE sent_at < $1 AND NOT EXISTS
+         (SELECT 1 FROM rooms WHERE rooms.session_id = chat_messages.session_id AND keep_chat_ms IS NOT NULL) LIMIT $2)",
+    of_meeting: &[],
+};
+// Meetings are indexed by when they began, which is before they ended.
+const LOGS: Kind = Kind {
+    rooms: "SELECT session_id, keep_log_ms FROM rooms WHERE keep_log_ms IS NOT NULL AND session_id > $1 ORDER BY session_id LIMIT $2",
+    of_room: "SELECT meeting_id FROM meetings WHERE session_id = $1 AND started_at <= $2 AND ended_at < $2 AND EXISTS
+         (SELECT 1 FROM connection_log WHERE connection_log.meeting_id = meetings.meeting_id) LIMIT $3",
+    of_rest: "SELECT meeting_id FROM meetings WHERE ended_at < $1 AND EXISTS
+         (SELECT 1 FROM connection_log WHERE connection_log.meeting_id = meetings.meeting_id) AND NOT EXISTS
+         (SELECT 1 FROM rooms WHERE rooms.session_id = meetings.session_id AND keep_log_ms IS NOT NULL) LIMIT $2",
+    of_meeting: OF_MEETING.split_at(1).0,
+};
+const MEETINGS: Kind = Kind {
+    rooms: "SELECT session_id, keep_meeting_ms FROM rooms WHERE keep_meeting_ms IS NOT NULL AND session_id > $1 ORDER BY session_id LIMIT $2",
+    of_room: "SELECT meeting_id FROM meetings WHERE session_id = $1 AND started_at <= $2 AND ended_at < $2 LIMIT $3",
+    of_rest: "SELECT meeting_id FROM meetings WHERE ended_at < $1 AND NOT EXISTS
+         (SELECT 1 FROM rooms WHERE rooms.session_id = meetings.session_id AND keep_meeting_ms IS NOT NULL) LIMIT $2",
+    of_meeting: &OF_MEETING,
+};
 
 impl Store {
     /// Deletes what is older than `policy` says at `now_ms`, in small transactions. Revocations that have expired go always. What an error
-    /// leaves goes with the next run.
+    /// leaves goes with the next run; the other kinds go all the same.
+    ///
+    /// # Errors
+    /// The first, when all kinds were tried.
     pub(crate) async fn retain(&self, policy: &Retention, now_ms: u64) -> Result<Retained, StoreError> {
-        let ms = |kept: Duration| int(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)).min(FOREVER_MS);
-        let before = |kept: Duration| int(now_ms).saturating_sub(ms(kept));
-        let mut gone = Retained::default();
-        // What a room says of its own data stands before what is said of all.
-        if let Some(age) = self.age("SELECT MIN(keep_chat_ms) FROM rooms", policy.chat.map(ms), now_ms).await? {
-            let old = "DELETE FROM chat_messages WHERE message_id IN (SELECT message_id FROM chat_messages WHERE sent_at < $1 AND sent_at <
-                 $2 - COALESCE((SELECT keep_chat_ms FROM rooms WHERE rooms.session_id = chat_messages.session_id), $3) LIMIT $4)";
-            gone.chat = self.delete_old(old, &age).await?;
-        }
-        if let Some(age) = self.age("SELECT MIN(keep_log_ms) FROM rooms", policy.log.map(ms), now_ms).await? {
-            let old = "SELECT meeting_id FROM meetings WHERE ended_at < $1 AND ended_at <
-                 $2 - COALESCE((SELECT keep_log_ms FROM rooms WHERE rooms.session_id = meetings.session_id), $3) AND EXISTS
-                 (SELECT 1 FROM connection_log WHERE connection_log.meeting_id = meetings.meeting_id) LIMIT $4";
-            gone.logs = self.delete_meetings(old, &OF_MEETING[..1], &age).await?;
-        }
-        if let Some(age) = self.age("SELECT MIN(keep_meeting_ms) FROM rooms", policy.meetings.map(ms), now_ms).await? {
-            let old = "SELECT meeting_id FROM meetings WHERE ended_at < $1 AND ended_at <
-                 $2 - COALESCE((SELECT keep_meeting_ms FROM rooms WHERE rooms.session_id = meetings.session_id), $3) LIMIT $4";
-            let mut statements = OF_MEETING.to_vec();
-            statements.push("DELETE FROM meetings WHERE meeting_id = $1");
-            gone.meetings = self.delete_meetings(old, &statements, &age).await?;
-        }
+        let now = int(now_ms);
+        let chat = self.delete_kind(&CHAT, policy.chat, now).await;
+        let logs = self.delete_kind(&LOGS, policy.log, now).await;
+        let meetings = self.delete_kind(&MEETINGS, policy.meetings, now).await;
+        let (mut events, mut received) = (Ok(0), Ok(0));
         if let Some(kept) = policy.outbox {
-            gone.events = self.delete_events(before(kept)).await?;
+            let before = before(kept, now);
+            events = self.delete_events(before).await;
             let old = "DELETE FROM received_events WHERE event_id IN (SELECT event_id FROM received_events WHERE received_at < $1 LIMIT $2)";
-            gone.events += self.delete_old(old, &[before(kept)]).await?;
+            received = self.delete_old(old, None, before).await;
         }
         let old = "DELETE FROM revocations WHERE token_id IN (SELECT token_id FROM revocations WHERE expires_at < $1 LIMIT $2) AND expires_at < $1";
-        gone.revocations = self.delete_old(old, &[int(now_ms)]).await?;
+        let revocations = self.delete_old(old, None, now).await;
+        Ok(Retained {
+            chat: chat?,
+            logs: logs?,
+            meetings: meetings?,
+            events: events? + received?,
+            revocations: revocations?,
+        })
+    }
+
+    /// What a room says of its own data stands before what is said of all, `kept`.
+    async fn delete_kind(&self, kind: &Kind, kept: Option<Duration>, now_ms: i64) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        let mut last = String::new();
+        loop {
+            let rows = in_time(async {
+                let query = sqlx::query(kind.rooms).bind(&last).bind(int(PAGE_MAX as u64));
+                Ok(query.fetch_all(self.read().await?).await?)
+            })
+            .await?;
+            let Some(row) = rows.last() else { break };
+            last = row.try_get(0)?;
+            for row in &rows {
+                let (room, keep_ms): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+                if keep_ms < FOREVER_MS {
+                    gone += self.delete_of(kind, Some(room), now_ms.saturating_sub(keep_ms)).await?;
+                }
+            }
+        }
+        if let Some(kept) = kept {
+            gone += self.delete_of(kind, None, before(kept, now_ms)).await?;
+        }
         Ok(gone)
     }
 
-    /// What statements take to find what is too old: a time before which anything may be, now, and how long that is kept of which its room
-    /// says nothing; `None` if all is kept for ever.
-    async fn age(&self, least: &'static str, kept: Option<i64>, now_ms: u64) -> Result<Option<[i64; 3]>, StoreError> {
-        let row = in_time(async { Ok(sqlx::query(least).fetch_one(self.read().await?).await?) }).await?;
-        let (own, kept, now) = (row.try_get::<Option<i64>, _>(0)?, kept.unwrap_or(FOREVER_MS), int(now_ms));
-        let least = own.unwrap_or(FOREVER_MS).min(kept);
-        Ok((least < FOREVER_MS).then(|| [now.saturating_sub(least), now, kept]))
+    /// Deletes what is older than that in a room, or in all that say nothing for themselves.
+    async fn delete_of(&self, kind: &Kind, room: Option<&str>, before_ms: i64) -> Result<u64, StoreError> {
+        let old = if room.is_some() { kind.of_room } else { kind.of_rest };
+        match kind.of_meeting {
+            [] => self.delete_old(old, room, before_ms).await,
+            statements => self.delete_meetings(old, statements, room, before_ms).await,
+        }
     }
 
-    /// Runs a statement that deletes rows until it finds none; its parameters are `age` and, last, how many it may delete.
-    async fn delete_old(&self, statement: &'static str, age: &[i64]) -> Result<u64, StoreError> {
+    /// Runs a statement that deletes rows until it finds none; its parameters are the room, if there is one, the time before which they
+    /// are too old, and how many it may delete.
+    async fn delete_old(&self, statement: &'static str, room: Option<&str>, before_ms: i64) -> Result<u64, StoreError> {
         let mut gone = 0;
         loop {
             let rows = in_time(async {
                 let mut tx = self.write().await?;
-                let query = age.iter().fold(sqlx::query(statement), |query, ms| query.bind(*ms));
-                let done = query.bind(ROWS_PER_TURN).execute(&mut *tx).await?;
+                let query = room.into_iter().fold(sqlx::query(statement), |query, room| query.bind(room));
+                let done = query.bind(before_ms).bind(ROWS_PER_TURN).execute(&mut *tx).await?;
                 tx.commit().await?;
                 Ok(done.rows_affected())
             })
@@ -148,18 +211,20 @@ impl Store {
         }
     }
 
+    /// The same of meetings, which a query with the same parameters finds.
     async fn delete_meetings(
         &self,
         old: &'static str,
         statements: &[&'static str],
-        age: &[i64],
+        room: Option<&str>,
+        before_ms: i64,
     ) -> Result<u64, StoreError> {
         let mut gone = 0;
         loop {
             let count = in_time(async {
                 let mut tx = self.write().await?;
-                let query = age.iter().fold(sqlx::query(old), |query, ms| query.bind(*ms));
-                let rows = query.bind(MEETINGS_PER_TURN).fetch_all(&mut *tx).await?;
+                let query = room.into_iter().fold(sqlx::query(old), |query, room| query.bind(room));
+                let rows = query.bind(before_ms).bind(MEETINGS_PER_TURN).fetch_all(&mut *tx).await?;
                 for row in &rows {
                     let meeting: &str = row.try_get(0)?;
                     for statement in statements {

@@ -157,6 +157,27 @@ async fn what_a_room_says_of_its_data_stands_before_what_is_said_of_all() {
 }
 
 #[tokio::test]
+async fn what_fails_for_one_kind_does_not_keep_the_others() {
+    for fresh in Fresh::both() {
+        let store = fresh.open().await;
+        Node::new("n_1").apply(&store, meeting("mtg_1", "algebra", &[("ann", MONDAY, MONDAY + 1)])).await;
+        let mut tx = store.write().await.expect("it writes");
+        sqlx::query("DROP TABLE received_events").execute(&mut *tx).await.expect("it drops");
+        sqlx::query("ALTER TABLE rooms RENAME COLUMN keep_chat_ms TO keep_chat")
+            .execute(&mut *tx)
+            .await
+            .expect("it renames");
+        tx.commit().await.expect("it commits");
+        let kept = Some(Duration::from_secs(1));
+        let policy = Retention { chat: kept, meetings: kept, outbox: kept, ..Retention::default() };
+        let error = store.retain(&policy, MONDAY + DAY).await.expect_err("a column is missing");
+        assert!(error.to_string().contains("keep_chat_ms"), "{error}");
+        let left = "SELECT (SELECT COUNT(*) FROM meetings) + (SELECT COUNT(*) FROM outbox)";
+        assert_eq!(count(&store, left).await, 0);
+    }
+}
+
+#[tokio::test]
 async fn events_that_somebody_waits_for_are_not_deleted() {
     for fresh in Fresh::both() {
         let store = fresh.open().await;
