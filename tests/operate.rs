@@ -126,9 +126,14 @@ async fn told(client: &mut Client) -> u64 {
 
 /// Status and body of what an address answers.
 fn ask(at: &str, request: &str, more: &str) -> (u16, String) {
+    ask_as(at, at, request, more)
+}
+
+/// The same, asked for by the name of `host`.
+fn ask_as(host: &str, at: &str, request: &str, more: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(at).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    write!(stream, "{request} HTTP/1.1\r\nhost: {at}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
+    write!(stream, "{request} HTTP/1.1\r\nhost: {host}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
         .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
@@ -321,6 +326,24 @@ async fn operators_drain_and_others_do_not() {
         run(lyceum().env("LYCEUM_ADMIN_KEY", SECRET).args(["drain", "--wait", "--admin-listen", &at]));
     assert_eq!(code, Some(0), "{wrong}");
     assert!(said.contains("Draining: 0 are here"), "{said}");
+    server.ended();
+}
+
+#[test]
+fn pages_elsewhere_do_not_end_an_open_server() {
+    let mut server = Server::start(|c| _ = c.env("LYCEUM__ADMIN__DRAIN_S", "3600"));
+    let at = server.admin.to_string();
+    for (host, origin) in [
+        (&*at, "origin: https://evil.example\r\n"),
+        (&*at, "origin: null\r\n"),
+        // A name of theirs that they had point to this machine.
+        ("evil.example:9464", "origin: http://evil.example:9464\r\n"),
+        ("evil.example:9464", ""),
+    ] {
+        assert_eq!(ask_as(host, &at, "POST /drain", origin).0, 403, "{host} {origin}");
+    }
+    assert_eq!(ask(&at, "GET /readyz", "").0, 200, "nothing has begun");
+    assert_eq!(ask(&at, "POST /drain", "").0, 200);
     server.ended();
 }
 
