@@ -206,12 +206,16 @@ fn store(facts: &Facts) -> Option<Finding> {
 }
 
 fn jwks(settings: &Settings, facts: &Facts) -> Option<Finding> {
-    let url = &settings.auth.jwks_url;
+    let at = crate::config::site(&settings.auth.jwks_url);
     Some(match facts.jwks.as_ref()? {
-        Ok(()) => Finding::well("key set", format!("it can be fetched from {url}")),
+        Ok(()) => Finding::well("key set", format!("it can be fetched from {at}")),
         Err(why) => {
-            let says = format!("it cannot be fetched from {url}: {why}; users' tokens cannot be believed");
-            Finding::broken("key set", says, format!("curl -sS {url}   # what does it say from here?"))
+            let says = format!("it cannot be fetched from {at}: {why}; users' tokens cannot be believed");
+            Finding::broken(
+                "key set",
+                says,
+                "curl -sS \"$SUPABASE_JWKS_URL\"   # or [auth] jwks_url: what does it say from here?",
+            )
         }
     })
 }
