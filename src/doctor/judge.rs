@@ -6,6 +6,7 @@ use super::Finding;
 use super::gather::{Facts, Local};
 use crate::addresses::is_near;
 use crate::config::Settings;
+use crate::store::Tables;
 
 /// What a worker asks the kernel for, bytes of each socket's buffer: a second of media of a small call.
 const BUFFER_BYTES: u64 = 4 * 1024 * 1024;
@@ -196,7 +197,10 @@ fn certificate(settings: &Settings, facts: &Facts) -> Finding {
 
 fn store(facts: &Facts) -> Option<Finding> {
     Some(match facts.store.as_ref()? {
-        Ok(()) => Finding::well("database", "it answers, and its tables are up to date"),
+        Ok(Tables::Current) => Finding::well("database", "it answers, and its tables are up to date"),
+        Ok(Tables::Older) => Finding::well("database", "it answers; the next start brings its tables up to date"),
+        Ok(Tables::None) => Finding::well("database", "it answers; the first start makes its tables"),
+        Ok(Tables::NoFile) => Finding::well("database", "there is no file yet; the first start makes it"),
         Err(why) => Finding::broken(
             "database",
             format!("{why}; calls go on without it, facts wait in the journal"),
