@@ -54,14 +54,26 @@ struct Server {
 
 impl Server {
     fn start(set: impl FnOnce(&mut Command)) -> Self {
+        Self::try_start(set).unwrap_or_else(|said| panic!("it does not start: {said}"))
+    }
+
+    /// The error is what a server said that ended at once.
+    fn try_start(set: impl FnOnce(&mut Command)) -> Result<Self, String> {
         let mut command = lyceum();
         command.args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
         set(&mut command);
         let mut child = command.spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let mut said = String::new();
         let (url, admin) = loop {
-            let line = lines.next().expect("it says where it listens").expect("text");
-            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the log is JSON, not {line}"));
+            let Some(line) = lines.next() else {
+                let _ = child.wait();
+                return Err(said);
+            };
+            let line = line.expect("text");
+            said.extend([&line, "\n"]);
+            // Why it cannot start is no line of the log.
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
             if line["message"] == "listening" {
                 let address = |key: &str| line[key].as_str().expect("a string").to_owned();
                 break (format!("http://{}", address("http")), address("admin").parse().expect("an address"));
@@ -69,7 +81,7 @@ impl Server {
         };
         // A pipe that nobody reads would fill.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Server { child, url, admin }
+        Ok(Server { child, url, admin })
     }
 
     fn signal(&self, name: &str) {
@@ -348,15 +360,37 @@ fn pages_elsewhere_do_not_end_an_open_server() {
 }
 
 #[test]
-fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
-    // A port that was free a moment ago, on which nothing else of this test listens.
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free").port();
-    let port = port.to_string();
+fn the_doctor_makes_nothing() {
     let dir = store_dir();
-    let set = |command: &mut Command| {
-        command.env("LYCEUM__TURN__PORT", &port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
+    let (_, said, wrong) =
+        run(lyceum().env("LYCEUM__STORE__DIR", &dir).args(["--admin-listen", "127.0.0.1:0", "doctor"]));
+    assert!(said.contains("the first start makes it"), "{said}{wrong}");
+    assert!(!dir.exists(), "whoever asks may not be who runs the server");
+}
+
+/// A port that is free for UDP and TCP at this moment, if one is found.
+fn free_port() -> Option<String> {
+    let udp = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).ok()?;
+    std::net::TcpListener::bind(udp).ok().map(|_| udp.port().to_string())
+}
+
+#[test]
+fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
+    let dir = store_dir();
+    let with = |command: &mut Command, port: &str| {
+        command.env("LYCEUM__TURN__PORT", port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
     };
-    let server = Server::start(set);
+    // Others may take the port between the look and the start.
+    let started = (0..20).find_map(|_| {
+        let port = free_port()?;
+        match Server::try_start(|command| with(command, &port)) {
+            Ok(server) => Some((server, port)),
+            Err(said) if said.contains("EADDRINUSE") => None,
+            Err(said) => panic!("it does not start: {said}"),
+        }
+    });
+    let (server, port) = started.expect("a port that is free");
+    let set = |command: &mut Command| with(command, &port);
     let at = server.admin.to_string();
     let doctor = |more: &dyn Fn(&mut Command)| {
         let mut command = lyceum();
