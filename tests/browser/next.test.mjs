@@ -48,17 +48,21 @@ async function startApp() {
   assert.equal(child.exitCode, null, 'the application runs, see next.app.log');
 }
 
-const ask = (body) => fetch(`${app.url}/api/token`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+const ask = (body, headers = {}) => fetch(`${app.url}/api/token`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
+const claimsIn = (text) => JSON.parse(Buffer.from(JSON.parse(text).token.split('.')[1], 'base64url'));
 
 test('its route handler gives tokens for one session, and nothing of its key pair', async () => {
   const answer = await ask(JSON.stringify({ sessionId: 'algebra', userName: 'Ada' }));
   const text = await answer.text();
   assert.equal(answer.status, 200, text);
   assert.ok(!text.includes(PAIR[1]));
-  const claims = JSON.parse(Buffer.from(JSON.parse(text).token.split('.')[1], 'base64url'));
+  const claims = claimsIn(text);
   assert.deepEqual([claims.aud, claims.sessionId, claims.name], ['lyceum', 'algebra', 'Ada']);
   assert.equal(claims.role ?? 'participant', 'participant');
-  assert.match(answer.headers.get('set-cookie'), new RegExp(`visitor=${claims.sub};.*HttpOnly`));
+  const [, cookie] = new RegExp(`(visitor=${claims.sub}\\.[\\w-]+);.*HttpOnly`).exec(answer.headers.get('set-cookie'));
+  const visit = async (headers) => claimsIn(await (await ask(JSON.stringify({ sessionId: 'algebra', userName: 'Ada' }), headers)).text()).sub;
+  assert.equal(await visit({ cookie }), claims.sub, 'a browser stays who it is');
+  assert.notEqual(await visit({ cookie: `visitor=${claims.sub}` }), claims.sub, 'and nobody is it by its name alone');
   for (const body of ['', '[]', '{"sessionId":1,"userName":"x"}']) assert.equal((await ask(body)).status, 400, body);
 });
 

@@ -44,7 +44,11 @@ export function Confirm({ question, close }: { question: Question; close: (done:
   const dialog = useRef<HTMLDialogElement>(null);
   const [fault, setFault] = useState('');
   const [busy, setBusy] = useState(false);
-  useEffect(() => { dialog.current?.showModal(); }, []);
+  useEffect(() => {
+    const shown = dialog.current;
+    shown?.showModal();
+    return () => shown?.close(); // gives the focus back to where it was
+  }, []);
   const act = async () => {
     setBusy(true);
     try {

@@ -17,7 +17,9 @@ interface ToolProps {
   icon: IconName;
   label: string;
   shortcut?: string;
+  /** For a name that stays the same; one that says what a press does has `on`. */
   pressed?: boolean;
+  on?: boolean;
   off?: boolean;
   /** A number beside the icon, and what it means. */
   badge?: number;
@@ -27,9 +29,9 @@ interface ToolProps {
   onClick(): void;
 }
 
-function Tool({ action, icon, label, shortcut, pressed, off, badge, badgeLabel, wide, onClick }: ToolProps) {
+function Tool({ action, icon, label, shortcut, pressed, on, off, badge, badgeLabel, wide, onClick }: ToolProps) {
   return (
-    <button class={`round ${off ? 'off' : ''} ${pressed ? 'pressed' : ''} ${wide ? 'wide' : ''}`} data-action={action} aria-label={badge ? `${label}, ${badgeLabel}` : label}
+    <button class={`round ${off ? 'off' : ''} ${pressed || on ? 'pressed' : ''} ${wide ? 'wide' : ''}`} data-action={action} aria-label={badge ? `${label}, ${badgeLabel}` : label}
       aria-pressed={pressed} aria-keyshortcuts={shortcut} title={shortcut ? `${label} (${shortcut.toUpperCase()})` : label} onClick={onClick}>
       <Icon name={icon} />
       {badge ? <span class="badge" aria-hidden="true">{badge > 99 ? '99+' : badge}</span> : null}
@@ -59,9 +61,9 @@ export function Bar() {
       <div class="tools">
         {publish.includes('microphone') && <Tool action="mic" icon={mic ? 'mic' : 'micOff'} off={!mic} shortcut="m" onClick={toggleMicrophone} label={mic ? say.micOff : say.micOn} />}
         {publish.includes('camera') && <Tool action="camera" icon={cam ? 'camera' : 'cameraOff'} off={!cam} shortcut="v" onClick={toggleCamera} label={cam ? say.cameraOff : say.cameraOn} />}
-        {canShareScreen() && publish.includes('screen') && <Tool action="share" icon="screen" pressed={sharing} shortcut="d" wide onClick={toggleScreen} label={sharing ? say.unshare : say.share} />}
+        {canShareScreen() && publish.includes('screen') && <Tool action="share" icon="screen" on={sharing} shortcut="d" wide onClick={toggleScreen} label={sharing ? say.unshare : say.share} />}
         {/* Where only the session's rules switch the chat off, hands are left. */}
-        {(chat || role !== 'observer') && <Tool action="hand" icon="hand" pressed={raised} shortcut="r" onClick={toggleHand} label={raised ? say.lower : say.raise} />}
+        {(chat || role !== 'observer') && <Tool action="hand" icon="hand" on={raised} shortcut="r" onClick={toggleHand} label={raised ? say.lower : say.raise} />}
         <Tool action="people" icon="people" pressed={panel === 'people'} shortcut="p" badge={waiting} badgeLabel={say.wait(waiting)} onClick={() => togglePanel('people')} label={say.people} />
         {chat && <Tool action="chat" icon="chat" pressed={panel === 'chat'} shortcut="c" badge={unread} badgeLabel={say.unread(unread)} onClick={() => togglePanel('chat')} label={say.chat} />}
         <More />

@@ -23,6 +23,7 @@ function onKey(event: KeyboardEvent): void {
   const { panel, shortcuts, dialog, question } = page.state;
   if (dialog !== 'none' || question) return; // a dialog has its own keys
   if (event.key === 'Escape' && panel !== 'none' && !document.querySelector(':popover-open')) return togglePanel(panel);
+  if (event.repeat && event.key === ' ' && page.state.pushing) event.preventDefault(); // else the page scrolls for as long as it is held
   if (!shortcuts || event.altKey || event.repeat) return;
   const key = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey) {

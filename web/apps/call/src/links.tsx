@@ -17,12 +17,21 @@ function trimmed(address: string): string {
   }
 }
 
+/** `URL.canParse` is younger than the oldest browsers that this page runs in. */
+function isAddress(text: string): boolean {
+  try {
+    return Boolean(new URL(text));
+  } catch {
+    return false;
+  }
+}
+
 export function linked(text: string): ComponentChildren[] {
   const parts: ComponentChildren[] = [];
   let end = 0;
   for (const match of text.matchAll(ADDRESS)) {
     const address = trimmed(match[0]);
-    if (!URL.canParse(address)) continue;
+    if (!isAddress(address)) continue;
     parts.push(text.slice(end, match.index), <a href={address} target="_blank" rel="noopener noreferrer nofollow">{address}</a>);
     end = match.index + address.length;
   }

@@ -66,11 +66,11 @@ function Mirror() {
         {publish.includes('microphone') && <Meter />}
         <div class="preview-buttons">
           {publish.includes('microphone') && (
-            <button type="button" class={microphoneOn ? 'round' : 'round off'} data-action="mic" aria-pressed={microphoneOn}
+            <button type="button" class={microphoneOn ? 'round' : 'round off'} data-action="mic"
               aria-label={microphoneOn ? words.bar.micOff : words.bar.micOn} onClick={toggleMicrophone}><Icon name={microphoneOn ? 'mic' : 'micOff'} /></button>
           )}
           {publish.includes('camera') && (
-            <button type="button" class={camera ? 'round' : 'round off'} data-action="camera" aria-pressed={camera !== null}
+            <button type="button" class={camera ? 'round' : 'round off'} data-action="camera"
               aria-label={camera ? words.bar.cameraOff : words.bar.cameraOn} onClick={toggleCamera}><Icon name={camera ? 'camera' : 'cameraOff'} /></button>
           )}
         </div>

@@ -117,7 +117,7 @@ export function togglePanel(which: Exclude<Panel, 'none'>): void {
   page.set({ panel: closes ? 'none' : which, ...(which === 'chat' && { unread: 0 }) });
   if (!closes) return;
   const buttons = ['more', which].map((action) => document.querySelector<HTMLElement>(`.bar [data-action="${action}"]`));
-  buttons.reverse().find((one) => one?.checkVisibility())?.focus();
+  buttons.reverse().find((one) => one?.getClientRects().length)?.focus();
 }
 
 export function ask(question: Question): void {

@@ -118,7 +118,7 @@ function Name({ who, own, muted }: { who: Participant; own: boolean; muted: bool
 function Pin({ id, name, pinned }: { id: string; name: string; pinned: boolean }) {
   const label = pinned ? say.unpin(name) : say.pin(name);
   return (
-    <button type="button" class={`pin ${pinned ? 'pressed' : ''}`} data-action="pin" aria-pressed={pinned} aria-label={label} title={label}
+    <button type="button" class={`pin ${pinned ? 'pressed' : ''}`} data-action="pin" aria-label={label} title={label}
       onClick={() => togglePin(id)} onDblClick={(event) => event.stopPropagation()}><Icon name="pin" /></button>
   );
 }

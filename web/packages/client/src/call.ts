@@ -21,7 +21,7 @@ export type Status = 'connecting' | 'joined' | 'reconnecting' | 'ended';
 export interface CallOptions {
   /** Where the server is; the page's own origin by default. */
   url?: string;
-  /** The join token, asked for with each connection: it may have been renewed. Empty: there is none. */
+  /** The join token, asked for with each connection: it may have been renewed. Empty: there is none. Rejects: it is asked for again. */
   token?: () => string | Promise<string>;
   sessionId: string;
   userId: string;
@@ -111,6 +111,7 @@ export class Call {
   private retry: ReturnType<typeof setTimeout> | undefined;
   private renewed = false;
   private asked = false;
+  private identified = 0; // how often a connection asked for the token
 
   constructor(
     private readonly options: CallOptions,
@@ -120,14 +121,13 @@ export class Call {
     this.resumeToken = options.resumeToken;
     this.stale = options.stale ?? '';
     const { token: ask } = options;
-    const auth = ask && ((give: (data: object) => void) => void Promise.resolve(ask()).then((token) => give(token ? { token } : {})));
     this.socket = ground.io(options.url ?? location.origin, {
       autoConnect: false,
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
       reconnectionDelay: 500,
       reconnectionDelayMax: 3_000,
-      ...(auth && { auth }),
+      ...(ask && { auth: (give: (data: object) => void) => void this.identify(ask, give) }),
     });
     this.listen();
   }
@@ -161,7 +161,9 @@ export class Call {
   wake(slept = false): void {
     if (this.ended) return;
     if (slept) this.socket.io.engine?.close();
-    if (!this.socket.connected) this.socket.disconnect().connect();
+    if (this.socket.connected) return;
+    clearTimeout(this.retry); // this is it
+    this.socket.disconnect().connect();
   }
 
   /** Publishes a track for a source, or changes it. */
@@ -297,6 +299,17 @@ export class Call {
     socket.on('session-updated', (body) => this.events.rules(body));
     socket.on('track-unavailable', (body) => this.events.unavailable(body.trackId, body.reason));
     socket.on('server-draining', ({ deadline }) => this.events.draining(deadline));
+  }
+
+  /** Without the token that there should be the server would refuse for ever: the connection is made later. */
+  private async identify(ask: () => string | Promise<string>, give: (data: object) => void): Promise<void> {
+    const time = ++this.identified;
+    const token = await Promise.resolve().then(ask).catch(() => null);
+    if (this.ended || time !== this.identified) return; // the next connection asks for itself
+    if (token !== null) return give(token ? { token } : {});
+    this.socket.disconnect();
+    this.events.status(this.seat ? 'reconnecting' : 'connecting', 'server/unreachable');
+    this.later(() => this.socket.connect());
   }
 
   /** The ack has no deadline: in a waiting room it comes when somebody lets this person in. */

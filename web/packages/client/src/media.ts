@@ -31,6 +31,7 @@ class Devices extends Box<MediaState> implements LocalMedia {
   private filter: Filter | null = null;
   private meter: Meter | null = null;
   private watching = false;
+  private closings = 0; // of the camera: how often
 
   constructor(private readonly remembers: boolean) {
     const chosen = (kind: DeviceKind): string => (remembers ? recall('localStorage', `lyceum.${kind}`) : '');
@@ -50,7 +51,9 @@ class Devices extends Box<MediaState> implements LocalMedia {
   async start(): Promise<void> {
     const before = (kind: Input): string => (this.remembers ? recall('sessionStorage', `lyceum.${kind}`) : '');
     // Each by itself, so that one that is missing does not cost the other.
+    const { closings } = this;
     if (before('microphone') !== 'off') await this.setMicrophone(true);
+    if (closings !== this.closings) return; // while the browser asked for the microphone: nobody would close a camera that opens now
     if (before('camera') !== 'off') await this.setCamera(true);
   }
 
@@ -116,7 +119,10 @@ class Devices extends Box<MediaState> implements LocalMedia {
       if (typeof navigator !== 'undefined') navigator.mediaDevices?.removeEventListener('devicechange', this.look);
     }
     const meant = (one: keyof typeof this.wanted): boolean => !what || what === one;
-    if (meant('camera')) this.cameraOff();
+    if (meant('camera')) {
+      this.closings += 1;
+      this.cameraOff();
+    }
     if (meant('screen')) this.screenOff();
     if (meant('microphone')) this.microphoneOff();
   }
@@ -128,7 +134,7 @@ class Devices extends Box<MediaState> implements LocalMedia {
     return this.queue(what, async () => {
       if (this.wanted[what] !== on) return; // pressed again meanwhile: the later one sees to it
       await action();
-      if (what === 'screen' || !this.remembers) return;
+      if (what === 'screen' || !this.remembers || this.wanted[what] !== on) return; // or closed meanwhile, which is nobody's choice
       const is = what === 'camera' ? this.state.camera !== null : this.state.microphoneOn;
       remember('sessionStorage', `lyceum.${what}`, is ? 'on' : 'off');
     });
@@ -149,6 +155,7 @@ class Devices extends Box<MediaState> implements LocalMedia {
     const old = this.state.microphone;
     track.enabled = this.wanted.microphone;
     this.set({ microphone: track, microphoneOn: this.wanted.microphone });
+    this.closeMeter(); // its copy of the old one would stay open
     stop(old);
     this.fault('microphone');
     void this.look();

@@ -35,5 +35,3 @@ export interface Description {
   answer?: RTCSessionDescriptionInit;
   tracks?: TrackHint[];
 }
-
-export { wordsFor } from './words.ts';

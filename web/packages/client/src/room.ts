@@ -30,8 +30,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
   constructor(private readonly options: RoomOptions, private readonly ground?: Ground) {
     const token = typeof options.token === 'string' ? options.token : '';
     const claims = claimsOf(token);
-    const role = claims.role ?? (options.isInstructor && !token ? 'instructor' : 'participant');
-    super(beginning(options.sessionId, role, permissionsOf(role, claims.permissions)));
+    super(beginning(options.sessionId, ...standing(options, claims)));
     this.claims = claims;
     this.token = token;
     this.seat = options.seat;
@@ -46,8 +45,9 @@ export class LiveRoom extends Box<RoomState> implements Room {
 
   join(): void {
     if (this.call) return;
-    const { sessionId, role, permissions } = this.state;
-    this.set({ ...beginning(sessionId, role, permissions), status: 'connecting' });
+    // What the last call ended with may be less, and would close devices before the server has said what holds now.
+    const [role, permissions] = standing(this.options, this.claims);
+    this.set({ ...beginning(this.state.sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
     const call = this.call = new Call(this.callOptions(), this.callEvents(), this.ground);
     this.seat = undefined; // it is taken up once
@@ -134,7 +134,10 @@ export class LiveRoom extends Box<RoomState> implements Room {
     };
   }
 
-  /** Whoever gives tokens may be away for a while: then the last one serves, with which a seat is taken up again even if it has ended. */
+  /**
+   * Whoever gives tokens may be away for a while: then the last one serves, with which a seat is taken up again even if it has ended.
+   * Rejects where there was none yet.
+   */
   private async freshToken(): Promise<string> {
     const { token } = this.options;
     if (typeof token !== 'function') return this.token;
@@ -142,6 +145,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
       this.token = await token();
     } catch (error) {
       console.warn('no fresh join token', error);
+      if (!this.token) throw error;
     }
     return this.token;
   }
@@ -213,6 +217,13 @@ export class LiveRoom extends Box<RoomState> implements Room {
     void this.options.media?.setScreen(false);
     this.set(ended(reason));
   }
+}
+
+/** As whom one comes in, until the server says. */
+function standing({ isInstructor, token }: RoomOptions, claims: Claims): [role: string, permissions: Permissions] {
+  const said = typeof token === 'string' ? token : '';
+  const role = claims.role ?? (isInstructor && !said ? 'instructor' : 'participant');
+  return [role, permissionsOf(role, claims.permissions)];
 }
 
 /** The page comes back to light, from the background, from a network that was gone, from a closed lid; or it goes away. */

@@ -14,10 +14,6 @@ export class Box<T extends object> implements Store<T> {
     return this.now;
   }
 
-  get watched(): boolean {
-    return this.watchers.size > 0;
-  }
-
   /** Replaces the state if any of these parts is another than before. */
   set(parts: Partial<T>): void {
     const names = Object.keys(parts) as (keyof T)[];
@@ -33,7 +29,6 @@ export class Box<T extends object> implements Store<T> {
   }
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- listeners of any arguments
 type Listeners<E> = { [name in keyof E]?: Set<(...args: any[]) => void> };
 
 /** Tells listeners what happens once. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLocalMedia } from '../dist/index.js';
-import { fakeBrowser, settled } from './fakes.mjs';
+import { FakeTrack, fakeBrowser, settled } from './fakes.mjs';
 
 const live = (browser) => browser.opened.filter((track) => track.readyState === 'live').map((track) => track.deviceId);
 
@@ -134,6 +134,41 @@ test('a filter\'s picture is shown in place of the camera\'s, until it is taken 
   assert.deepEqual([media.state.camera, made[0].readyState, own.readyState], [own, 'ended', 'live']);
   media.setFilter(() => { throw new Error('no WebGL'); });
   assert.equal(media.state.camera, own);
+});
+
+test('what is closed while the browser asks for the microphone opens no camera afterwards', async (t) => {
+  for (const what of [undefined, 'camera', 'microphone']) {
+    const browser = fakeBrowser(t);
+    let allow;
+    browser.prompt = new Promise((done) => { allow = done; });
+    const media = createLocalMedia();
+    const started = media.start();
+    await settled();
+    media.close(what);
+    allow();
+    await started;
+    assert.deepEqual(live(browser), { undefined: [], camera: ['mic-1'], microphone: ['cam-1'] }[what]);
+    assert.ok(![...browser.sessionStorage.held.values()].includes('off'), 'nobody has turned anything off');
+  }
+});
+
+test('a meter\'s copy of a microphone ends with it when another is chosen', async (t) => {
+  fakeBrowser(t);
+  const put = (name, value) => {
+    globalThis[name] = value;
+    t.after(() => { delete globalThis[name]; });
+  };
+  put('AudioContext', class { createMediaStreamSource = () => ({ connect() {} }); close = async () => {}; });
+  put('AnalyserNode', class { getFloatTimeDomainData() {} });
+  put('MediaStream', class {});
+  const media = createLocalMedia();
+  await media.setMicrophone(true);
+  const copy = new FakeTrack('audio');
+  media.state.microphone.clone = () => copy;
+  assert.equal(media.level(), 0);
+  assert.equal(copy.readyState, 'live');
+  await media.choose('microphone', 'mic-2');
+  assert.equal(copy.readyState, 'ended');
 });
 
 test('what is closed works again when it is turned on', async (t) => {

@@ -189,6 +189,19 @@ test('how a call ends: a code, an empty room, and one may join again', (t) => {
   assert.equal(world.socket.of('leave-session').length, 1);
 });
 
+test('joining again, one begins as one came in: the last call\'s permissions close no device', (t) => {
+  const media = new FakeMedia();
+  const world = open(t, { media });
+  world.room.join();
+  world.socket.hear('permissions', { role: 'observer', permissions: { ...EVERYTHING, publish: [] } });
+  world.room.leave();
+  media.setCamera(true);
+  media.log = [];
+  world.answers['join-session'] = null; // the server thinks about it
+  world.room.join();
+  assert.deepEqual([world.state.role, world.state.permissions.publish.length, media.log], ['participant', 4, []]);
+});
+
 test('refusals: for ever, for a while, and of one thing asked', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   const world = open(t, {}, { 'join-session': { ok: false, error: { code: 'server/overloaded' } }, 'raise-hand': { ok: false, error: { code: 'rate/limited' } } });
@@ -241,6 +254,21 @@ test('a token: the renewed one next time, or asked for each time, or the last on
     asked.socket.connect();
   }
   assert.deepEqual(given, ['t1', 't2', 't2']);
+});
+
+test('while nobody has given a token yet, no connection is made: it is tried again', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  t.mock.method(console, 'warn', () => {});
+  let count = 0;
+  const world = open(t, { token: () => { if (++count < 3) throw new Error('away'); return `t${count}`; } });
+  world.room.join();
+  await settled();
+  for (const tries of [1, 2]) {
+    assert.deepEqual([count, world.socket.given, world.state.status, world.state.reason], [tries, undefined, 'connecting', 'server/unreachable']);
+    t.mock.timers.tick(3_000);
+    await settled();
+  }
+  assert.deepEqual([count, world.socket.given, world.state.status, world.state.reason], [3, { token: 't3' }, 'joined', '']);
 });
 
 test('before the server says what is permitted, the token does', (t) => {

@@ -24,7 +24,7 @@ const WORDS = {
 export interface PreJoinProps {
   /** What the name field begins with. */
   name?: string;
-  /** Whether to ask for the name: a token says it already. */
+  /** Whether to ask for the name: by default if `onJoin` is there to hear it. A token says it already. */
   asksName?: boolean;
   /** Whether to turn camera and microphone on when this is first shown, so that the browser asks for them: by default it does. */
   begins?: boolean;
@@ -45,7 +45,7 @@ const begun = new WeakSet<object>();
  * What is seen before a call: oneself, one's devices and what is wrong with them, and the way in. It brings no style; its classes are
  * `lyceum-prejoin` with `preview`, `controls`, `pickers`, `faults`, `ended` inside.
  */
-export function PreJoin({ name = '', asksName = true, begins = true, onJoin, words, wordsFor: say = wordsFor, children }: PreJoinProps) {
+export function PreJoin({ name = '', begins = true, onJoin, asksName = onJoin !== undefined, words, wordsFor: say = wordsFor, children }: PreJoinProps) {
   const word = { ...WORDS, ...words };
   const [room, media] = [useRoom(), useMedia()];
   const { camera, microphoneOn, faults } = useLocalMedia();

@@ -1,7 +1,7 @@
 'use client';
 
 import { useContext, useEffect, useRef, useState, type ReactNode } from 'react';
-import type { RemoteTrack } from '@lyceum/client';
+import { fit, type RemoteTrack } from '@lyceum/client';
 import { Call } from './room.tsx';
 
 export interface VideoTileProps {
@@ -18,36 +18,6 @@ export interface VideoTileProps {
   children?: ReactNode;
 }
 
-/** Tells the server the size of a picture in device pixels, and that it is not seen while it is scrolled away or the page is hidden. */
-function useWish(element: { current: HTMLVideoElement | null }, trackId: string | undefined, priority: number | undefined): void {
-  const room = useContext(Call)?.room;
-  useEffect(() => {
-    const video = element.current;
-    if (!video || !trackId || !room) return;
-    let inSight = true;
-    const tell = (): void => {
-      const seen = inSight && document.visibilityState === 'visible';
-      const pixels = (length: number): number => (seen ? Math.ceil(length * devicePixelRatio) : 0);
-      const size = { width: pixels(video.clientWidth), height: pixels(video.clientHeight) };
-      room.want(trackId, priority === undefined ? size : { ...size, priority });
-    };
-    const size = new ResizeObserver(tell);
-    const sight = new IntersectionObserver((entries) => {
-      inSight = entries[entries.length - 1]?.isIntersecting ?? true;
-      tell();
-    });
-    size.observe(video);
-    sight.observe(video);
-    document.addEventListener('visibilitychange', tell);
-    return () => {
-      size.disconnect();
-      sight.disconnect();
-      document.removeEventListener('visibilitychange', tell);
-      room.unwant(trackId);
-    };
-  }, [room, trackId, priority]);
-}
-
 /** A picture. It has the classes `mirrored`, and `unlit` until the first frame. */
 export function VideoTile({ track: shown, mirrored, label, className, priority, children }: VideoTileProps) {
   const [track, trackId] = 'trackId' in shown ? [shown.track, shown.trackId] : [shown, undefined];
@@ -60,7 +30,11 @@ export function VideoTile({ track: shown, mirrored, label, className, priority, 
     video.play().catch(() => {}); // muted video may always play; a rejection means that the track was changed meanwhile
     return () => { video.srcObject = null; };
   }, [track]);
-  useWish(element, trackId, priority);
+  const room = useContext(Call)?.room;
+  useEffect(() => {
+    const video = element.current;
+    if (video && trackId && room) return fit(room, trackId, video, priority);
+  }, [room, trackId, priority]);
   const dark = lit !== track;
   const classes = [className, mirrored && 'mirrored', dark && 'unlit'].filter(Boolean).join(' ');
   return (

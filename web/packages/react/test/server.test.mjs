@@ -21,7 +21,7 @@ test('without a window everything renders, and nobody joins', () => {
       lyceum.useParticipants().map((one) => h('p', { key: one.participantId }, one.userName)),
       h(lyceum.VideoTile, { track, label: 'Camera' }, h('i', {}, 'on its way')),
       h(lyceum.RoomAudio),
-      h(lyceum.PreJoin, { name: 'Grace' }));
+      h(lyceum.PreJoin, { name: 'Grace', asksName: true }));
   }
   const markup = renderToString(h(lyceum.RoomProvider, { room, media, join: true }, h(Page)));
   assert.match(markup, /<p>Ada &lt;3<\/p>/);

@@ -156,6 +156,14 @@ test('the way in asks for the devices once, tells faults, and joins with the nam
   assert.deepEqual(joined, ['Ada']);
 });
 
+test('a way in that hands the name to nobody does not ask for it', async () => {
+  const room = fakeRoom();
+  const page = await show(h(lyceum.RoomProvider, { room, media: fakeMedia() }, h(lyceum.PreJoin)));
+  assert.equal(page.querySelector('[name="name"]'), null);
+  await act(() => page.querySelector('[data-action="join"]').click());
+  assert.deepEqual(room.asked, [['join']]);
+});
+
 test('the hooks of hands, chat and the waiting room act', async () => {
   const room = fakeRoom({ hands: ['b', 'a'], waiting: [{ waitingId: 'w', userId: 'u', userName: 'U' }] });
   let seen;

@@ -1,15 +1,26 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
 import { cookies } from 'next/headers';
 
 /** How long the Lyceum server may take to answer. */
 const ANSWER_MS = 5_000;
 
+/** Shows that an identity was given out here: nobody may come as somebody else by writing their cookie. */
+function markOf(user: string): string {
+  return createHmac('sha256', process.env.LYCEUM_KEY_SECRET ?? '').update(`visitor ${user}`).digest('base64url');
+}
+
+function isEqual(one: string, other: string): boolean {
+  const [a, b] = [new TextEncoder().encode(one), new TextEncoder().encode(other)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
 /** Who asks. An application has its own sign-in and looks there; this example gives each browser an identity of its own. */
 async function whoAsks(): Promise<string> {
   const jar = await cookies();
-  const known = jar.get('visitor')?.value;
-  if (known) return known;
+  const [known = '', mark = ''] = jar.get('visitor')?.value.split('.') ?? [];
+  if (known && isEqual(mark, markOf(known))) return known;
   const user = crypto.randomUUID();
-  jar.set('visitor', user, { httpOnly: true, sameSite: 'lax', path: '/' });
+  jar.set('visitor', `${user}.${markOf(user)}`, { httpOnly: true, sameSite: 'lax', path: '/' });
   return user;
 }
 
