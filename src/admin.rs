@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::{Extension, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,6 +24,7 @@ use crate::clock;
 use crate::control::{self, INBOX_MAX};
 use crate::drain::Drain;
 use crate::http::{Health, Relaying};
+use crate::origin::{self, Guard};
 use crate::socketio::Source;
 use crate::tls::Certificates;
 use crate::turn;
@@ -45,15 +47,18 @@ pub(crate) struct Admin {
     pub(crate) auth: Auth,
     /// Whether the server is about to end.
     pub(crate) drain: Drain,
+    /// Who may end it: in open mode a page elsewhere could else do so through a browser on this machine.
+    pub(crate) guard: Guard,
 }
 
 /// The routes.
 pub(crate) fn router(admin: Admin) -> Router {
+    let drain = post(drain).layer(from_fn_with_state(admin.guard.clone(), origin::check));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/drain", post(drain))
+        .route("/drain", drain)
         .with_state(admin)
 }
 

@@ -95,7 +95,8 @@ fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
     let mut any = false;
     for item in values.flat_map(|value| value.split(',')) {
         let (name, weight) = item.split_once(';').map_or((item, None), |(name, weight)| (name, Some(weight)));
-        let weight = weight.and_then(|weight| weight.trim().strip_prefix("q=")?.trim().parse::<f32>().ok());
+        let weight = weight.and_then(|weight| weight.trim().strip_prefix(['q', 'Q'])?.strip_prefix('='));
+        let weight = weight.and_then(|weight| weight.trim().parse::<f32>().ok());
         let is_wanted = weight.unwrap_or(1.0) > 0.0;
         match name.trim() {
             name if name.eq_ignore_ascii_case(encoding) => return is_wanted,
@@ -182,6 +183,7 @@ mod tests {
             ("*;q=0", "", "plain"),
             ("identity", "", "plain"),
             ("gzip;q=0, *", "br", "brotli"),
+            ("br;Q=0, gzip;Q=1", "gzip", "gzip"),
             ("br ; q=0.0, gzip;q=0", "", "plain"),
         ] {
             let response = ask("/assets/main-1a2b3c.js", &[(ACCEPT_ENCODING, accepted)]);

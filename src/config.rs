@@ -24,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use crate::cli::{Command, ConfigCommand};
 use crate::error::Failure;
 
-pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far};
+pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far, site};
 use self::flags::Flags;
 pub(crate) use self::print::{example, print};
 pub(crate) use self::rooms::RoomDefaults;

@@ -66,12 +66,15 @@ impl Drain {
         }
         let deadline_ms = self.begin();
         let deadline = tokio::time::Instant::now() + self.0.most;
-        let (done, announced) = oneshot::channel();
+        // Without control there is nobody to tell; one that is stuck delays nothing beyond the deadline.
         if let Some(inbox) = inbox.upgrade() {
-            // What is full has a place in a moment; without control there is nobody to tell.
-            let _ = inbox.send(Input::Drain { deadline_ms, done }).await;
+            let (done, announced) = oneshot::channel();
+            let announce = async {
+                let _ = inbox.send(Input::Drain { deadline_ms, done }).await;
+                let _ = announced.await;
+            };
+            let _ = tokio::time::timeout_at(deadline, announce).await;
         }
-        let _ = announced.await;
         let people = || counts.participants.load(Ordering::Relaxed);
         if people() == 0 {
             return;
@@ -151,6 +154,19 @@ mod tests {
         let (told, ()) = tokio::join!(announced(&mut inputs), drain.until_over(&weak, &counts));
         assert_eq!(told, deadline);
         assert!(begun.elapsed() >= most);
+    }
+
+    #[tokio::test]
+    async fn a_lobby_that_is_stuck_delays_nothing_beyond_the_deadline() {
+        let (inbox, _inputs) = mpsc::channel(1);
+        let counts = Counts::default();
+        // The first finds a place and no answer, the second no place.
+        for _ in 0..2 {
+            let drain = Drain::new(Duration::from_millis(100));
+            drain.begin();
+            drain.until_over(&inbox.downgrade(), &counts).await;
+        }
+        assert_eq!(inbox.capacity(), 0);
     }
 
     #[tokio::test]

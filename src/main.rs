@@ -157,6 +157,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         history: history.clone(),
         drain: drain.clone(),
     };
+    let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
     let deliveries = delivering.tally.clone();
     let admin = admin::Admin {
@@ -166,6 +167,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         certificates: certificates.clone(),
         auth: auth.clone(),
         drain: drain.clone(),
+        guard: guard.clone(),
     };
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
@@ -182,7 +184,6 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     let mut watch = api::Watch::new(history.store.clone(), settings.rooms.0.clone(), inbox.downgrade());
     watch.first_look().await;
     tokio::spawn(watch.run());
-    let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let sessions = heard::Sessions::default();
     let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);

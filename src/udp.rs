@@ -378,14 +378,18 @@ mod tests {
     fn what_waits_to_be_read_came_when_the_kernel_had_it() {
         let mut sockets = bind(0).expect("a free port");
         let client = Client::bind("127.0.0.1:0").expect("a free port");
-        let (late, slack) = (Duration::from_millis(200), Duration::from_millis(50));
-        let before = Instant::now();
-        client.send_to(b"early", ("127.0.0.1", sockets.port())).expect("send");
-        let sent = Instant::now();
-        std::thread::sleep(late);
-        let (.., arrived, now) = receive_one(&mut sockets);
-        assert!(now >= sent + late);
-        assert!(before - slack <= arrived && arrived <= sent + slack, "{:?} after it was sent", arrived - sent);
+        let late = Duration::from_millis(200);
+        // Linux begins to stamp a moment after it is asked to, and the two clocks are not read at one instant.
+        let is_stamped = (0..10).any(|_| {
+            let before = Instant::now();
+            client.send_to(b"early", ("127.0.0.1", sockets.port())).expect("send");
+            let sent = Instant::now();
+            std::thread::sleep(late);
+            let (.., arrived, now) = receive_one(&mut sockets);
+            assert!(now >= sent + late);
+            before <= arrived + Duration::from_secs(1) && arrived <= sent + late / 2
+        });
+        assert!(is_stamped, "in ten tries no datagram came when it was sent");
     }
 
     #[test]

@@ -54,14 +54,26 @@ struct Server {
 
 impl Server {
     fn start(set: impl FnOnce(&mut Command)) -> Self {
+        Self::try_start(set).unwrap_or_else(|said| panic!("it does not start: {said}"))
+    }
+
+    /// The error is what a server said that ended at once.
+    fn try_start(set: impl FnOnce(&mut Command)) -> Result<Self, String> {
         let mut command = lyceum();
         command.args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
         set(&mut command);
         let mut child = command.spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let mut said = String::new();
         let (url, admin) = loop {
-            let line = lines.next().expect("it says where it listens").expect("text");
-            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the log is JSON, not {line}"));
+            let Some(line) = lines.next() else {
+                let _ = child.wait();
+                return Err(said);
+            };
+            let line = line.expect("text");
+            said.extend([&line, "\n"]);
+            // Why it cannot start is no line of the log.
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
             if line["message"] == "listening" {
                 let address = |key: &str| line[key].as_str().expect("a string").to_owned();
                 break (format!("http://{}", address("http")), address("admin").parse().expect("an address"));
@@ -69,7 +81,7 @@ impl Server {
         };
         // A pipe that nobody reads would fill.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Server { child, url, admin }
+        Ok(Server { child, url, admin })
     }
 
     fn signal(&self, name: &str) {
@@ -126,9 +138,14 @@ async fn told(client: &mut Client) -> u64 {
 
 /// Status and body of what an address answers.
 fn ask(at: &str, request: &str, more: &str) -> (u16, String) {
+    ask_as(at, at, request, more)
+}
+
+/// The same, asked for by the name of `host`.
+fn ask_as(host: &str, at: &str, request: &str, more: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(at).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    write!(stream, "{request} HTTP/1.1\r\nhost: {at}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
+    write!(stream, "{request} HTTP/1.1\r\nhost: {host}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
         .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
@@ -325,15 +342,55 @@ async fn operators_drain_and_others_do_not() {
 }
 
 #[test]
-fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
-    // A port that was free a moment ago, on which nothing else of this test listens.
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free").port();
-    let port = port.to_string();
+fn pages_elsewhere_do_not_end_an_open_server() {
+    let mut server = Server::start(|c| _ = c.env("LYCEUM__ADMIN__DRAIN_S", "3600"));
+    let at = server.admin.to_string();
+    for (host, origin) in [
+        (&*at, "origin: https://evil.example\r\n"),
+        (&*at, "origin: null\r\n"),
+        // A name of theirs that they had point to this machine.
+        ("evil.example:9464", "origin: http://evil.example:9464\r\n"),
+        ("evil.example:9464", ""),
+    ] {
+        assert_eq!(ask_as(host, &at, "POST /drain", origin).0, 403, "{host} {origin}");
+    }
+    assert_eq!(ask(&at, "GET /readyz", "").0, 200, "nothing has begun");
+    assert_eq!(ask(&at, "POST /drain", "").0, 200);
+    server.ended();
+}
+
+#[test]
+fn the_doctor_makes_nothing() {
     let dir = store_dir();
-    let set = |command: &mut Command| {
-        command.env("LYCEUM__TURN__PORT", &port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
+    let (_, said, wrong) =
+        run(lyceum().env("LYCEUM__STORE__DIR", &dir).args(["--admin-listen", "127.0.0.1:0", "doctor"]));
+    assert!(said.contains("the first start makes it"), "{said}{wrong}");
+    assert!(!dir.exists(), "whoever asks may not be who runs the server");
+}
+
+/// A port that is free for UDP and TCP at this moment, if one is found.
+fn free_port() -> Option<String> {
+    let udp = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).ok()?;
+    std::net::TcpListener::bind(udp).ok().map(|_| udp.port().to_string())
+}
+
+#[test]
+fn the_doctor_asks_the_running_server_and_names_what_is_broken() {
+    let dir = store_dir();
+    let with = |command: &mut Command, port: &str| {
+        command.env("LYCEUM__TURN__PORT", port).env("LYCEUM__STORE__DIR", &dir).args(["--address", "127.0.0.1"]);
     };
-    let server = Server::start(set);
+    // Others may take the port between the look and the start.
+    let started = (0..20).find_map(|_| {
+        let port = free_port()?;
+        match Server::try_start(|command| with(command, &port)) {
+            Ok(server) => Some((server, port)),
+            Err(said) if said.contains("EADDRINUSE") => None,
+            Err(said) => panic!("it does not start: {said}"),
+        }
+    });
+    let (server, port) = started.expect("a port that is free");
+    let set = |command: &mut Command| with(command, &port);
     let at = server.admin.to_string();
     let doctor = |more: &dyn Fn(&mut Command)| {
         let mut command = lyceum();

@@ -8,6 +8,7 @@ use signaling::{ErrorCode, Refused};
 
 use super::keys::{Published, published};
 use super::token::{Alg, Key, unknown_key};
+use crate::config::site;
 use crate::outbound::{Call, Outbound, Reach};
 use crate::seldom::Seldom;
 
@@ -142,7 +143,7 @@ impl Inner {
             Err(why) => {
                 static LINE: Seldom = Seldom::new();
                 if let Some(more) = LINE.due() {
-                    let url = &self.url;
+                    let url = site(&self.url);
                     tracing::warn!(%url, %why, more, "the key set of [auth] cannot be fetched; the keys from before go on for a day");
                 }
             }

@@ -32,7 +32,7 @@ use self::token::{Alg, Claims, Unverified, missing};
 use self::user::Rules;
 pub(crate) use self::user::User;
 use crate::clock;
-use crate::config::{AuthSettings, is_plain_and_far};
+use crate::config::{AuthSettings, is_plain_and_far, site};
 use crate::outbound::Outbound;
 
 /// `aud` of join tokens.
@@ -212,7 +212,7 @@ pub(crate) fn describe(settings: &AuthSettings) -> String {
 pub(crate) fn warn(settings: &AuthSettings) {
     for (name, url) in [("jwks_url", &settings.jwks_url), ("hook_url", &settings.hook_url)] {
         if is_plain_and_far(url) {
-            tracing::warn!(%url, "[auth] {name} is not https: whoever is on the way decides who may enter");
+            tracing::warn!(url = %site(url), "[auth] {name} is not https: whoever is on the way decides who may enter");
         }
     }
     if needs_own_key(settings) {

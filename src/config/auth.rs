@@ -165,7 +165,7 @@ pub(super) const KEYS: &[Key] = &[
         "jwks_url",
         "The key set of an identity provider. SUPABASE_JWKS_URL.",
         |s, v| put(&mut s.auth.jwks_url, url(&v[0])),
-        |s| text_of(&s.auth.jwks_url),
+        |s| text_of(site(&s.auth.jwks_url)),
     )
     .example(r#""https://id.example/.well-known/jwks.json""#),
     Key::one(
@@ -212,7 +212,7 @@ pub(super) const KEYS: &[Key] = &[
         "hook_url",
         "Who is asked whether a user may enter.",
         |s, v| put(&mut s.auth.hook_url, url(&v[0])),
-        |s| text_of(&s.auth.hook_url),
+        |s| text_of(site(&s.auth.hook_url)),
     )
     .example(r#""https://school.example/may-enter""#),
     Key::one(
@@ -296,6 +296,12 @@ fn url(value: &str) -> Result<String, String> {
     let is_web = matches!(uri.scheme_str(), Some("https" | "http"));
     let has_login = uri.authority().is_none_or(|authority| authority.as_str().contains('@'));
     if is_web && !has_login && uri.host().is_some_and(|host| !host.is_empty()) { Ok(value) } else { Err(expected()) }
+}
+
+/// Scheme, host and port of a URL, which is what is shown of one: path and query may hold a key. Empty: there is none.
+pub(crate) fn site(url: &str) -> String {
+    let uri: Uri = url.parse().unwrap_or_default();
+    uri.scheme_str().zip(uri.authority()).map(|(scheme, at)| format!("{scheme}://{at}")).unwrap_or_default()
 }
 
 /// Whether what is fetched there could be changed on its way.

@@ -194,6 +194,23 @@ fn a_mode_fits_its_keys() {
 }
 
 #[test]
+fn of_urls_that_may_hold_a_key_only_the_site_is_shown() {
+    let environment = [
+        ("LYCEUM__AUTH__JWKS_URL", "https://id.example:8443/hush/keys.json?apikey=hush"),
+        ("LYCEUM__AUTH__ISSUER", "https://id.example"),
+        ("LYCEUM__AUTH__AUDIENCE", "school"),
+        ("LYCEUM__AUTH__HOOK_URL", "http://127.0.0.1:8000/hush"),
+    ];
+    let (settings, origins) = loaded(&[], &environment);
+    for as_json in [false, true] {
+        let said = print(&settings, &origins, as_json);
+        assert!(said.contains("\"https://id.example:8443\"") && said.contains("\"http://127.0.0.1:8000\""), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+    assert_eq!((site(""), site("https://id.example")), (String::new(), "https://id.example".to_owned()));
+}
+
+#[test]
 fn what_can_be_changed_on_its_way() {
     for (url, is_so) in [
         ("http://id.example/keys", true),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::ask;
 use crate::clock;
 use crate::config::Settings;
 use crate::outbound::{Call, Outbound, Reach};
-use crate::store::Store;
+use crate::store::{self, Tables};
 use crate::tls::Certificates;
 
 /// How long each thing on the network gets to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Times that a datagram is sent before it counts as lost.
 const TRIES: u32 = 3;
-/// How long the database gets, tables included.
+/// How long the database gets.
 const STORE_MAX: Duration = Duration::from_secs(10);
 /// Longest answer to a Binding request that is read.
 const STUN_BYTES_MAX: usize = 1_500;
@@ -45,7 +45,7 @@ pub(super) struct Facts {
     /// The certificate, if there is to be one: its last second, Unix s, and the name it is for.
     pub(super) certificate: Option<Result<(i64, Option<String>), String>>,
     /// The database, or why not.
-    pub(super) store: Option<Result<(), String>>,
+    pub(super) store: Option<Result<Tables, String>>,
     /// The key set of the identity provider, if there is to be one.
     pub(super) jwks: Option<Result<(), String>>,
 }
@@ -71,11 +71,12 @@ pub(super) fn local(settings: &Settings) -> Local {
         set if set.is_empty() => addresses::of_this_machine(),
         set => set.clone(),
     };
+    let dir = there(&settings.store.dir);
     Local {
         offered,
         buffers: ["rmem_max", "wmem_max"].map(kernel),
-        disk: Some(writable(&settings.store.dir).map_err(|error| error.to_string())),
-        free: free(&settings.store.dir),
+        disk: Some(writable(&dir).map_err(|error| error.to_string())),
+        free: free(&dir),
         now_s: i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX),
     }
 }
@@ -106,8 +107,13 @@ pub(super) async fn all(settings: &Settings) -> Facts {
     facts
 }
 
+/// The directory, or the nearest above it that is there: were it made here, it would be ours and not the server's.
+fn there(dir: &Path) -> PathBuf {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    dir.ancestors().find(|above| above.exists()).unwrap_or(&dir).to_owned()
+}
+
 fn writable(dir: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
     let probe = dir.join(format!(".doctor-{}", std::process::id()));
     std::fs::write(&probe, b"a write that is synced")?;
     std::fs::File::open(&probe)?.sync_all()?;
@@ -243,9 +249,9 @@ fn seen(answer: &[u8], id: TransactionId) -> Option<SocketAddr> {
     (message.transaction_id() == id && message.class() == Class::Success).then(|| message.xor_mapped_address())?
 }
 
-async fn store(settings: &Settings) -> Result<(), String> {
+async fn store(settings: &Settings) -> Result<Tables, String> {
     let url = applier::url(&settings.store).map_err(|failure| failure.to_string())?;
-    Store::open(&url, STORE_MAX).await.map(drop).map_err(|error| error.to_string())
+    store::look(&url, STORE_MAX).await.map_err(|error| error.to_string())
 }
 
 async fn fetch(url: &str) -> Result<(), String> {

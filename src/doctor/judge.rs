@@ -6,6 +6,7 @@ use super::Finding;
 use super::gather::{Facts, Local};
 use crate::addresses::is_near;
 use crate::config::Settings;
+use crate::store::Tables;
 
 /// What a worker asks the kernel for, bytes of each socket's buffer: a second of media of a small call.
 const BUFFER_BYTES: u64 = 4 * 1024 * 1024;
@@ -196,7 +197,10 @@ fn certificate(settings: &Settings, facts: &Facts) -> Finding {
 
 fn store(facts: &Facts) -> Option<Finding> {
     Some(match facts.store.as_ref()? {
-        Ok(()) => Finding::well("database", "it answers, and its tables are up to date"),
+        Ok(Tables::Current) => Finding::well("database", "it answers, and its tables are up to date"),
+        Ok(Tables::Older) => Finding::well("database", "it answers; the next start brings its tables up to date"),
+        Ok(Tables::None) => Finding::well("database", "it answers; the first start makes its tables"),
+        Ok(Tables::NoFile) => Finding::well("database", "there is no file yet; the first start makes it"),
         Err(why) => Finding::broken(
             "database",
             format!("{why}; calls go on without it, facts wait in the journal"),
@@ -206,12 +210,16 @@ fn store(facts: &Facts) -> Option<Finding> {
 }
 
 fn jwks(settings: &Settings, facts: &Facts) -> Option<Finding> {
-    let url = &settings.auth.jwks_url;
+    let at = crate::config::site(&settings.auth.jwks_url);
     Some(match facts.jwks.as_ref()? {
-        Ok(()) => Finding::well("key set", format!("it can be fetched from {url}")),
+        Ok(()) => Finding::well("key set", format!("it can be fetched from {at}")),
         Err(why) => {
-            let says = format!("it cannot be fetched from {url}: {why}; users' tokens cannot be believed");
-            Finding::broken("key set", says, format!("curl -sS {url}   # what does it say from here?"))
+            let says = format!("it cannot be fetched from {at}: {why}; users' tokens cannot be believed");
+            Finding::broken(
+                "key set",
+                says,
+                "curl -sS \"$SUPABASE_JWKS_URL\"   # or [auth] jwks_url: what does it say from here?",
+            )
         }
     })
 }

@@ -19,7 +19,7 @@ fn good() -> Facts {
         now_s: 1_700_000_000,
     };
     let certificate = Some(Ok((1_700_000_000 + 60 * 86_400, Some("calls.school.example".to_owned()))));
-    Facts { local, is_running: true, certificate, store: Some(Ok(())), ..Facts::default() }
+    Facts { local, is_running: true, certificate, store: Some(Ok(crate::store::Tables::Current)), ..Facts::default() }
 }
 
 fn settings() -> Settings {

@@ -10,6 +10,7 @@ mod apply;
 mod endpoints;
 mod erase;
 mod event;
+mod look;
 mod meeting;
 mod outbox;
 mod pool;
@@ -31,6 +32,7 @@ use sqlx::migrate::MigrateError;
 #[cfg(test)]
 pub(crate) use self::endpoints::ENDPOINTS_MAX;
 pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, NewEndpoint};
+pub(crate) use self::look::{Tables, look};
 pub(crate) use self::outbox::{Backlog, Claimed, Recipient};
 pub(crate) use self::pool::{Engine, Store};
 pub(crate) use self::query::{MeetingFilter, Page};

@@ -62,19 +62,7 @@ impl Store {
     /// A store at `sqlite:///path/of/file.db` or `postgres://user:password@host/database`. Connects nothing yet, so it
     /// fails only for a URL that is wrong. Needs a tokio runtime.
     pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let (engine, url) = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            (Engine::Postgres, url.to_owned())
-        } else if url.starts_with("sqlite://") {
-            (Engine::Sqlite, format!("{url}{}mode=rwc", if url.contains('?') { '&' } else { '?' }))
-        } else {
-            return Err(StoreError::Broken("its URL begins neither with sqlite:// nor with postgres://".to_owned()));
-        };
-        // The error of the parser would say the URL, and the URL the password.
-        let options: AnyConnectOptions =
-            url.parse().map_err(|_| StoreError::Broken("its URL cannot be read".to_owned()))?;
-        // Statements' parameters are people's names and words.
-        let options = options.disable_statement_logging();
+        let (engine, options) = connectable(url, "rwc")?;
         let (writer, reader) = match engine {
             Engine::Sqlite => (pool(engine, 1, &options), pool(engine, SQLITE_READERS_MAX, &options)),
             Engine::Postgres => {
@@ -158,6 +146,31 @@ impl Store {
     pub(crate) async fn read(&self) -> Result<&AnyPool, StoreError> {
         in_time(self.migrate()).await?;
         Ok(&self.inner.reader)
+    }
+}
+
+/// The engine of a URL, and how to connect; `mode` is SQLite's (`rwc` makes a file, `rw` does not).
+pub(super) fn connectable(url: &str, mode: &str) -> Result<(Engine, AnyConnectOptions), StoreError> {
+    sqlx::any::install_default_drivers();
+    let (engine, url) = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        (Engine::Postgres, url.to_owned())
+    } else if url.starts_with("sqlite://") {
+        (Engine::Sqlite, format!("{url}{}mode={mode}", if url.contains('?') { '&' } else { '?' }))
+    } else {
+        return Err(StoreError::Broken("its URL begins neither with sqlite:// nor with postgres://".to_owned()));
+    };
+    // The error of the parser would say the URL, and the URL the password.
+    let options: AnyConnectOptions =
+        url.parse().map_err(|_| StoreError::Broken("its URL cannot be read".to_owned()))?;
+    // Statements' parameters are people's names and words.
+    Ok((engine, options.disable_statement_logging()))
+}
+
+/// What makes the tables, step by step.
+pub(super) fn migrations(engine: Engine) -> &'static sqlx::migrate::Migrator {
+    match engine {
+        Engine::Sqlite => &SQLITE_TABLES,
+        Engine::Postgres => &POSTGRES_TABLES,
     }
 }
 

@@ -173,29 +173,29 @@ async fn perform(arguments: &Arguments, options: &Options, assertions: &[Asserti
     if let Some(admin_key) = arguments.admin_key.clone().filter(|_| arguments.verify_attendance) {
         let api = Api { url: options.url.clone(), admin_key };
         let tolerance = Tolerance(arguments.tolerance.as_millis() as u64);
-        hold_to_truth(&mut report, &api, hooks.as_ref(), tolerance, SETTLE_TIMEOUT).await;
+        hold_to_truth(&mut report, &api, hooks.as_ref(), tolerance, [SETTLE_TIMEOUT; 2]).await;
     }
     report.assertions = assertions.iter().map(|assertion| assertion.check(&report)).collect();
     Ok(report)
 }
 
 /// Asks the server what it has written down, waits for its webhooks, and holds both against the truth.
-/// Each may take `patience`.
+/// They may take `patience`: summaries, then webhooks.
 pub async fn hold_to_truth(
     report: &mut Report,
     api: &Api,
     hooks: Option<&Hooks>,
     tolerance: Tolerance,
-    patience: Duration,
+    patience: [Duration; 2],
 ) {
-    let known = match summaries(api, &report.stays, patience).await {
+    let known = match summaries(api, &report.stays, patience[0]).await {
         Ok(known) => known,
         Err(error) => {
             report.failures.push(format!("the server's summaries cannot be read: {error}"));
             return;
         }
     };
-    let end = std::time::Instant::now() + patience;
+    let end = std::time::Instant::now() + patience[1];
     let verdict = loop {
         let events = hooks.map(Hooks::events);
         let verdict = verify(&report.stays, &known, events.as_deref(), tolerance);

@@ -6,13 +6,14 @@ use std::fmt;
 
 use serde::Serialize;
 use signaling::attendance::{Attendee, Summary, Visit};
+use signaling::limits::CRASH_ERROR_MAX;
 
 use super::hooks::Event;
 use super::report::Spread;
 use super::truth::{End, Stay};
 
-/// A connection that ended without a word ends at its last proof of life: at most one heartbeat before (docs/attendance.md).
-const HEARTBEAT_MS: u64 = 10_000;
+/// A connection that ended without a word ends at its last proof of life: at most so long before (docs/attendance.md).
+const CRASH_ERROR_MS: u64 = CRASH_ERROR_MAX.as_millis() as u64;
 /// Faults told one by one; JSON has no more either.
 const FAULTS_MAX: usize = 100;
 
@@ -130,7 +131,7 @@ impl Check {
     fn end(&mut self, what: impl Fn() -> String, found: u64, stay: &Stay) {
         match stay.end {
             End::Left { sent, acked } => self.time(what, found, (sent, acked), self.tolerance),
-            End::Dropped { at } => self.time(what, found, (at, at), HEARTBEAT_MS + self.tolerance),
+            End::Dropped { at } => self.time(what, found, (at, at), CRASH_ERROR_MS + self.tolerance),
             End::Open => {}
         }
     }
@@ -150,9 +151,9 @@ impl Check {
         self.visits(user, attendee, &visits);
         let spans = own.iter().filter_map(|stay| span(stay));
         let (least, most) = spans.fold((0, 0), |sum, (least, most)| (sum.0 + least, sum.1 + most));
-        // Gaps that nobody can know: a dropped connection may have ended up to a heartbeat before.
+        // Gaps that nobody can know: a dropped connection may have ended that much earlier.
         let dropped = own.iter().filter(|stay| matches!(stay.end, End::Dropped { .. })).count() as u64;
-        let allowed = self.tolerance * own.len() as u64 + dropped * HEARTBEAT_MS;
+        let allowed = self.tolerance * own.len() as u64 + dropped * CRASH_ERROR_MS;
         self.time(|| format!("connected_ms of {user}"), attendee.connected_ms, (least, most), allowed);
     }
 

@@ -33,6 +33,33 @@ async fn several_that_start_at_once_make_the_tables_together() {
 }
 
 #[tokio::test]
+async fn who_only_looks_makes_and_changes_nothing() {
+    for fresh in Fresh::both() {
+        let looked = async || look(&fresh.url, PATIENCE).await;
+        let before = if fresh.engine == Engine::Sqlite { Tables::NoFile } else { Tables::None };
+        for _ in 0..2 {
+            assert_eq!(looked().await.expect("it answers"), before);
+        }
+        if let Some(dir) = &fresh.dir {
+            assert_eq!(std::fs::read_dir(dir).expect("it is there").count(), 0, "no file was made");
+            std::fs::write(dir.join("lyceum.db"), b"").expect("it can be written");
+            assert_eq!(looked().await.expect("it answers"), Tables::None);
+        }
+        let store = fresh.open().await;
+        assert_eq!(looked().await.expect("it answers"), Tables::Current);
+        let pool = store.read().await.expect("it answers");
+        let last = "(SELECT MAX(version) FROM _sqlx_migrations)";
+        let change = |sql: String| sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool);
+        change(format!("UPDATE _sqlx_migrations SET version = 99999999999999 WHERE version = {last}"))
+            .await
+            .expect("ok");
+        assert!(looked().await.expect_err("it is newer").to_string().contains("another version"));
+        change(format!("DELETE FROM _sqlx_migrations WHERE version = {last}")).await.expect("it is deleted");
+        assert_eq!(looked().await.expect("it answers"), Tables::Older);
+    }
+}
+
+#[tokio::test]
 async fn records_are_applied_once_however_often_they_come() {
     for fresh in Fresh::both() {
         let store = fresh.open().await;

@@ -18,7 +18,7 @@ use signaling::{Fact, Reason, Role};
 use sqlx::{Column as _, Row as _};
 
 use self::postgres::Postgres;
-use super::{Engine, Store};
+use super::{Engine, Store, Tables, look};
 use crate::journal::{NodeId, Record};
 
 #[path = "../../../tests/postgres/mod.rs"]
