@@ -762,7 +762,7 @@ macro_rules! drops {
 drops! {
     /// First byte not of RFC 7983's table, or too short.
     Unknown = "unknown",
-    /// DTLS, RTP or RTCP from an address that no valid STUN check came from.
+    /// DTLS from an address that no valid STUN check came from, or RTP or RTCP from there that is of no peer.
     UnknownPath = "unknown_path",
     /// Malformed STUN.
     StunMalformed = "stun_malformed",

@@ -28,6 +28,7 @@ mod quality;
 mod receive;
 mod requests;
 mod rights;
+mod roam;
 mod ring;
 mod room;
 pub mod rtcp;
@@ -126,6 +127,9 @@ pub struct Sfu {
     /// Paths from which a valid check came.
     paths: HashMap<Path, usize>,
     ufrags: HashMap<String, usize>,
+    /// New paths by which peers were asked; who is not asked there any more may still stand here.
+    roamers: HashMap<Path, usize>,
+    lookups: roam::Lookups,
 
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     outputs: VecDeque<Output>,
@@ -162,6 +166,8 @@ impl Sfu {
             tracks_by_id: HashMap::new(),
             paths: HashMap::new(),
             ufrags: HashMap::new(),
+            roamers: HashMap::new(),
+            lookups: roam::Lookups::new(now.mono),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
             control: Control::default(),
