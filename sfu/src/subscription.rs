@@ -364,7 +364,12 @@ impl Subscription {
     /// Says how many older frames go along with each packet of audio from now on, up to [`DEPTH_MAX`]; with `None` they go as
     /// they came. Nothing changes for who takes no RED.
     pub(crate) fn set_redundancy(&mut self, depth: Option<u8>) {
-        self.redundancy = depth.filter(|_| self.outlet.as_ref().is_some_and(|outlet| outlet.red.is_some()));
+        self.redundancy = depth.filter(|_| self.takes_red());
+    }
+
+    /// Whether older frames can go along with those of its audio.
+    pub(crate) fn takes_red(&self) -> bool {
+        self.outlet.as_ref().is_some_and(|outlet| outlet.red.is_some())
     }
 
     /// Bytes of header and payload that the packet that [`Subscription::next`] gave would have at most, before the SRTP tag.

@@ -17,6 +17,7 @@ pub mod picture;
 pub mod plan;
 pub mod plot;
 pub mod reception;
+pub mod recording;
 pub mod report;
 pub mod seat;
 pub mod seconds;
