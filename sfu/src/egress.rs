@@ -440,18 +440,42 @@ mod tests {
     #[test]
     fn a_run_has_datagrams_of_one_size_and_a_shorter_one_ends_it() {
         let mut buffer = Sfu::egress_buffer();
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         assert!(batch.takes(1_000));
         batch.added(1_000);
         assert!(batch.takes(1_000) && batch.takes(999) && !batch.takes(1_001));
         batch.added(500);
         assert!(!batch.takes(500));
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         while batch.takes(1_200) {
             batch.added(1_200);
         }
         assert!(batch.datagrams == 50 && batch.len <= RUN_BYTES_MAX);
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         while batch.takes(100) {
             batch.added(100);
         }
