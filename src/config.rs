@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use turn_server::Prefix;
 
 use crate::cli::{Command, ConfigCommand};
 use crate::error::Failure;
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) http_listen: SocketAddr,
     /// Further origins that may call us, as `scheme://host[:port]`.
     pub(crate) origins: Vec<String>,
+    /// Proxies that are believed about whom they ask for.
+    pub(crate) trusted_proxies: Vec<Prefix>,
     /// UDP and TCP port of worker 0; worker *i* has `port + i`, or any free port each where this is 0.
     pub(crate) media_port: u16,
     /// Whether workers take ICE-TCP on their ports too.
@@ -128,6 +131,7 @@ impl Default for Settings {
         Settings {
             http_listen: SocketAddr::from(([0, 0, 0, 0], 3001)),
             origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             media_port: 7882,
             tcp: true,
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),

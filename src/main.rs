@@ -66,6 +66,7 @@ use crate::error::Failure;
 use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
 use crate::recent::Recent;
+use crate::serve::proxied::Proxies;
 use crate::tls::Certificates;
 use crate::turn::Turn;
 use crate::webhooks::Deliverer;
@@ -194,6 +195,8 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
+    let proxies = Proxies::new(&settings.trusted_proxies);
+    let router = router.layer(axum::middleware::from_fn_with_state(proxies.clone(), serve::proxied::read));
 
     history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
@@ -209,16 +212,16 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
-    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone()))];
+    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone(), proxies.clone()))];
     if let Some(certificates) = certificates {
         if let Some(listener) = https_listener {
-            pages.push(tokio::spawn(serve::secure::serve(listener, router, certificates.clone(), adopt)));
+            pages.push(tokio::spawn(serve::secure::serve(listener, router, proxies, certificates.clone(), adopt)));
         }
         let watch = tls::Watch::new(certificates)
             .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
         tokio::spawn(watch.run());
     }
-    tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
+    tokio::spawn(serve::serve(admin_listener, admin::router(admin), Proxies::default()));
 
     tokio::select! {
         () = told.it_is_time(&drain, &last_words, &counts) => {}

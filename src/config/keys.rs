@@ -117,6 +117,14 @@ const HTTP: &[Key] = &[
         |s| texts(&s.origins),
     )
     .example(r#"["https://school.example"]"#),
+    Key::list(
+        "http",
+        "trusted_proxies",
+        "Proxies that are believed in X-Forwarded-For and X-Forwarded-Proto: networks or addresses, up to 64.",
+        |s, v| put(&mut s.trusted_proxies, turn::networks(v)),
+        |s| texts(s.trusted_proxies.iter().map(turn::shown_network)),
+    )
+    .example(r#"["10.0.0.0/8"]"#),
     Key::one(
         "tls",
         "certificate",

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::proxied::Proxies;
 use super::{Deadlined, Open, Place, WRITE_TIMEOUT, accept, connection};
 use crate::seldom::Seldom;
 use crate::tls::{ALPN_STUN, ALPN_TURN, Certificates, HANDSHAKE_MAX};
@@ -32,10 +33,16 @@ pub(crate) struct Encrypted;
 pub(crate) type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, Box<ServerConnection>) + Send + Sync>;
 
 /// Serves pages over TLS until the task is dropped. TURN clients are given to `adopt`; without it they are closed.
-pub(crate) async fn serve(listener: TcpListener, router: Router, certificates: Certificates, adopt: Option<Adopt>) {
-    let handshakes = Open::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    proxies: Proxies,
+    certificates: Certificates,
+    adopt: Option<Adopt>,
+) {
+    let handshakes = Open::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, proxies.clone());
     let router = router.layer(axum::Extension(Encrypted));
-    accept(listener, |stream, source, place| {
+    accept(listener, proxies, |stream, source, place| {
         let Some(handshake) = Place::take(&handshakes, source.ip()) else {
             count(&certificates.counts().refused);
             static LINE: Seldom = Seldom::new();
