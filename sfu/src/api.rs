@@ -729,6 +729,9 @@ pub struct Counters {
     pub keyframe_requests_in: u64,
     /// GSO runs handed out by [`crate::Sfu::next_run`] that carried RTP.
     pub runs: u64,
+    /// For each of them that carried what had not been sent before: from the arrival of its oldest packet at the machine to its
+    /// own departure. Audio, then video, which waits for the pacer, too.
+    pub forward_delays: [crate::Durations; 2],
     /// Handshakes completed.
     pub dtls_connected: u64,
     /// Handshakes failed.

@@ -14,6 +14,7 @@ pub mod data;
 mod describe;
 mod downlink;
 mod dtls;
+mod durations;
 mod egress;
 mod feedback;
 mod floor;
@@ -45,6 +46,7 @@ mod track;
 pub mod twcc;
 
 pub use api::*;
+pub use durations::{BOUNDS_US, Durations};
 pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use std::cmp::Reverse;

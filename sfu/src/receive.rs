@@ -367,6 +367,7 @@ impl Sfu {
             payload,
         };
         layer.ring.push(incoming, now.mono);
+        layer.ring.last_waited(now.mono.saturating_duration_since(self.arrived));
         let mut due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
         let onset = kind == Kind::Audio && !repaired && track.voice.note(extensions.level, now.mono);
         let onset = extensions.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
