@@ -17,4 +17,5 @@ pub mod network;
 pub mod peer;
 pub mod report;
 pub mod socketio;
+pub mod sockets;
 pub mod turn;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
 use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
-use crate::{Drop, Now, Sfu};
+use crate::{Drop, Kind, Now, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
@@ -76,6 +76,12 @@ impl Sfu {
             downlink.on_round_trip(&block, self.arrived);
             quality.note_report(&mut subscription.heard, &block, subscription.kind.clock_rate());
             worst = worst.max(Some(block.fraction_lost));
+            if subscription.kind == Kind::Audio
+                && !subscription.takes_red()
+                && let Some(track) = self.tracks.get_mut(subscription.track)
+            {
+                track.lost.note(block.fraction_lost, now);
+            }
         }
         if let Some(lost) = worst {
             peer.downlink.on_lost(f64::from(lost) / 256.0, now);
@@ -199,10 +205,14 @@ impl Compounds<'_> {
     }
 }
 
+/// One block for each encoding that has sent of late. The fraction lost of sound is that of its listeners where theirs is larger: it
+/// is what an encoder goes by, while rates follow the cumulative number, which is our own.
 fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Instant) -> Vec<ReportBlock> {
     let mut blocks = Vec::new();
     for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
-        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
+        let Some(track) = tracks.get_mut(*key) else { continue };
+        let by_listeners = track.lost.told(now);
+        let Some(layer) = track.layers.get_mut(place) else { continue };
         let Some(ssrc) = layer.ssrc.filter(|_| !is_silent(layer, now)) else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
@@ -211,7 +221,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
         });
         blocks.push(ReportBlock {
             ssrc,
-            fraction_lost: fraction,
+            fraction_lost: fraction.max(by_listeners),
             cumulative_lost: lost,
             extended_highest_sequence: highest,
             jitter,

@@ -1,6 +1,7 @@
-// A weak link in user space: UDP between a page and the server, slowed, delayed and thinned out in either direction.
+// A weak link in user space: UDP between a page and the server, slowed, delayed and thinned out in either direction; and a far one for TCP.
 
 import { createSocket } from 'node:dgram';
+import { connect, createServer } from 'node:net';
 
 /** Setting of the server: a proxy stands before one port, and each worker has its own. */
 export const ONE_WORKER = { LYCEUM__MEDIA__WORKERS: '1' };
@@ -60,6 +61,32 @@ export async function openProxy(mediaPort) {
       open = false;
       front.close();
       backs.forEach((back) => back.close());
+    },
+  };
+}
+
+/** A far line to the server over TCP. What a client sends first waits a round trip longer: its own handshake ends here. */
+export async function openFarLine(url, rttMs) {
+  const { port } = new URL(url);
+  const sockets = new Set();
+  const server = createServer((near) => {
+    const far = connect(Number(port), '127.0.0.1');
+    const handshakeOver = performance.now() + rttMs;
+    for (const [from, to] of [[near, far], [far, near]]) {
+      sockets.add(from);
+      from.setNoDelay(true);
+      const late = (deliver) => setTimeout(deliver, Math.max(0, handshakeOver - performance.now()) + rttMs / 2);
+      from.on('data', (bytes) => late(() => to.write(bytes)));
+      from.on('error', () => to.destroy());
+      from.on('close', () => { sockets.delete(from); late(() => to.destroy()); });
+    }
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    url: `http://localhost:${server.address().port}`,
+    close() {
+      sockets.forEach((socket) => socket.destroy());
+      server.close();
     },
   };
 }

@@ -12,7 +12,7 @@ import puppeteer from 'puppeteer-core';
 import { probe } from './probe.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/lyceum');
+export const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/lyceum');
 export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
 
 /** Deadline of whatever takes a second or so on an idle machine. */
