@@ -89,6 +89,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         None
     };
+    let reason = reason.map(str::to_owned).or_else(|| admin.certificates.as_ref()?.unfit());
     let ready = reason.is_none();
     let media: Vec<_> = admin
         .health

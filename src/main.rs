@@ -67,7 +67,7 @@ use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
 use crate::recent::Recent;
 use crate::serve::proxied::Proxies;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Kept};
 use crate::turn::Turn;
 use crate::webhooks::Deliverer;
 use crate::worker::Worker;
@@ -132,7 +132,8 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
 
     let own_key =
         if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
-    let auth = Auth::new(&settings.auth, own_key, &Outbound::new(&[]));
+    let outbound = Outbound::new(&[]);
+    let auth = Auth::new(&settings.auth, own_key, &outbound);
     auth::warn(&settings.auth);
     tokio::spawn({
         let auth = auth.clone();
@@ -217,9 +218,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         if let Some(listener) = https_listener {
             pages.push(tokio::spawn(serve::secure::serve(listener, router, proxies, certificates.clone(), adopt)));
         }
-        let watch = tls::Watch::new(certificates)
-            .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
-        tokio::spawn(watch.run());
+        look_after(certificates, settings, outbound)?;
     }
     tokio::spawn(serve::serve(admin_listener, admin::router(admin), Proxies::default()));
 
@@ -260,8 +259,23 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
 
 /// The operator's certificate, if there is one.
 fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
-    let [Some(certificate), Some(key)] = &settings.tls_files else { return Ok(None) };
-    Certificates::load(certificate, key).map(Some)
+    match (&settings.tls_files, settings.acme.domains.first()) {
+        ([Some(certificate), Some(key)], _) => Certificates::load(certificate, key).map(Some),
+        (_, Some(domain)) => Certificates::kept(&Kept::new(&settings.store.dir, &settings.acme), domain).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Looks after the certificate's files, or after the certificate that the server gets by itself.
+fn look_after(certificates: Certificates, settings: &Settings, outbound: Outbound) -> Result<(), Failure> {
+    let deaf = |error| Failure::Broken(format!("cannot listen for SIGHUP: {error}"));
+    if settings.acme.domains.is_empty() {
+        tokio::spawn(tls::Watch::new(certificates).map_err(deaf)?.run());
+    } else {
+        let kept = Kept::new(&settings.store.dir, &settings.acme);
+        tokio::spawn(tls::Acme::new(&settings.acme, kept, certificates, outbound).map_err(deaf)?.run());
+    }
+    Ok(())
 }
 
 /// What carries media, and what clients are told of it.

@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 use toml::Value;
 
 use super::values::{addresses, collector, log_level, number, origin, pem_file, port, socket_address, truth};
-use super::{LogFormat, Settings, WORKERS_MAX, auth, put, rooms, store, turn, webhooks};
+use super::{LogFormat, Settings, WORKERS_MAX, acme, auth, put, rooms, store, turn, webhooks};
 
 /// One setting.
 pub(super) struct Key {
@@ -67,7 +67,9 @@ impl Key {
 
 /// All settings, in the order of the file; sections that have a file of their own bring theirs.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    [HTTP, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION].into_iter().flatten()
+    [HTTP, acme::KEYS, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION]
+        .into_iter()
+        .flatten()
 }
 
 /// The setting of that name.
