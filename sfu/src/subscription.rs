@@ -320,7 +320,8 @@ impl Subscription {
         let Some(ring) = ring.filter(|_| self.numbering.is_none() && self.kind == Kind::Video) else { return true };
         let came = since.max(ring.oldest())..ring.next();
         let is_fresh = |packet: &Packet| now.saturating_duration_since(packet.arrival) < KEYFRAME_WINDOW;
-        let recent = came.rev().map_while(|at| ring.packet(at).filter(|packet| is_fresh(packet)).map(|packet| (at, packet)));
+        let recent =
+            came.rev().map_while(|at| ring.packet(at).filter(|packet| is_fresh(packet)).map(|packet| (at, packet)));
         let last = recent.filter(|(_, packet)| packet.start && self.decodes(packet)).map(|(at, _)| at).next();
         self.seek = last.unwrap_or(self.seek);
         last.is_none()
