@@ -1,6 +1,7 @@
 //! A published track: its layers, what has come of them, and who subscribes.
 
 mod levels;
+mod listeners;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use crate::sdp::{Codec, Mid};
 use crate::speakers::Voice;
 use crate::target::Step;
 use crate::{Kind, Source, TrackId};
+
+use listeners::ListenerLoss;
 
 /// A publisher is asked for a keyframe of a layer at most once in this time.
 pub(crate) const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
@@ -443,6 +446,8 @@ pub(crate) struct Track {
     pub(crate) fresh: bool,
     /// How loud it is.
     pub(crate) voice: Voice,
+    /// What listeners without RED lose of it.
+    pub(crate) lost: ListenerLoss,
     /// Its packets go to its subscribers; of audio in large rooms only some are heard.
     pub(crate) forwarded: bool,
 }
@@ -475,6 +480,7 @@ impl Track {
             subscribers: Vec::new(),
             fresh: false,
             voice: Voice::default(),
+            lost: ListenerLoss::default(),
             forwarded: true,
         }
     }
