@@ -82,6 +82,9 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// Where traces are sent: the base URL of a collector that takes OTLP over HTTP; empty: nowhere. Its path may be a secret: never
+    /// logged.
+    pub(crate) otlp: Secret,
     /// PEM files of the certificate with its chain and of its key: both or neither.
     pub(crate) tls_files: [Option<PathBuf>; 2],
     /// The certificate that the server gets by itself, in place of files.
@@ -151,6 +154,7 @@ impl Default for Settings {
             turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            otlp: Secret::default(),
             tls_files: [None, None],
             acme: AcmeSettings::default(),
             tls_listen: None,

@@ -23,6 +23,7 @@ mod heard;
 mod held;
 mod http;
 mod ice;
+mod joins;
 mod journal;
 mod origin;
 mod outbound;
@@ -36,6 +37,7 @@ mod store;
 mod stream;
 mod tcp;
 mod tls;
+mod traces;
 mod turn;
 mod udp;
 mod webhooks;
@@ -51,6 +53,8 @@ use std::time::Duration;
 use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -76,8 +80,8 @@ const CLOSE_MAX: Duration = Duration::from_millis(1_500);
 /// How long tasks get to end after that.
 const TASKS_MAX: Duration = Duration::from_millis(500);
 
-/// Libraries that log whole websocket messages, tokens among them, when all is to be logged.
-const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
+/// Libraries that log whole websocket messages, tokens among them, when all is to be logged; and spans for traces.
+const QUIET: [&str; 3] = ["tungstenite=info", "tokio_tungstenite=info", traces::NOT_LOGGED];
 
 fn main() -> ExitCode {
     let ended = config::load(std::env::args_os()).and_then(|loaded| match loaded.command.clone() {
@@ -100,19 +104,20 @@ fn main() -> ExitCode {
 
 fn run(loaded: &Loaded) -> Result<(), Failure> {
     let recent = Recent::default();
-    start_log(&loaded.settings, recent.clone());
+    let traces = start_log(&loaded.settings, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(loaded, recent));
+    let ended = runtime.block_on(serve(loaded, recent, traces));
     runtime.shutdown_timeout(TASKS_MAX);
     ended
 }
 
 /// Starts everything, then waits for a signal or for something to break.
-async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) -> Result<(), Failure> {
     let settings = &loaded.settings;
+    let tracing = traces.map(traces::Sender::start);
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
     let certificates = certificates(settings)?;
     let https_listener =
@@ -171,6 +176,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         certificates: certificates.clone(),
         auth: auth.clone(),
         drain: drain.clone(),
+        traces: tracing.as_ref().map(|sending| sending.tally.clone()),
         guard: guard.clone(),
     };
     let doctors = doctor::router(inbox.downgrade(), auth.clone(), guard.clone());
@@ -242,6 +248,9 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         history.journal.facts.flush().await;
         history.journal.facts.flush().await;
         delivering.end().await;
+        if let Some(tracing) = tracing {
+            tracing.end().await;
+        }
     };
     tokio::select! {
         // Whoever was promised something is on disk, and what is due to webhooks in the store: the next start goes on.
@@ -340,18 +349,23 @@ fn start_media(
     Ok(Media { workers, turn: Some(turn), ice })
 }
 
-fn start_log(settings: &Settings, recent: Recent) {
+/// Gives what sends traces, if they are to be sent.
+fn start_log(settings: &Settings, recent: Recent) -> Option<traces::Sender> {
     // The filter was checked when it was set.
     let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
     for quiet in QUIET {
         filter = filter.add_directive(quiet.parse().expect("a directive of ours"));
     }
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    match settings.log_format {
-        LogFormat::Text => log.with_ansi(false).finish().with(recent).init(),
-        LogFormat::Json => log.json().flatten_event(true).finish().with(recent).init(),
-    }
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let log = match settings.log_format {
+        LogFormat::Text => log.with_ansi(false).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    let (spans, sender) = (!settings.otlp.0.is_empty()).then(|| traces::new(&settings.otlp.0)).unzip();
+    let spans = spans.map(|spans| spans.with_filter(filter_fn(traces::takes)));
+    tracing_subscriber::registry().with(log.and_then(recent).with_filter(filter)).with(spans).init();
+    sender
 }
 
 /// Says once where everything is.

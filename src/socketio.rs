@@ -300,7 +300,7 @@ impl MessageHandler<LocalAdapter, ()> for OnEvent {
         let input = match verdict {
             Verdict::Granted(credit) => {
                 let (name, payload) = read(true);
-                Input::Event { socket, name, payload, ack, credit }
+                Input::Event { socket, name, payload, ack, came: clock::now().mono, credit }
             }
             Verdict::Refused { is_new_row: true } => Input::Refused { socket, credits: edge.credits.clone() },
             Verdict::Refused { is_new_row: false } | Verdict::Ignored => return,

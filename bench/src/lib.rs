@@ -11,6 +11,7 @@ pub mod call;
 pub mod forward;
 pub mod hall;
 pub mod idle;
+pub mod inbound;
 pub mod media;
 pub mod metrics;
 pub mod network;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
 use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
-use crate::{Drop, Kind, Now, Sfu};
+use crate::{Drop, Kind, Now, Path, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
@@ -15,11 +15,12 @@ const REPORTED_FOR: Duration = Duration::from_secs(10);
 const OWN_SSRC: u32 = 1;
 
 impl Sfu {
-    pub(crate) fn on_rtcp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+    pub(crate) fn on_rtcp(&mut self, key: usize, path: Path, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
         let len = srtp.opener.open_rtcp(datagram).map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
+        peer.ice.heard(path, now.mono);
         for packet in rtcp::parse(plain) {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {

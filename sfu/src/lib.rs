@@ -14,6 +14,7 @@ pub mod data;
 mod describe;
 mod downlink;
 mod dtls;
+mod durations;
 mod egress;
 mod feedback;
 mod floor;
@@ -28,6 +29,7 @@ mod quality;
 mod receive;
 mod requests;
 mod rights;
+mod roam;
 mod ring;
 mod room;
 pub mod rtcp;
@@ -44,6 +46,7 @@ mod track;
 pub mod twcc;
 
 pub use api::*;
+pub use durations::{BOUNDS_US, Durations};
 pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use std::cmp::Reverse;
@@ -126,6 +129,9 @@ pub struct Sfu {
     /// Paths from which a valid check came.
     paths: HashMap<Path, usize>,
     ufrags: HashMap<String, usize>,
+    /// New paths by which peers were asked; who is not asked there any more may still stand here.
+    roamers: HashMap<Path, usize>,
+    lookups: roam::Lookups,
 
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     outputs: VecDeque<Output>,
@@ -162,6 +168,8 @@ impl Sfu {
             tracks_by_id: HashMap::new(),
             paths: HashMap::new(),
             ufrags: HashMap::new(),
+            roamers: HashMap::new(),
+            lookups: roam::Lookups::new(now.mono),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
             control: Control::default(),

@@ -162,7 +162,7 @@ impl Sfu {
         for (_, subscription) in &mut peer.subscriptions {
             if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
                 let track = self.tracks.get(subscription.track);
-                let needs_keyframe = track.is_none_or(|track| subscription.start_agreed(&track.layers));
+                let needs_keyframe = track.is_none_or(|track| subscription.start_agreed(&track.layers, now.mono));
                 let wanted = subscription.wanted();
                 watched.extend(wanted.map(|wanted| (subscription.track, wanted.layer.into(), needs_keyframe)));
             }

@@ -19,7 +19,7 @@ use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
 use crate::target::Target;
-use crate::track::{Layer, Track};
+use crate::track::{KEYFRAME_WINDOW, Layer, Track};
 use crate::{Kind, Pause, Source, TrackId};
 
 use numbering::{Numbering, Place, climb};
@@ -311,14 +311,18 @@ impl Subscription {
     }
 
     /// Starts when its peer can receive: what was never sent before begins with the last keyframe that came since it was aimed
-    /// at, else with the next. Returns whether one is to be asked for.
-    pub(crate) fn start_agreed(&mut self, layers: &[Layer]) -> bool {
+    /// at, if that is so fresh that the publisher is not asked for another yet, else with the next. Returns whether one is to be
+    /// asked for.
+    pub(crate) fn start_agreed(&mut self, layers: &[Layer], now: Instant) -> bool {
         let since = self.seek;
         self.start(layers);
         let ring = self.wanted.and_then(|wanted| Some(&layers.get(usize::from(wanted.layer))?.ring));
         let Some(ring) = ring.filter(|_| self.numbering.is_none() && self.kind == Kind::Video) else { return true };
         let came = since.max(ring.oldest())..ring.next();
-        let last = came.rev().find(|at| ring.packet(*at).is_some_and(|packet| packet.start && self.decodes(packet)));
+        let is_fresh = |packet: &Packet| now.saturating_duration_since(packet.arrival) < KEYFRAME_WINDOW;
+        let recent =
+            came.rev().map_while(|at| ring.packet(at).filter(|packet| is_fresh(packet)).map(|packet| (at, packet)));
+        let last = recent.filter(|(_, packet)| packet.start && self.decodes(packet)).map(|(at, _)| at).next();
         self.seek = last.unwrap_or(self.seek);
         last.is_none()
     }

@@ -12,6 +12,7 @@ use super::{Settings, acme, auth, turn, webhooks};
 /// Plain environment names, and the setting that each stands for.
 const PLAIN: &[(&str, &str, &str)] = &[
     ("RUST_LOG", "log", "level"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "log", "otlp"),
     ("DATABASE_URL", "store", "url"),
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),

@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 use sfu::rtcp::{self, Packet};
 
 use super::codec::{Codec, Place};
-use super::downlink::TRANSPORT_URI;
 use super::recording::{self, Size};
 use super::stamp::{STAMP_BYTES, Stamp, Track};
+use crate::inbound::TRANSPORT_URI;
 use crate::network::wire::Header;
 use crate::peer::ClientPeer;
 
