@@ -39,6 +39,12 @@ try {
   await until(() => ada.$(`${tileOf('Cleo Marsh')} .raised`), 20_000, 'a raised hand');
   await until(() => ada.$$eval('.tile video:not(.unlit)', (all) => all.length === 4), 20_000, 'four pictures');
   await shoot(ada, '3-call');
+  await press(bob, 'share');
+  await until(() => ada.$('[data-screen-of] video:not(.unlit)'), 20_000, 'a shared screen');
+  await until(() => ada.$$eval('.strip video:not(.unlit)', (all) => all.length === 4), 20_000, 'four pictures beside it');
+  await shoot(ada, '3-share'); // docs/call.png is the dark one of the desktop
+  await press(bob, 'share');
+  await until(async () => !(await ada.$('[data-screen-of]')), 20_000, 'the screen is not shared any more');
   await press(cleo, 'camera');
   await until(() => ada.$(`${tileOf('Cleo Marsh')} .initials`), 20_000, 'a camera that is off');
   await press(dan, 'leave');
