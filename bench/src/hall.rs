@@ -27,6 +27,8 @@ pub struct Hall {
     pub now: Now,
     /// Events that are no descriptions, in order.
     pub events: Vec<Event>,
+    /// Offers to each client.
+    pub offers: Vec<u32>,
     /// Datagrams carried or lost so far.
     pub datagrams: u64,
     /// Datagrams to lose, by their number in `datagrams`.
@@ -48,6 +50,7 @@ impl Hall {
             heard: Vec::new(),
             now,
             events: Vec::new(),
+            offers: Vec::new(),
             datagrams: 0,
             lose: Vec::new(),
             identity: Identity::new(),
@@ -85,6 +88,7 @@ impl Hall {
         }
         self.clients.push(client);
         self.heard.push(Heard::default());
+        self.offers.push(0);
         index
     }
 
@@ -176,6 +180,7 @@ impl Hall {
                     client.handle_answer(&sdp, self.now.mono);
                 }
                 Output::Event(Event::Offer { peer, sdp, tracks }) => {
+                    self.offers[peer.0 as usize] += 1;
                     let client = &mut self.clients[peer.0 as usize];
                     client.lines = tracks;
                     let sdp = client.handle_offer(&sdp, self.now.mono);
