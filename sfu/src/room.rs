@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::pipe::Workers;
 use crate::RoomId;
 use crate::floor::Floor;
 use crate::speakers::Told;
@@ -26,6 +27,8 @@ pub(crate) struct Room {
     pub(crate) floor: Floor,
     /// When the speakers are looked at next; `None` while nobody is heard.
     pub(crate) speakers_due: Option<Instant>,
+    /// The other workers that have peers of it.
+    pub(crate) others: Workers,
 }
 
 impl Room {
@@ -39,6 +42,7 @@ impl Room {
             told: Told::default(),
             floor: Floor::default(),
             speakers_due: None,
+            others: Workers::default(),
         }
     }
 
