@@ -26,6 +26,7 @@ mod ice;
 mod journal;
 mod origin;
 mod outbound;
+mod pipe;
 mod ports;
 mod pulse;
 mod recent;
@@ -140,6 +141,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     };
     let mut lobby = Lobby::new(lobby_config, rand::random());
     lobby.set_room_settings(settings.rooms.0.clone());
+    lobby.set_spread(settings.room_spread_at);
     let counts = Arc::new(Counts::default());
     let facts = history.journal.facts.clone();
     let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
@@ -277,11 +279,21 @@ fn start_media(
     };
     let bound = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
     let (mut workers, mut crossings) = (Vec::new(), Vec::new());
-    for i in 0..settings.workers {
+    let waiting = (0..settings.workers).map(|i| worker::Waiting::new(WorkerId(i))).collect::<Result<Vec<_>, _>>()?;
+    let wakers: Vec<_> = waiting.iter().map(|waiting| waiting.waker.clone()).collect();
+    for ((i, waiting), pipes) in waiting.into_iter().enumerate().zip(pipe::mesh(&wakers)) {
         let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
         let waker = bound.as_ref().map(turn::Bound::waker);
-        let (worker, end) =
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
+        let (worker, end) = worker::start(
+            WorkerId(i),
+            reach,
+            waiting,
+            pipes,
+            certificate.clone(),
+            inbox.clone(),
+            ended.clone(),
+            waker,
+        )?;
         crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
         workers.push(worker);
     }

@@ -17,8 +17,8 @@ use crate::shared::NOBODY;
 use crate::subscription::{ExtensionIds, Stamps};
 use crate::track::Track;
 use crate::{
-    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, Source, TrackHint, TrackId,
-    TrackInfo, Unavailable, View, twcc,
+    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, Source, TrackHint,
+    TrackId, TrackInfo, Unavailable, View, twcc,
 };
 
 /// The parts of a [`Request::Join`] that its peer keeps.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::pipe::Workers;
 use crate::RoomId;
 use crate::floor::Floor;
+use crate::pipe::Workers;
 use crate::speakers::Told;
 
 /// How often the speakers of a room are looked at.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::keyframe::VideoCodec;
-use crate::pipe::{PipeEnd, SourcePipe};
 use crate::payload::DescriptorState;
+use crate::pipe::{PipeEnd, SourcePipe};
 use crate::quality::FREEZE;
 use crate::ring::Ring;
 use crate::rtp;

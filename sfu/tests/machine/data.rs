@@ -548,7 +548,8 @@ fn messages_cross_to_the_other_workers_of_a_room() {
     }
     near.run_ms(100);
     far.run_ms(100);
-    let texts = |came: Vec<Came>| came.into_iter().map(|came| String::from_utf8(came.bytes).unwrap()).collect::<Vec<_>>();
+    let texts =
+        |came: Vec<Came>| came.into_iter().map(|came| String::from_utf8(came.bytes).unwrap()).collect::<Vec<_>>();
     assert_eq!(texts(came(&mut far, 0)), ["pa_0\nto all", "pa_0\nto one"]);
     assert_eq!(texts(came(&mut near, 1)), ["pa_0\nto all", "pa_0\nto another"]);
 }
