@@ -1,5 +1,7 @@
 //! The operator's routes, on a listener of their own: probes and metrics.
 
+mod histogram;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,27 +12,29 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 use prometheus::{Counter, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
-use sfu::{Counters, Drop};
+use sfu::{Counters, Drop, Durations};
 use signaling::{Actor, ErrorCode, Refused};
 use tokio::sync::mpsc;
 use turn_server::Refusal;
 
+use self::histogram::{Counted, Family};
 use crate::applier::History;
 use crate::auth::Auth;
 use crate::clock;
 use crate::control::{self, INBOX_MAX};
 use crate::drain::Drain;
+use crate::held::HELD_MAX;
 use crate::http::{Health, Relaying};
+use crate::journal;
 use crate::origin::{self, Guard};
 use crate::socketio::Source;
 use crate::tls::Certificates;
+use crate::traces;
 use crate::turn;
 use crate::webhooks::Tally;
 use crate::whip::refuse;
-use crate::worker::{RUN_CLASSES, Report, SocketCounts};
+use crate::worker::{REQUESTS_MAX, RUN_CLASSES, Report, SocketCounts};
 
 /// What the operator's routes look at.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ pub(crate) struct Admin {
     pub(crate) auth: Auth,
     /// Whether the server is about to end.
     pub(crate) drain: Drain,
+    /// What became of spans, if they are sent to somebody.
+    pub(crate) traces: Option<Arc<traces::Tally>>,
     /// Who may end it: in open mode a page elsewhere could else do so through a browser on this machine.
     pub(crate) guard: Guard,
 }
@@ -83,6 +89,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         None
     };
+    let reason = reason.map(str::to_owned).or_else(|| admin.certificates.as_ref()?.unfit());
     let ready = reason.is_none();
     let media: Vec<_> = admin
         .health
@@ -139,8 +146,14 @@ fn scrape(admin: &Admin) -> Result<Registry, prometheus::Error> {
         turn_server(&page, &turn.report())?;
     }
     signaling(&page, admin)?;
+    queues(&page, admin)?;
     history(&page, &admin.health.history)?;
     webhooks(&page, &admin.deliveries)?;
+    if let Some(tally) = &admin.traces {
+        let results = [("sent", &tally.sent), ("lost", &tally.lost)];
+        let spans = results.into_iter().map(|(result, count)| (result, count.load(Ordering::Relaxed)));
+        page.counters("trace_spans_total", "Spans for the collector of traces.", "result", spans)?;
+    }
     if let Some(certificates) = &admin.certificates {
         tls(&page, certificates)?;
     }
@@ -190,12 +203,18 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
     ] {
         page.counter(name, help, value)?;
     }
-    let runs = std::array::from_fn(|class| reports.iter().map(|r| r.sockets.runs[class]).sum());
-    page.0.register(Box::new(RunLengths {
-        runs,
-        datagrams: sockets(|s| s.datagrams_out),
-        description: run_lengths()?,
-    }))?;
+    // Control datagrams, which are runs of one, too: how well GSO is used.
+    let runs: [u64; RUN_CLASSES] = std::array::from_fn(|class| reports.iter().map(|r| r.sockets.runs[class]).sum());
+    let runs = Counted::runs(&runs, sockets(|s| s.datagrams_out));
+    page.histograms("run_datagrams", "Datagrams per run: per system call that sent.", "", vec![runs])?;
+    let delays = ["audio", "video"].into_iter().enumerate().map(|(kind, word)| {
+        let mut sum = Durations::default();
+        reports.iter().for_each(|report| sum.add(&report.counters.forward_delays[kind]));
+        Counted::seconds(word, &sum)
+    });
+    let help =
+        "From the arrival of a run's oldest packet at this machine to its departure; video waits for the pacer, too.";
+    page.histograms("forward_delay_seconds", help, "kind", delays.collect())?;
     let drops = Drop::ALL
         .into_iter()
         .enumerate()
@@ -290,9 +309,34 @@ fn signaling(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
         "Times that signaling waited for a full journal queue.",
         counts.journal_waits.load(Ordering::Relaxed),
     )?;
-    let waiting = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
-    page.gauge("inbox_inputs", "Inputs that wait for the lobby.", waiting as f64)?;
-    page.gauge("inbox_inputs_max", "Room in the lobby's inbox.", INBOX_MAX as f64)
+    let joins = counts.joins.read().map(|(stage, took)| Counted::seconds(stage, &took));
+    let help =
+        "Joins by stage: ack, until it is on disk and answered; media, from its first word until ICE and DTLS are up.";
+    page.histograms("join_seconds", help, "stage", joins.into())
+}
+
+/// How full the queues are between edges, lobby, workers and disk; `worker` is empty for those that are no worker's.
+fn queues(page: &Page, admin: &Admin) -> Result<(), prometheus::Error> {
+    let inbox = admin.inbox.upgrade().map_or(0, |inbox| inbox.max_capacity() - inbox.capacity());
+    let facts = admin.health.history.journal.status.queued.load(Ordering::Relaxed);
+    let held = admin.health.counts.held.load(Ordering::Relaxed);
+    let mut queues = vec![
+        ("inbox", String::new(), inbox, INBOX_MAX),
+        ("journal", String::new(), facts, journal::FACTS_MAX),
+        ("held", String::new(), held, HELD_MAX),
+    ];
+    let workers = admin.health.workers.iter().enumerate();
+    queues.extend(workers.map(|(id, worker)| ("requests", id.to_string(), worker.queued(), REQUESTS_MAX)));
+    let labels = ["queue", "worker"];
+    let help = "What waits: inputs for the lobby, facts for the disk, messages for their facts (of one socket), requests for a worker.";
+    let items = GaugeVec::new(Opts::new("queue_items", help), &labels)?;
+    let limits = GaugeVec::new(Opts::new("queue_items_limit", "How much may wait there."), &labels)?;
+    for (queue, worker, waiting, limit) in &queues {
+        items.with_label_values(&[queue, worker.as_str()]).set(*waiting as f64);
+        limits.with_label_values(&[queue, worker.as_str()]).set(*limit as f64);
+    }
+    page.0.register(Box::new(items))?;
+    page.0.register(Box::new(limits))
 }
 
 fn webhooks(page: &Page, tally: &Tally) -> Result<(), prometheus::Error> {
@@ -367,6 +411,16 @@ impl Page {
         self.0.register(Box::new(counters))
     }
 
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        members: Vec<Counted>,
+    ) -> Result<(), prometheus::Error> {
+        self.0.register(Box::new(Family::new(name, help, label, members)?))
+    }
+
     fn seconds(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
         let counter = Counter::new(name, help)?;
         counter.inc_by(value);
@@ -391,50 +445,6 @@ impl Page {
         let gauge = Gauge::new(name, help)?;
         gauge.set(value);
         self.0.register(Box::new(gauge))
-    }
-}
-
-/// Datagrams per run sent, control datagrams (runs of one) too: how well GSO is used.
-struct RunLengths {
-    runs: [u64; RUN_CLASSES],
-    datagrams: u64,
-    description: Desc,
-}
-
-fn run_lengths() -> Result<Desc, prometheus::Error> {
-    // The registry puts `lyceum_` before it, as before all names.
-    let name = "run_datagrams".to_owned();
-    Desc::new(name, "Datagrams per run: per system call that sent.".to_owned(), Vec::new(), Default::default())
-}
-
-impl Collector for RunLengths {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.description]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut buckets = Vec::with_capacity(RUN_CLASSES);
-        let mut so_far = 0;
-        // The last class has no upper bound: it is in the count only.
-        for (class, runs) in self.runs.iter().enumerate().take(RUN_CLASSES - 1) {
-            so_far += runs;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(((2_u32 << class) - 1).into());
-            bucket.set_cumulative_count(so_far);
-            buckets.push(bucket);
-        }
-        let mut histogram = Histogram::default();
-        histogram.set_sample_count(self.runs.iter().sum());
-        histogram.set_sample_sum(self.datagrams as f64);
-        histogram.set_bucket(buckets);
-        let mut metric = Metric::default();
-        metric.set_histogram(histogram);
-        let mut family = MetricFamily::default();
-        family.set_name(self.description.fq_name.clone());
-        family.set_help(self.description.help.clone());
-        family.set_field_type(MetricType::HISTOGRAM);
-        family.set_metric(vec![metric]);
-        vec![family]
     }
 }
 
@@ -475,27 +485,6 @@ fn resident_bytes(status: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn run_lengths_are_a_histogram() {
-        let lengths = RunLengths {
-            runs: [5, 0, 2, 0, 0, 0, 1],
-            datagrams: 5 + 8 + 64,
-            description: run_lengths().expect("a name"),
-        };
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&lengths.collect(), &mut text).expect("it can be written");
-        let text = String::from_utf8(text).expect("text");
-        for line in [
-            "run_datagrams_bucket{le=\"1\"} 5",
-            "run_datagrams_bucket{le=\"7\"} 7",
-            "run_datagrams_bucket{le=\"63\"} 7",
-            "run_datagrams_bucket{le=\"+Inf\"} 8",
-            "run_datagrams_sum 77",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
-        }
-    }
 
     #[test]
     fn proc_files_are_read() {

@@ -18,6 +18,7 @@ use crate::error::Failure;
 use crate::journal::{Journal, Reader, Record, Unreadable};
 use crate::seldom::Seldom;
 use crate::store::{Retained, Retention, Store, StoreError, Sweeper, Swept};
+use crate::traces::{self, TARGET};
 
 /// Records of one transaction. More would hold locks for longer, fewer cost a commit each.
 const BATCH_MAX: usize = 500;
@@ -363,7 +364,11 @@ impl Applier {
         self.status.oldest_ms.store(first.wall_ms.max(1), Ordering::Relaxed);
         let start = Instant::now();
         self.given = self.given.max(last.index);
-        let applied = self.store.apply(&self.journal.node, &records).await?;
+        let span = tracing::info_span!(target: TARGET, parent: None, "database", facts = records.len() as u64, error = traces::EMPTY);
+        let applied = self.store.apply(&self.journal.node, &records).await.inspect_err(|_| {
+            span.record("error", "the database failed");
+        })?;
+        drop(span);
         self.check(applied, self.journal.boot)?;
         self.status.note(start);
         self.status.applied.store(applied, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Settings: defaults, then a TOML file, then environment, then flags. Every error says which setting, where it came
 //! from and what is expected.
 
+mod acme;
 mod auth;
 mod flags;
 mod keys;
@@ -20,10 +21,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use turn_server::Prefix;
 
 use crate::cli::{Command, ConfigCommand};
 use crate::error::Failure;
 
+pub(crate) use self::acme::AcmeSettings;
 pub(crate) use self::auth::{AuthSettings, KeyPair, is_plain_and_far, site};
 use self::flags::Flags;
 pub(crate) use self::print::{example, print};
@@ -49,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) http_listen: SocketAddr,
     /// Further origins that may call us, as `scheme://host[:port]`.
     pub(crate) origins: Vec<String>,
+    /// Proxies that are believed about whom they ask for.
+    pub(crate) trusted_proxies: Vec<Prefix>,
     /// UDP and TCP port of worker 0; worker *i* has `port + i`, or any free port each where this is 0.
     pub(crate) media_port: u16,
     /// Whether workers take ICE-TCP on their ports too.
@@ -81,8 +86,13 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
+    /// Where traces are sent: the base URL of a collector that takes OTLP over HTTP; empty: nowhere. Its path may be a secret: never
+    /// logged.
+    pub(crate) otlp: Secret,
     /// PEM files of the certificate with its chain and of its key: both or neither.
     pub(crate) tls_files: [Option<PathBuf>; 2],
+    /// The certificate that the server gets by itself, in place of files.
+    pub(crate) acme: AcmeSettings,
     /// Where HTTPS listens, with TURN over TLS on the same port; needs a certificate.
     pub(crate) tls_listen: Option<SocketAddr>,
     /// URLs of a TURN server outside (`turn:…`, `turns:…`, `stun:…`).
@@ -131,6 +141,7 @@ impl Default for Settings {
         Settings {
             http_listen: SocketAddr::from(([0, 0, 0, 0], 3001)),
             origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             media_port: 7882,
             tcp: true,
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
@@ -147,7 +158,9 @@ impl Default for Settings {
             turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
+            otlp: Secret::default(),
             tls_files: [None, None],
+            acme: AcmeSettings::default(),
             tls_listen: None,
             turn_uris: Vec::new(),
             turn_username: String::new(),
@@ -159,6 +172,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether there is to be a certificate.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.tls_files[0].is_some() || !self.acme.domains.is_empty()
+    }
+
     /// Whether there is a TURN server in this process.
     pub(crate) fn has_turn_server(&self) -> bool {
         self.turn.enabled.unwrap_or(self.turn_uris.is_empty())

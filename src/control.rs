@@ -17,6 +17,7 @@ use crate::clock;
 use crate::credit::{Credit, Credits};
 use crate::heard::Heard;
 use crate::held::{Freed, Held, Passed};
+use crate::joins::{Joining, Openings, Tally};
 use crate::journal::{self, Facts};
 use crate::seldom::Seldom;
 use crate::socketio::{self, Client};
@@ -61,6 +62,8 @@ pub(crate) enum Input {
         payload: Value,
         /// The ack id that the client chose; nothing keeps it from choosing one twice.
         ack: Option<i64>,
+        /// When it was read from the socket.
+        came: Instant,
         /// Given back when the event was handled.
         credit: Credit,
     },
@@ -191,6 +194,10 @@ pub(crate) struct Counts {
     pub(crate) worker_waits: AtomicU64,
     /// Times that the journal's queue was full.
     pub(crate) journal_waits: AtomicU64,
+    /// Messages that wait for the disk, of the socket that has most of them.
+    pub(crate) held: AtomicUsize,
+    /// How long joins took.
+    pub(crate) joins: Tally,
     /// When the control task last ran.
     beat: Mutex<Option<Instant>>,
 }
@@ -224,6 +231,8 @@ pub(crate) async fn run(
         asked: HashMap::new(),
         next_http: 0,
         held: Held::new(),
+        openings: Openings::default(),
+        join: None,
     };
     let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -264,6 +273,8 @@ struct Seat {
     acks: HashMap<AckId, i64>,
     next_ack: i64,
     heard: Arc<Heard>,
+    /// Its join, until that is answered.
+    joining: Option<Joining>,
 }
 
 /// What a socket is sent.
@@ -286,6 +297,10 @@ struct Control {
     next_http: u64,
     /// What waits for facts to be on disk.
     held: Held<Message, (HttpId, Replied)>,
+    /// Whose media is not up yet.
+    openings: Openings,
+    /// The span of the join that is being handled.
+    join: Option<tracing::Id>,
 }
 
 impl Control {
@@ -301,14 +316,18 @@ impl Control {
                 if !may {
                     return;
                 }
-                let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard };
+                let seat = Seat { client, acks: HashMap::new(), next_ack: 0, heard, joining: None };
                 self.seats.insert(socket, seat);
                 self.lobby.handle(signaling::Input::Connected { socket, address, identity }, now);
             }
-            Input::Event { socket, name, payload, ack, credit } => {
+            Input::Event { socket, name, payload, ack, came, credit } => {
                 // Events of a socket that overflowed a moment ago have no one to answer to.
                 if let Some(seat) = self.seats.get_mut(&socket) {
                     let ack = ack.map(|theirs| seat.expect_ack(theirs));
+                    if let Some(joining) = Joining::of(&name, &payload, ack, came) {
+                        self.join = joining.span();
+                        seat.joining = Some(joining);
+                    }
                     self.counts.events.fetch_add(1, Ordering::Relaxed);
                     self.lobby.handle(signaling::Input::Event { socket, name, payload, ack }, now);
                 }
@@ -361,9 +380,13 @@ impl Control {
                 let http = self.expect_reply(reply);
                 self.lobby.handle(signaling::Input::Ask { http, address, ask }, now);
             }
-            Input::Media { worker, event } => self.lobby.handle(signaling::Input::Media { worker, event }, now),
+            Input::Media { worker, event } => {
+                self.openings.heard(&event, &self.counts.joins, now.mono);
+                self.lobby.handle(signaling::Input::Media { worker, event }, now);
+            }
         }
         self.act().await;
+        self.join = None;
     }
 
     /// Does what the lobby says, until it says nothing more.
@@ -468,7 +491,16 @@ impl Control {
     fn send(&mut self, socket: SocketId, message: Message) {
         let Some(seat) = self.seats.get_mut(&socket) else { return };
         let theirs = match &message {
-            Message::Ack { ack, .. } => seat.acks.remove(ack),
+            Message::Ack { ack, body } => {
+                if let Some(joining) = seat.joining.take_if(|joining| joining.is_answered_by(*ack)) {
+                    joining.answered(body, &self.counts.joins, clock::now().mono);
+                }
+                seat.acks.remove(ack)
+            }
+            Message::Emit { event, .. } if Joining::is_held_up_by(event) => {
+                seat.joining = None;
+                None
+            }
             _ => None,
         };
         let Some(client) = seat.client.upgrade() else { return };
@@ -540,6 +572,7 @@ impl Control {
 
     async fn request(&mut self, id: WorkerId, mut request: sfu::Request) {
         static LINE: Seldom = Seldom::new();
+        self.openings.asked(&request, self.join.as_ref(), clock::now().mono);
         let Some(worker) = self.workers.get(id.0) else {
             debug_assert!(false, "the lobby knows how many workers there are");
             return;
@@ -564,6 +597,7 @@ impl Control {
         self.counts.sockets.store(self.seats.len(), Ordering::Relaxed);
         self.counts.rooms.store(gauges.rooms, Ordering::Relaxed);
         self.counts.participants.store(gauges.participants, Ordering::Relaxed);
+        self.counts.held.store(self.held.most(), Ordering::Relaxed);
     }
 }
 

@@ -134,6 +134,11 @@ impl<M, R> Held<M, R> {
         }
     }
 
+    /// How much waits for the socket for which most does, of [`HELD_MAX`].
+    pub(crate) fn most(&self) -> usize {
+        self.sockets.values().chain(self.acks.values()).map(VecDeque::len).max().unwrap_or(0)
+    }
+
     /// A socket is gone: nothing waits for it any more.
     pub(crate) fn forget(&mut self, socket: SocketId) {
         self.sockets.remove(&socket);
@@ -205,7 +210,7 @@ mod tests {
     fn what_waits_is_bounded_and_ends_with_its_socket() {
         let mut held: Held<usize, ()> = Held::new();
         assert!((0..HELD_MAX).all(|n| held.pass(A, n, fact(1)) == Passed::Later));
-        assert_eq!(held.pass(A, HELD_MAX, None), Passed::Full);
+        assert_eq!((held.pass(A, HELD_MAX, None), held.most()), (Passed::Full, HELD_MAX));
         assert_eq!(held.pass(B, 0, fact(1)), Passed::Later);
         held.forget(A);
         assert_eq!(held.commit(FactId(1)), [Freed::Message(B, 0)]);

@@ -23,7 +23,7 @@ use self::disk::Folder;
 pub(crate) use self::log::Unreadable;
 use self::log::{BOOTS_MAX, Entry, Log, SEGMENT_BYTES, Shelf};
 pub(crate) use self::reader::Reader;
-pub(crate) use self::thread::{Facts, Full, Status};
+pub(crate) use self::thread::{FACTS_MAX, Facts, Full, Status};
 use crate::clock;
 use crate::control;
 use crate::error::Failure;

@@ -23,6 +23,7 @@ mod heard;
 mod held;
 mod http;
 mod ice;
+mod joins;
 mod journal;
 mod origin;
 mod outbound;
@@ -37,6 +38,7 @@ mod store;
 mod stream;
 mod tcp;
 mod tls;
+mod traces;
 mod turn;
 mod udp;
 mod webhooks;
@@ -52,6 +54,8 @@ use std::time::Duration;
 use signaling::{Lobby, WorkerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -63,7 +67,8 @@ use crate::error::Failure;
 use crate::http::{Health, Relaying};
 use crate::outbound::Outbound;
 use crate::recent::Recent;
-use crate::tls::Certificates;
+use crate::serve::proxied::Proxies;
+use crate::tls::{Certificates, Kept};
 use crate::turn::Turn;
 use crate::webhooks::Deliverer;
 use crate::worker::Worker;
@@ -75,8 +80,8 @@ const CLOSE_MAX: Duration = Duration::from_millis(1_500);
 /// How long tasks get to end after that.
 const TASKS_MAX: Duration = Duration::from_millis(500);
 
-/// Libraries that log whole websocket messages, tokens among them, when all is to be logged.
-const QUIET: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
+/// Libraries that log whole websocket messages, tokens among them, when all is to be logged; and spans for traces.
+const QUIET: [&str; 3] = ["tungstenite=info", "tokio_tungstenite=info", traces::NOT_LOGGED];
 
 fn main() -> ExitCode {
     let ended = config::load(std::env::args_os()).and_then(|loaded| match loaded.command.clone() {
@@ -99,19 +104,20 @@ fn main() -> ExitCode {
 
 fn run(loaded: &Loaded) -> Result<(), Failure> {
     let recent = Recent::default();
-    start_log(&loaded.settings, recent.clone());
+    let traces = start_log(&loaded.settings, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Broken(format!("cannot start the runtime: {error}")))?;
-    let ended = runtime.block_on(serve(loaded, recent));
+    let ended = runtime.block_on(serve(loaded, recent, traces));
     runtime.shutdown_timeout(TASKS_MAX);
     ended
 }
 
 /// Starts everything, then waits for a signal or for something to break.
-async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) -> Result<(), Failure> {
     let settings = &loaded.settings;
+    let tracing = traces.map(traces::Sender::start);
     let http_listener = serve::listen(settings.http_listen, "SIGNALING_PORT or [http] listen")?;
     let certificates = certificates(settings)?;
     let https_listener =
@@ -127,7 +133,8 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
 
     let own_key =
         if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
-    let auth = Auth::new(&settings.auth, own_key, &Outbound::new(&[]));
+    let outbound = Outbound::new(&[]);
+    let auth = Auth::new(&settings.auth, own_key, &outbound);
     auth::warn(&settings.auth);
     tokio::spawn({
         let auth = auth.clone();
@@ -169,6 +176,7 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         certificates: certificates.clone(),
         auth: auth.clone(),
         drain: drain.clone(),
+        traces: tracing.as_ref().map(|sending| sending.tally.clone()),
         guard: guard.clone(),
     };
     let whip = whip::router(inbox.downgrade(), auth.clone());
@@ -190,6 +198,8 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     let last_words = inbox.downgrade();
     let (layer, sockets) = socketio::layer(inbox, sessions.clone(), auth);
     let router = http::router(health, whip.merge(tokens).merge(api).merge(received), guard, layer, sessions);
+    let proxies = Proxies::new(&settings.trusted_proxies);
+    let router = router.layer(axum::middleware::from_fn_with_state(proxies.clone(), serve::proxied::read));
 
     history.applying.first_answer().await;
     let address = |listener: &tokio::net::TcpListener, asked: SocketAddr| listener.local_addr().unwrap_or(asked);
@@ -205,16 +215,14 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
-    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone()))];
+    let mut pages = vec![tokio::spawn(serve::serve(http_listener, router.clone(), proxies.clone()))];
     if let Some(certificates) = certificates {
         if let Some(listener) = https_listener {
-            pages.push(tokio::spawn(serve::secure::serve(listener, router, certificates.clone(), adopt)));
+            pages.push(tokio::spawn(serve::secure::serve(listener, router, proxies, certificates.clone(), adopt)));
         }
-        let watch = tls::Watch::new(certificates)
-            .map_err(|error| Failure::Broken(format!("cannot listen for SIGHUP: {error}")))?;
-        tokio::spawn(watch.run());
+        look_after(certificates, settings, outbound)?;
     }
-    tokio::spawn(serve::serve(admin_listener, admin::router(admin)));
+    tokio::spawn(serve::serve(admin_listener, admin::router(admin), Proxies::default()));
 
     tokio::select! {
         () = told.it_is_time(&drain, &last_words, &counts) => {}
@@ -239,6 +247,9 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
         history.journal.facts.flush().await;
         history.journal.facts.flush().await;
         delivering.end().await;
+        if let Some(tracing) = tracing {
+            tracing.end().await;
+        }
     };
     tokio::select! {
         // Whoever was promised something is on disk, and what is due to webhooks in the store: the next start goes on.
@@ -250,8 +261,23 @@ async fn serve(loaded: &Loaded, recent: Recent) -> Result<(), Failure> {
 
 /// The operator's certificate, if there is one.
 fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
-    let [Some(certificate), Some(key)] = &settings.tls_files else { return Ok(None) };
-    Certificates::load(certificate, key).map(Some)
+    match (&settings.tls_files, settings.acme.domains.first()) {
+        ([Some(certificate), Some(key)], _) => Certificates::load(certificate, key).map(Some),
+        (_, Some(domain)) => Certificates::kept(&Kept::new(&settings.store.dir, &settings.acme), domain).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Looks after the certificate's files, or after the certificate that the server gets by itself.
+fn look_after(certificates: Certificates, settings: &Settings, outbound: Outbound) -> Result<(), Failure> {
+    let deaf = |error| Failure::Broken(format!("cannot listen for SIGHUP: {error}"));
+    if settings.acme.domains.is_empty() {
+        tokio::spawn(tls::Watch::new(certificates).map_err(deaf)?.run());
+    } else {
+        let kept = Kept::new(&settings.store.dir, &settings.acme);
+        tokio::spawn(tls::Acme::new(&settings.acme, kept, certificates, outbound).map_err(deaf)?.run());
+    }
+    Ok(())
 }
 
 /// What carries media, and what clients are told of it.
@@ -324,18 +350,23 @@ fn start_media(
     Ok(Media { workers, turn: Some(turn), ice })
 }
 
-fn start_log(settings: &Settings, recent: Recent) {
+/// Gives what sends traces, if they are to be sent.
+fn start_log(settings: &Settings, recent: Recent) -> Option<traces::Sender> {
     // The filter was checked when it was set.
     let mut filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
     for quiet in QUIET {
         filter = filter.add_directive(quiet.parse().expect("a directive of ours"));
     }
     // Told of a line that could not be written, the library would say so on standard error, and panic if that is closed.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    match settings.log_format {
-        LogFormat::Text => log.with_ansi(false).finish().with(recent).init(),
-        LogFormat::Json => log.json().flatten_event(true).finish().with(recent).init(),
-    }
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let log = match settings.log_format {
+        LogFormat::Text => log.with_ansi(false).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    let (spans, sender) = (!settings.otlp.0.is_empty()).then(|| traces::new(&settings.otlp.0)).unzip();
+    let spans = spans.map(|spans| spans.with_filter(filter_fn(traces::takes)));
+    tracing_subscriber::registry().with(log.and_then(recent).with_filter(filter)).with(spans).init();
+    sender
 }
 
 /// Says once where everything is.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, FORWARDED, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, HOST, ORIGIN, VARY,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -18,7 +18,8 @@ use crate::addresses::is_near;
 use crate::socketio::Source;
 
 /// Headers by which a proxy says for whom it asks: behind one, everybody's source address is near.
-const FORWARDING: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-real-ip", "cf-connecting-ip", "via"];
+pub(crate) const FORWARDING: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "cf-connecting-ip", "via"];
 
 /// Which callers are let in.
 #[derive(Clone, Debug)]
@@ -42,8 +43,8 @@ impl Guard {
         if !source.is_some_and(is_near) {
             return Err("Open mode serves only this machine and its private network.");
         }
-        if headers.contains_key(FORWARDED) || FORWARDING.iter().any(|name| headers.contains_key(*name)) {
-            return Err("Open mode serves no proxies.");
+        if FORWARDING.iter().any(|name| headers.contains_key(*name)) {
+            return Err("Open mode serves no proxies but those of [http] trusted_proxies.");
         }
         let host = authority(headers).ok_or("Open mode needs one Host header.")?;
         if is_local_name(host.host()) || ip(host.host()).is_some() || self.configured_host(&host) {
@@ -73,7 +74,7 @@ impl Guard {
 
 /// The middleware.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<Source>().map(|s| s.address.ip());
+    let source = request.extensions().get::<Source>().filter(|source| !source.is_unnamed).map(|s| s.address.ip());
     if let Err(why) = guard.near(source, request.headers()) {
         return refuse(why);
     }

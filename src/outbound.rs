@@ -1,4 +1,4 @@
-//! Calls that we make over HTTP: key sets, the authorisation hook, webhooks. Each has a deadline, reads a bounded answer, follows no
+//! Calls that we make over HTTP: key sets, the authorisation hook, webhooks, certificates. Each has a deadline, reads a bounded answer, follows no
 //! redirect, and connects only to an address that its policy lets through: the one that was checked, not another that
 //! the name means a moment later.
 
@@ -50,7 +50,7 @@ pub(crate) enum Reach {
 /// One call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// `GET` or `POST`.
+    /// `GET`, `HEAD` or `POST`.
     pub(crate) method: &'static str,
     /// `http://…` or `https://…`.
     pub(crate) url: String,
@@ -69,6 +69,8 @@ pub(crate) struct Call {
 pub(crate) struct Answer {
     /// The status code.
     pub(crate) status: u16,
+    /// All headers.
+    pub(crate) headers: HeaderMap,
     /// `Retry-After` in seconds, if it was a number.
     pub(crate) retry_after_s: Option<u64>,
     /// At most [`ANSWER_BYTES_MAX`] of the body.
@@ -243,7 +245,8 @@ async fn read(response: Response<Incoming>) -> Answer {
             break;
         }
     }
-    Answer { status: head.status.as_u16(), retry_after_s: retry_after(&head.headers), body, is_cut }
+    let retry_after_s = retry_after(&head.headers);
+    Answer { status: head.status.as_u16(), headers: head.headers, retry_after_s, body, is_cut }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<u64> {

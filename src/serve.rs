@@ -1,5 +1,6 @@
 //! HTTP/1.1 connections: accepted, counted, and ended when they are slow.
 
+pub(crate) mod proxied;
 pub(crate) mod secure;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use tower_service::Service;
 
+use self::proxied::Proxies;
 use crate::error::Failure;
 use crate::heard::Reads;
 use crate::seldom::Seldom;
@@ -30,10 +32,13 @@ use crate::socketio::Source;
 
 /// Connections of one listener. Further ones are closed at once.
 const CONNECTIONS_MAX: usize = 16_384;
-/// Connections from one address: generous, because a school or a proxy is one address.
+/// Connections from one address: generous, because a school is one address. A trusted proxy may have all.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 8_192;
 /// A request's head must be complete, and an idle connection's next one must begin, within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same of a trusted proxy, which keeps connections for whoever comes next: if we ended one just then, somebody would be
+/// told 502. Google's load balancers keep them for 600 s.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(650);
 /// A peer that takes nothing for this long is gone. Without it a client that never reads would keep its session for as
 /// long as TCP does: the websocket writer waits in its write and does not see that the session was closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,16 +65,16 @@ pub(crate) fn listen(address: SocketAddr, choose: &'static str) -> Result<TcpLis
 }
 
 /// Serves until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
-    accept(listener, |stream, source, place| {
+pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Proxies) {
+    accept(listener, proxies, |stream, source, place| {
         tokio::spawn(connection(Deadlined::new(stream, WRITE_TIMEOUT), source, router.clone(), place));
     })
     .await;
 }
 
 /// Accepts connections until the task is dropped, and gives each that finds a place to `each`.
-async fn accept(listener: TcpListener, each: impl Fn(TcpStream, SocketAddr, Place)) {
-    let open = Open::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX);
+async fn accept(listener: TcpListener, proxies: Proxies, each: impl Fn(TcpStream, SocketAddr, Place)) {
+    let open = Open::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, proxies);
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -100,6 +105,7 @@ async fn accept(listener: TcpListener, each: impl Fn(TcpStream, SocketAddr, Plac
 async fn connection(stream: impl Stream, source: SocketAddr, router: Router, place: Place) {
     // An upgraded connection outlives hyper's: the place goes with the stream.
     let reads = Reads::default();
+    let header_timeout = if place.is_proxy() { PROXY_HEADER_TIMEOUT } else { HEADER_TIMEOUT };
     let io = TokioIo::new(Lingering::new(stream, reads.clone(), Some(place)));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -110,7 +116,7 @@ async fn connection(stream: impl Stream, source: SocketAddr, router: Router, pla
     // An error is a client that broke the protocol or left: nothing to do about it.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_header_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(io, service)
@@ -123,12 +129,14 @@ async fn connection(stream: impl Stream, source: SocketAddr, router: Router, pla
 struct Open {
     /// How many there may be, in all and of one address.
     most: (usize, usize),
+    /// Who may have all.
+    proxies: Proxies,
     by_address: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
 impl Open {
-    fn new(most: usize, most_per_address: usize) -> Arc<Self> {
-        Arc::new(Open { most: (most, most_per_address), by_address: Mutex::default() })
+    fn new(most: usize, most_per_address: usize, proxies: Proxies) -> Arc<Self> {
+        Arc::new(Open { most: (most, most_per_address), proxies, by_address: Mutex::default() })
     }
 }
 
@@ -144,12 +152,18 @@ impl Place {
         let mut guard = open.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *guard;
         let here = by_address.get(&address).copied().unwrap_or(0);
-        if *all >= open.most.0 || here >= open.most.1 {
+        let most_here = if open.proxies.contains(address) { open.most.0 } else { open.most.1 };
+        if *all >= open.most.0 || here >= most_here {
             return None;
         }
         *all += 1;
         by_address.insert(address, here + 1);
         Some(Place { open: open.clone(), address })
+    }
+
+    /// Whether the other end is a trusted proxy.
+    fn is_proxy(&self) -> bool {
+        self.open.proxies.contains(self.address)
     }
 }
 
@@ -366,7 +380,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it connects");
-        let open = Open::new(1, 1);
+        let open = Open::new(1, 1, Proxies::default());
         let place = Place::take(&open, IpAddr::from([127, 0, 0, 1]));
         let mut stream = Lingering::new(Deadlined::new(stream, Duration::from_secs(5)), Reads::default(), place);
         peer.write_all(&[0; 10_000]).await.expect("there is room");
@@ -386,13 +400,16 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let open = Open::new(9, 4);
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let open = Open::new(9, 4, Proxies::new(&[turn_server::Prefix { address: proxy, bits: 32 }]));
         let address = IpAddr::from([127, 0, 0, 1]);
         let held: Vec<_> = (0..4).map(|_| Place::take(&open, address)).collect();
         assert!(held.iter().all(Option::is_some));
         assert!(Place::take(&open, address).is_none());
         assert!(Place::take(&open, IpAddr::from([127, 0, 0, 2])).is_some());
-        drop(held);
+        let proxied: Vec<_> = (0..6).map(|_| Place::take(&open, proxy)).collect();
+        assert_eq!(proxied.iter().flatten().count(), 5, "a trusted proxy is many, but not more than all");
+        drop((held, proxied));
         let guard = open.by_address.lock().expect("nobody panicked");
         assert_eq!((guard.0, guard.1.len()), (0, 0));
     }

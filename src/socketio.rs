@@ -128,8 +128,10 @@ pub(crate) fn disconnect(client: &Arc<Client>) {
 /// Where a request came from, put into it by the listener. An Engine.IO session keeps that of its handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// The connection's other end.
+    /// The connection's other end; or whom a trusted proxy there asks for, without a port.
     pub(crate) address: SocketAddr,
+    /// The other end is a trusted proxy that does not say for whom it asks.
+    pub(crate) is_unnamed: bool,
     /// What the connection's reader tells of.
     pub(crate) reads: Reads,
     /// How often the session that this request opens, if it does, connected to the namespace.
@@ -139,7 +141,7 @@ pub(crate) struct Source {
 impl Source {
     /// The source of a new request.
     pub(crate) fn new(address: SocketAddr, reads: Reads) -> Self {
-        Source { address, reads, connects: Arc::default() }
+        Source { address, is_unnamed: false, reads, connects: Arc::default() }
     }
 }
 
@@ -298,7 +300,7 @@ impl MessageHandler<LocalAdapter, ()> for OnEvent {
         let input = match verdict {
             Verdict::Granted(credit) => {
                 let (name, payload) = read(true);
-                Input::Event { socket, name, payload, ack, credit }
+                Input::Event { socket, name, payload, ack, came: clock::now().mono, credit }
             }
             Verdict::Refused { is_new_row: true } => Input::Refused { socket, credits: edge.credits.clone() },
             Verdict::Refused { is_new_row: false } | Verdict::Ignored => return,

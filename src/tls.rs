@@ -1,5 +1,6 @@
 //! The operator's certificate: HTTPS and TURN over TLS speak with it, and its files may be replaced while they do.
 
+mod acme;
 mod files;
 mod x509;
 
@@ -21,6 +22,8 @@ use crate::clock;
 use crate::error::Failure;
 use files::{Files, Loaded};
 
+pub(crate) use acme::{ALPN_ACME, Acme, Kept};
+
 /// The ALPN name of TURN (RFC 7443 §3).
 pub(crate) const ALPN_TURN: &[u8] = b"stun.turn";
 /// The ALPN name of STUN alone (RFC 7443 §3), which TURN clients may speak before they allocate.
@@ -39,6 +42,8 @@ pub(crate) struct Certificates {
     held: Arc<Held>,
     pages: Arc<ServerConfig>,
     turn: Arc<ServerConfig>,
+    /// What the certificate is for, where it may not be there yet.
+    wanted: Option<Arc<str>>,
 }
 
 /// Counted since start.
@@ -59,19 +64,38 @@ pub(crate) struct Counts {
 /// The certificate that handshakes get from now on.
 #[derive(Debug)]
 struct Held {
-    loaded: RwLock<Loaded>,
+    /// `None`: the one that the server gets by itself is not there yet.
+    loaded: RwLock<Option<Loaded>>,
+    /// What the authority gets that asks for a name; at most one for each that is ordered.
+    challenges: RwLock<Vec<(String, Arc<CertifiedKey>)>>,
+    /// Why the last attempt to get one failed.
+    trouble: RwLock<Option<String>>,
     counts: Counts,
 }
 
 impl Held {
-    fn loaded(&self) -> Loaded {
+    fn new(loaded: Option<Loaded>) -> Arc<Self> {
+        Arc::new(Held {
+            loaded: RwLock::new(loaded),
+            challenges: RwLock::default(),
+            trouble: RwLock::default(),
+            counts: Counts::default(),
+        })
+    }
+
+    fn loaded(&self) -> Option<Loaded> {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Held {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.loaded().key)
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut protocols = hello.alpn().into_iter().flatten();
+        // RFC 8737 §3: the authority names this protocol alone. Behind such a handshake nothing is served.
+        if protocols.next() == Some(ALPN_ACME) && protocols.next().is_none() {
+            return self.challenge(hello.server_name());
+        }
+        self.loaded().map(|loaded| loaded.key)
     }
 }
 
@@ -81,14 +105,33 @@ impl Certificates {
         let provider = Arc::new(default_provider());
         let files = Files::new(certificate, key, provider.clone());
         let loaded = files.read().and_then(|texts| files.load(&texts, now_s())).map_err(Failure::Setting)?;
-        let held = Arc::new(Held { loaded: RwLock::new(loaded), counts: Counts::default() });
+        Self::serve(files, Held::new(Some(loaded)), provider, None)
+    }
+
+    /// The one that the server gets by itself for `domain` and others, as it was kept; until there is one, handshakes fail.
+    pub(crate) fn kept(kept: &Kept, domain: &str) -> Result<Self, Failure> {
+        let provider = Arc::new(default_provider());
+        let files = Files::new(kept.certificate(), kept.certificate(), provider.clone());
+        // One that cannot be served any more is as good as none.
+        let loaded = files.read().and_then(|texts| files.load(&texts, now_s())).ok();
+        Self::serve(files, Held::new(loaded), provider, Some(domain.into()))
+    }
+
+    fn serve(
+        files: Files,
+        held: Arc<Held>,
+        provider: Arc<CryptoProvider>,
+        wanted: Option<Arc<str>>,
+    ) -> Result<Self, Failure> {
         let config = |protocols: &[&[u8]]| {
             configure(&provider, held.clone(), protocols)
                 .map_err(|error| Failure::Broken(format!("cannot set up TLS: {error}")))
         };
-        let pages = config(&[ALPN_HTTP, ALPN_TURN, ALPN_STUN])?;
+        let mut protocols = vec![ALPN_HTTP, ALPN_TURN, ALPN_STUN];
+        protocols.extend(wanted.as_ref().map(|_| ALPN_ACME));
+        let pages = config(&protocols)?;
         let turn = config(&[ALPN_TURN, ALPN_STUN])?;
-        Ok(Certificates { files: Arc::new(files), held, pages, turn })
+        Ok(Certificates { files: Arc::new(files), held, pages, turn, wanted })
     }
 
     /// What HTTPS speaks, on a port that takes TURN too.
@@ -102,9 +145,21 @@ impl Certificates {
         Box::new(session.expect("nothing but the length of fragments is checked, and we set none"))
     }
 
-    /// When the certificate ends, unix s.
+    /// When the certificate ends, unix s; 0 while there is none.
     pub(crate) fn ends_s(&self) -> i64 {
-        *self.held.loaded().facts.validity.end()
+        self.held.loaded().map_or(0, |loaded| *loaded.facts.validity.end())
+    }
+
+    /// Why nobody can be served over TLS, in a sentence; `None`: they can.
+    pub(crate) fn unfit(&self) -> Option<String> {
+        match self.ends_s() {
+            0 => {
+                let why = self.held.trouble.read().unwrap_or_else(PoisonError::into_inner).clone();
+                Some(format!("there is no certificate yet: {}", why.as_deref().unwrap_or("it is being asked for")))
+            }
+            ends_s if ends_s < now_s() => Some(format!("the certificate has expired on {}", x509::day(ends_s))),
+            _ => None,
+        }
     }
 
     /// The day on which the certificate ends, such as `2026-12-31`.
@@ -114,7 +169,12 @@ impl Certificates {
 
     /// The first host that the certificate names; none if it names addresses or `*.` alone.
     pub(crate) fn name(&self) -> Option<String> {
-        self.held.loaded().facts.name
+        let wanted = || self.wanted.as_deref().map(str::to_owned);
+        self.held.loaded().map_or_else(wanted, |loaded| loaded.facts.name)
+    }
+
+    fn set_trouble(&self, why: Option<String>) {
+        *self.held.trouble.write().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// What was counted.
@@ -205,11 +265,11 @@ impl Certificates {
     /// Takes the files if they have changed; whether they had.
     fn look(&self) -> Result<bool, String> {
         let texts = self.files.read()?;
-        if texts.mark() == self.held.loaded().mark {
+        if self.held.loaded().is_some_and(|loaded| loaded.mark == texts.mark()) {
             return Ok(false);
         }
         let loaded = self.files.load(&texts, now_s())?;
-        *self.held.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.held.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(true)
     }
 }

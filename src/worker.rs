@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::tcp::{self, Tcp};
 use crate::udp::{Batch, Family, Sent, Sockets};
 
 /// Requests that wait for one worker. When full, control waits: a worker never waits for control, so it drains.
-const REQUESTS_MAX: usize = 4_096;
+pub(crate) const REQUESTS_MAX: usize = 4_096;
 /// Requests taken before the sockets are read again: an offer costs as much as some hundred packets.
 const REQUESTS_PER_TURN: usize = 32;
 /// Longest time spent sending before the sockets are read again: one large room must not starve the others.
@@ -90,6 +91,8 @@ pub(crate) struct Worker {
     /// What it announces.
     pub(crate) candidates: Vec<SocketAddr>,
     requests: SyncSender<Request>,
+    /// Requests in the queue, of [`REQUESTS_MAX`].
+    queued: Arc<AtomicUsize>,
     waker: Arc<Waker>,
     pulse: Arc<Pulse<Report>>,
 }
@@ -102,6 +105,7 @@ impl Worker {
     /// Queues a request and wakes the worker; gives it back when the queue is full. Requests to a dead worker vanish:
     /// the process is ending.
     pub(crate) fn request(&self, request: Request) -> Result<(), Full> {
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match self.requests.try_send(request) {
             Ok(()) => {
                 // Failing to wake would delay the request by REPORT_EVERY at most.
@@ -109,11 +113,17 @@ impl Worker {
                 Ok(())
             }
             Err(TrySendError::Full(request)) => {
+                self.queued.fetch_sub(1, Ordering::Relaxed);
                 let _ = self.waker.wake();
                 Err(Full(request))
             }
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
+    }
+
+    /// Requests that wait for it, of [`REQUESTS_MAX`].
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// The last report.
@@ -176,10 +186,11 @@ pub(crate) fn start(
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
     let (turn_end, crossing) = turn.map(|turn| crossing::crossing(turn, waker.clone())).unzip();
     let (requests, queue) = sync_channel(REQUESTS_MAX);
+    let queued = Arc::new(AtomicUsize::new(0));
     let pulse = Pulse::<Report>::new();
     let tcp_candidates = if reach.tcp { candidates.clone() } else { Vec::new() };
     let config = sfu::Config { certificate, udp_candidates: candidates.clone(), tcp_candidates };
-    let thread_pulse = pulse.clone();
+    let (thread_pulse, thread_queued) = (pulse.clone(), queued.clone());
     std::thread::Builder::new()
         .name(format!("media-{}", id.0))
         .spawn(move || {
@@ -195,6 +206,7 @@ pub(crate) fn start(
                 pipes,
                 poll,
                 queue,
+                queued: thread_queued,
                 inbox,
                 pulse: thread_pulse,
                 counts: SocketCounts::default(),
@@ -205,7 +217,7 @@ pub(crate) fn start(
             end.reason = machine.run();
         })
         .map_err(|error| Failure::Broken(format!("cannot start media worker {}: {error}", id.0)))?;
-    Ok((Worker { port, candidates, requests, waker, pulse }, turn_end))
+    Ok((Worker { port, candidates, requests, queued, waker, pulse }, turn_end))
 }
 
 fn register(poll: &Poll, sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<Tcp> {
@@ -227,6 +239,7 @@ struct Machine {
     pipes: Ends,
     poll: Poll,
     queue: Receiver<Request>,
+    queued: Arc<AtomicUsize>,
     inbox: mpsc::Sender<control::Input>,
     pulse: Arc<Pulse<Report>>,
     counts: SocketCounts,
@@ -300,7 +313,10 @@ impl Machine {
     fn take_requests(&mut self, now: Now) -> Result<bool, TryRecvError> {
         for _ in 0..REQUESTS_PER_TURN {
             match self.queue.try_recv() {
-                Ok(request) => self.sfu.handle(Input::Request(request), now),
+                Ok(request) => {
+                    self.queued.fetch_sub(1, Ordering::Relaxed);
+                    self.sfu.handle(Input::Request(request), now);
+                }
                 Err(TryRecvError::Empty) => return Ok(false),
                 Err(gone) => return Err(gone),
             }
@@ -355,8 +371,8 @@ impl Machine {
 
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.
     fn flush(&mut self) -> bool {
-        let now = clock::now();
-        let mut runs = 0;
+        let begun = clock::now();
+        let (mut now, mut runs) = (begun, 0);
         while let Some(run) = self.sfu.next_run(now) {
             let sent = match run.path {
                 Path::Udp { .. } => self.sockets.send(&run, now.mono),
@@ -373,9 +389,12 @@ impl Machine {
                 Sent::Refused => self.counts.refused += 1,
             }
             runs += 1;
-            if runs % RUNS_PER_CLOCK == 0 && now.mono.elapsed() >= FLUSH_MAX {
-                self.counts.full_flushes += 1;
-                return true;
+            if runs % RUNS_PER_CLOCK == 0 {
+                now = clock::now();
+                if now.mono.saturating_duration_since(begun.mono) >= FLUSH_MAX {
+                    self.counts.full_flushes += 1;
+                    return true;
+                }
             }
         }
         false

@@ -181,6 +181,12 @@ fn alerts_and_dashboard_look_at_metrics_that_there_are() {
             assert!(admin.contains(&format!("\"{metric}\"")), "{file}: there is no metric lyceum_{metric}");
         }
     }
+    let [alerts, tests] =
+        ["alerts.yml", "tests.yml"].map(|name| text(&Path::new("deploy/prometheus").join(name)).expect("text"));
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let names = tests.lines().filter(|line| line.trim().strip_prefix("alertname: ") == Some(alert)).count();
+        assert!(names >= 3, "deploy/prometheus/tests.yml: {alert} is not tested before, at and without its cause");
+    }
     let dashboard: Value =
         serde_json::from_str(&text(Path::new("deploy/grafana/dashboards/lyceum.json")).expect("text")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");

@@ -1,6 +1,8 @@
 //! What an operator does with the real binary: looks at settings, asks whether it lives, lets it end.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod postgres;
+
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use bench::socketio::{Client, Frame};
 use serde_json::{Value, json};
+
+use self::postgres::Postgres;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -143,10 +147,21 @@ fn ask(at: &str, request: &str, more: &str) -> (u16, String) {
 
 /// The same, asked for by the name of `host`.
 fn ask_as(host: &str, at: &str, request: &str, more: &str) -> (u16, String) {
+    exchange(host, at, request, more, "")
+}
+
+/// The same with a body.
+fn send(at: &str, request: &str, more: &str, body: &str) -> (u16, String) {
+    exchange(at, at, request, more, body)
+}
+
+fn exchange(host: &str, at: &str, request: &str, more: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(at).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    write!(stream, "{request} HTTP/1.1\r\nhost: {host}\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n")
-        .expect("it reads");
+    let length = body.len();
+    let head =
+        format!("{request} HTTP/1.1\r\nhost: {host}\r\n{more}content-length: {length}\r\nconnection: close\r\n\r\n");
+    write!(stream, "{head}{body}").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
@@ -248,6 +263,10 @@ async fn calls_go_on_until_the_last_one_leaves() {
     let http = server.url.trim_start_matches("http://").to_owned();
     let (status, body) = ask(&http, "POST /v1/video/token", "");
     assert!(status == 503 && body.contains("server/draining"), "{body}");
+    for path in ["POST /whip/math?userId=late&userName=Late", "POST /whep/math"] {
+        let (status, body) = send(&http, path, "content-type: application/sdp\r\n", "v=0\r\n");
+        assert!(status == 503 && body.contains("server/draining") && body.contains("in a moment"), "{path}: {body}");
+    }
     let (status, body) = ask(&http, "GET /api/health", "");
     assert!(status == 200 && body.contains("draining"), "{body}");
     // Nobody new comes in; who is here goes on, also on a new connection.
@@ -307,6 +326,61 @@ async fn the_deadline_ends_calls_and_the_next_start_continues_them() {
     let server = start("1");
     let (_client, again) = server.join("math", "ada").await;
     assert!(ack["meetingId"].is_string() && again["meetingId"] == ack["meetingId"], "{again}");
+}
+
+/// How long calls may go on in a test; within which time the process must have ended then; and what a machine that is short of
+/// time may take besides.
+const BRIEF: Duration = Duration::from_secs(1);
+const END_MAX: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_it_ends_in_time_and_loses_nobody() {
+    let mut database = tokio::task::block_in_place(Postgres::start);
+    let (url, dir) = (database.database("lyceum"), store_dir());
+    let start = || {
+        Server::start(|c| {
+            c.env("LYCEUM__ADMIN__DRAIN_S", BRIEF.as_secs().to_string());
+            c.env("LYCEUM__STORE__DIR", &dir).env("DATABASE_URL", &url);
+        })
+    };
+    let mut server = start();
+    let mut people = Vec::new();
+    for user in 0..20 {
+        if user == 10 {
+            tokio::task::block_in_place(|| database.kill());
+        }
+        let (client, ack) = server.join("math", &format!("user-{user:02}")).await;
+        assert_eq!(ack["ok"], true, "{ack}");
+        people.push(client);
+    }
+    server.signal("-TERM");
+    let begun = Instant::now();
+    for client in &mut people {
+        assert!(told(client).await > 0);
+    }
+    let (_, refused) = server.join("math", "late").await;
+    assert_eq!(refused["error"]["code"], "server/draining", "{refused}");
+    tokio::task::block_in_place(|| server.ended());
+    let took = begun.elapsed();
+    assert!(took >= BRIEF && took < BRIEF + END_MAX + SLACK, "{took:?}");
+    drop(people);
+
+    tokio::task::block_in_place(|| database.start_again());
+    let _next = start();
+    let expected: Vec<String> = (0..20).map(|user| format!("user-{user:02}")).collect();
+    let begun = Instant::now();
+    loop {
+        // Each with its end: the last word of the former process.
+        let ended =
+            "SELECT user_id FROM connections WHERE ended_at IS NOT NULL AND reason <> 'crashed' ORDER BY user_id";
+        let found = tokio::task::block_in_place(|| database.psql("lyceum", ended));
+        if found.lines().eq(&expected) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in the database: {found}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

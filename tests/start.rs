@@ -683,7 +683,7 @@ async fn a_flood_costs_only_the_flooder() {
     assert_eq!(get(server.admin, "/livez").status, 200);
     drop(calm);
     server.wait_for_metric("lyceum_sockets", 0.0);
-    server.wait_for_metric("lyceum_inbox_inputs", 0.0);
+    server.wait_for_metric("lyceum_queue_items{queue=\"inbox\",worker=\"\"}", 0.0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::call::words::parse_duration;
-use bench::{bots, call, forward, idle, network, turn};
+use bench::{bots, call, forward, idle, network, sockets, spread, turn};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -31,6 +31,10 @@ enum Command {
     Idle(IdleArguments),
     /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
     Network(NetworkArguments),
+    /// What a room costs one worker, and two that it is spread over, in memory.
+    Spread(SpreadArguments),
+    /// What signaling costs a server on this machine: idle sockets, events, a broadcast.
+    Sockets(SocketArguments),
     /// What the TURN server costs per relayed packet, beside coturn with the same client; starts both servers itself.
     Turn(TurnArguments),
 }
@@ -73,6 +77,19 @@ struct BotArguments {
     /// The server's metrics page, for its CPU time and counters.
     #[arg(long)]
     metrics: Option<String>,
+}
+
+#[derive(Args)]
+struct SpreadArguments {
+    /// Subscribers of each run.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,500")]
+    subscribers: Vec<usize>,
+    /// Frames of ten packets in each run.
+    #[arg(long, default_value_t = 300)]
+    frames: usize,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -173,6 +190,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Network(arguments) => run_network(&arguments),
+        Command::Spread(arguments) => {
+            print(arguments.json, &spread::run(&arguments.subscribers, arguments.frames));
+            ExitCode::SUCCESS
+        }
+        Command::Sockets(arguments) => run_sockets(&arguments),
         Command::Turn(arguments) => run_turn(arguments),
     }
 }
@@ -206,6 +228,53 @@ fn run_bots(arguments: BotArguments) -> ExitCode {
     let report = runtime.block_on(bots::run(&options));
     print(arguments.json, &report);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Args)]
+struct SocketArguments {
+    /// The server; its limits must let the people in: LYCEUM__ROOM__CAPACITY=5000.
+    #[arg(long, default_value = "http://127.0.0.1:3001")]
+    url: String,
+    /// Its process.
+    #[arg(long)]
+    server_pid: u32,
+    /// Sockets that are only there.
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// People in the room that is told something.
+    #[arg(long, default_value_t = 5_000)]
+    members: usize,
+    /// How often it is.
+    #[arg(long, default_value_t = 20)]
+    broadcasts: usize,
+    /// How long events are said.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn run_sockets(arguments: &SocketArguments) -> ExitCode {
+    let options = sockets::Options {
+        url: arguments.url.clone(),
+        pid: arguments.server_pid,
+        idle: arguments.idle,
+        members: arguments.members,
+        broadcasts: arguments.broadcasts,
+        duration: arguments.duration,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(sockets::run(&options))) {
+        Ok(report) => {
+            print(arguments.json, &report);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run_turn(arguments: TurnArguments) -> ExitCode {

@@ -1,16 +1,19 @@
 //! A small Socket.IO v5 client over Engine.IO v4, websocket transport only: enough to join a session and negotiate.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// The longest message taken from a server, in bytes; a longer one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Bytes asked of the kernel at once.
+const READ_BUFFER_BYTES: usize = 4 << 10;
 /// How long connecting may take in all.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -88,7 +91,7 @@ impl Frame {
 
 /// A connected client.
 pub struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     next_id: u64,
 }
 
@@ -100,18 +103,44 @@ impl Client {
 
     /// The same with a join token.
     pub async fn connect_with(url: &str, token: Option<&str>) -> io::Result<Client> {
-        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url, token))
+        Client::connect_from(url, token, None).await
+    }
+
+    /// The same from an address of ours, for servers that take only so many from one.
+    pub async fn connect_from(url: &str, token: Option<&str>, source: Option<IpAddr>) -> io::Result<Client> {
+        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url, token, source))
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not let us in in time")))
     }
 
-    async fn handshake(url: &str, token: Option<&str>) -> io::Result<Client> {
+    async fn handshake(url: &str, token: Option<&str>, source: Option<IpAddr>) -> io::Result<Client> {
         let Some(authority) = url.strip_prefix("http://") else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the URL must begin with http://"));
         };
-        let address = format!("ws://{}/socket.io/?EIO=4&transport=websocket", authority.trim_end_matches('/'));
+        let authority = authority.trim_end_matches('/');
+        let address = format!("ws://{authority}/socket.io/?EIO=4&transport=websocket");
         let config = tungstenite::protocol::WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
-        let (socket, _) = tokio_tungstenite::connect_async_with_config(address, Some(config), true)
+        // Ten thousand of these fit in one tester.
+        let config = config.read_buffer_size(READ_BUFFER_BYTES);
+        let stream = match source {
+            Some(source) => {
+                let to = tokio::net::lookup_host(authority).await?.find(|to| to.is_ipv4() == source.is_ipv4());
+                let to = to.ok_or(io::ErrorKind::AddrNotAvailable)?;
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((source, 0).into())?;
+                socket.connect(to).await?
+            }
+            None => {
+                TcpStream::connect(if authority.contains(':') {
+                    authority.to_owned()
+                } else {
+                    format!("{authority}:80")
+                })
+                .await?
+            }
+        };
+        stream.set_nodelay(true)?;
+        let (socket, _) = tokio_tungstenite::client_async_with_config(address, stream, Some(config))
             .await
             .map_err(io::Error::other)?;
         let mut client = Client { socket, next_id: 0 };

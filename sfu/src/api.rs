@@ -742,6 +742,9 @@ pub struct Counters {
     pub piped_in: u64,
     /// GSO runs handed out by [`crate::Sfu::next_run`] that carried RTP.
     pub runs: u64,
+    /// For each of them that carried what had not been sent before: from the arrival of its oldest packet at the machine to its
+    /// own departure. Audio, then video, which waits for the pacer, too.
+    pub forward_delays: [crate::Durations; 2],
     /// Handshakes completed.
     pub dtls_connected: u64,
     /// Handshakes failed.
@@ -775,7 +778,7 @@ macro_rules! drops {
 drops! {
     /// First byte not of RFC 7983's table, or too short.
     Unknown = "unknown",
-    /// DTLS, RTP or RTCP from an address that no valid STUN check came from.
+    /// DTLS from an address that no valid STUN check came from, or RTP or RTCP from there that is of no peer.
     UnknownPath = "unknown_path",
     /// Malformed STUN.
     StunMalformed = "stun_malformed",

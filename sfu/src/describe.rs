@@ -102,7 +102,7 @@ impl Sfu {
             });
         }
         // A restart of ours begins with an offer; until then answers keep the credentials (RFC 9429 §5.3.1).
-        let restart = peer.ice.next.as_ref().filter(|next| offering || next.remote_ufrag.is_some());
+        let restart = peer.ice.next.as_ref().filter(|next| offering || next.remote.is_some());
         let credentials = &restart.unwrap_or(&peer.ice.current).local;
         let local = sdp::Local {
             session_id: peer.negotiation.session_id,

@@ -35,6 +35,8 @@ pub(crate) struct Downlink {
     /// The middle 32 bits of the NTP time of sender reports, and when they left; the next goes to the place `report`.
     reports: [Option<(u32, Instant)>; REPORTS_MAX],
     report: usize,
+    /// What the run at hand is of.
+    kind: Kind,
     /// When what is sent of each stream was measured last.
     measured: Option<Instant>,
 }
@@ -50,6 +52,7 @@ impl Downlink {
             controller,
             reports: [None; REPORTS_MAX],
             report: 0,
+            kind: Kind::Audio,
             measured: None,
         }
     }
@@ -87,6 +90,7 @@ impl Downlink {
     /// Says when the packets leave that are noted next; bytes of video that may leave. Whoever told nothing is not paced.
     #[inline]
     pub(crate) fn begin_run(&mut self, kind: Kind, now: Instant) -> usize {
+        self.kind = kind;
         self.controller.set_clock(now);
         if kind == Kind::Audio || !self.controller.is_heard() { usize::MAX } else { self.pacer.left(now) }
     }
@@ -99,6 +103,9 @@ impl Downlink {
             self.controller.on_sent(bytes, purpose);
         } else {
             self.controller.on_sent_unnumbered(bytes);
+            if self.kind == Kind::Video {
+                self.controller.ignore_feedback();
+            }
         }
     }
 
@@ -226,6 +233,38 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Feedback that is negotiated for audio alone tells nothing of what the downlink carries of video.
+    #[test]
+    fn feedback_about_audio_alone_lowers_no_video() {
+        let start = Instant::now();
+        let mut downlink = Downlink::new(start);
+        downlink.set_wanted(1.5e6);
+        let mut recorder = crate::twcc::Recorder::new();
+        for ms in (0..10_000).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            downlink.begin_run(Kind::Audio, now);
+            let seq = downlink.controller.next_seq();
+            downlink.on_sent(120, Purpose::Media, seq.wrapping_add(1));
+            recorder.record(seq, now + Duration::from_millis(30));
+            downlink.begin_run(Kind::Video, now);
+            let unnumbered = downlink.controller.next_seq();
+            (0..3).for_each(|_| downlink.on_sent(1_100, Purpose::Media, unnumbered));
+            if ms % 100 == 0 {
+                let mut bytes = Vec::new();
+                recorder.write_feedback(1, 2, &mut bytes);
+                for packet in crate::rtcp::parse(&bytes) {
+                    let crate::rtcp::Packet::TransportFeedback(feedback) = packet else { panic!("feedback") };
+                    downlink.on_feedback(&feedback, now + Duration::from_millis(50));
+                }
+            }
+            if ms % 1_000 == 0 {
+                downlink.on_lost(0.0, now);
+            }
+            assert!(downlink.deadline().is_none(), "nothing is probed for, and no outage is looked out for");
+        }
+        assert!(downlink.is_informed() && downlink.estimate() > 1.3e6, "{}", downlink.estimate());
+    }
 
     #[test]
     fn a_round_trip_is_what_passed_less_what_the_receiver_kept() {

@@ -1,11 +1,12 @@
 //! What leaves: control datagrams as they come, then media, one run of one subscriber's packets at a time.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::congestion::Purpose;
 use crate::downlink::Downlink;
 use crate::peer::{Peer, Srtp};
+use crate::ring::Packet;
 use crate::subscription::{Stamps, Subscription};
 use crate::track::{Layer, Track};
 use crate::{Counters, Drop, Kind, Now, Path, Run, Sfu};
@@ -64,6 +65,8 @@ struct Batch<'a> {
     segment: usize,
     datagrams: usize,
     closed: bool,
+    /// When the oldest of its packets reached the machine, of those that are sent for the first time.
+    oldest: Option<Instant>,
     /// No further datagram once it is this long: the pacer's word.
     limit: usize,
 }
@@ -83,6 +86,13 @@ impl Batch<'_> {
         self.closed = len < self.segment;
         self.len += len;
         self.datagrams += 1;
+    }
+
+    /// It carries a packet on that came at this time.
+    fn carries(&mut self, packet: &Packet) {
+        let came = packet.arrival.checked_sub(Duration::from_micros(packet.waited_us.into()));
+        let came = came.unwrap_or(packet.arrival);
+        self.oldest = Some(self.oldest.map_or(came, |oldest| oldest.min(came)));
     }
 }
 
@@ -237,7 +247,7 @@ fn fill_run(
     if limit == 0 {
         return None;
     }
-    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false, limit };
+    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false, oldest: None, limit };
     let full = fill_media(peer, kind, tracks, &mut batch, counters, now);
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
@@ -248,6 +258,9 @@ fn fill_run(
     if kind == Kind::Audio {
         peer.allocation.audio_bytes += batch.len as u64;
         peer.downlink.note_audio(batch.len);
+    }
+    if let Some(oldest) = batch.oldest {
+        counters.forward_delays[kind as usize].note(now.saturating_duration_since(oldest));
     }
     let (len, segment, datagrams) = (batch.len, batch.segment, batch.datagrams);
     peer.downlink.end_run(len, now);
@@ -338,6 +351,7 @@ fn fill_subscription(
         let at = batch.len;
         let len = subscription.write(prepared, packet, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);
+        batch.carries(packet);
         downlink.on_sent(len, Purpose::Media, stamps.transport_seq);
         counters.rtp_out += 1;
     }
@@ -426,18 +440,42 @@ mod tests {
     #[test]
     fn a_run_has_datagrams_of_one_size_and_a_shorter_one_ends_it() {
         let mut buffer = Sfu::egress_buffer();
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         assert!(batch.takes(1_000));
         batch.added(1_000);
         assert!(batch.takes(1_000) && batch.takes(999) && !batch.takes(1_001));
         batch.added(500);
         assert!(!batch.takes(500));
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         while batch.takes(1_200) {
             batch.added(1_200);
         }
         assert!(batch.datagrams == 50 && batch.len <= RUN_BYTES_MAX);
-        let mut batch = Batch { out: &mut buffer, len: 0, segment: 0, datagrams: 0, closed: false, limit: usize::MAX };
+        let mut batch = Batch {
+            out: &mut buffer,
+            len: 0,
+            segment: 0,
+            datagrams: 0,
+            closed: false,
+            oldest: None,
+            limit: usize::MAX,
+        };
         while batch.takes(100) {
             batch.added(100);
         }

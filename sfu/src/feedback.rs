@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::peer::{FEEDBACK_INTERVAL, Peer, REPORT_INTERVAL, RESENDS_MAX};
 use crate::rtcp::{self, Packet, ReportBlock};
 use crate::track::{LAYERS_MAX, Layer, SenderClock, Track};
-use crate::{Drop, Now, Sfu};
+use crate::{Drop, Kind, Now, Path, Sfu};
 
 /// Compounds are kept below this, so that they fit a datagram with their tag.
 const COMPOUND_BYTES_MAX: usize = 1_100;
@@ -15,11 +15,12 @@ const REPORTED_FOR: Duration = Duration::from_secs(10);
 const OWN_SSRC: u32 = 1;
 
 impl Sfu {
-    pub(crate) fn on_rtcp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+    pub(crate) fn on_rtcp(&mut self, key: usize, path: Path, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
         let len = srtp.opener.open_rtcp(datagram).map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtcpMalformed)?;
+        peer.ice.heard(path, now.mono);
         for packet in rtcp::parse(plain) {
             match packet {
                 Packet::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
@@ -86,6 +87,13 @@ impl Sfu {
             downlink.on_round_trip(&block, self.arrived);
             quality.note_report(&mut subscription.heard, &block, subscription.kind.clock_rate());
             worst = worst.max(Some(block.fraction_lost));
+            if subscription.kind == Kind::Audio
+                && !subscription.takes_red()
+                && let Some(track) = self.tracks.get_mut(subscription.track)
+            {
+                track.lost.note(block.fraction_lost, now);
+                self.pipes.tell_loss(track, now);
+            }
         }
         if let Some(lost) = worst {
             peer.downlink.on_lost(f64::from(lost) / 256.0, now);
@@ -209,10 +217,14 @@ impl Compounds<'_> {
     }
 }
 
+/// One block for each encoding that has sent of late. The fraction lost of sound is that of its listeners where theirs is larger: it
+/// is what an encoder goes by, while rates follow the cumulative number, which is our own.
 fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Instant) -> Vec<ReportBlock> {
     let mut blocks = Vec::new();
     for (key, place) in published.iter().flat_map(|key| (0..LAYERS_MAX).map(move |place| (key, place))) {
-        let Some(layer) = tracks.get_mut(*key).and_then(|t| t.layers.get_mut(place)) else { continue };
+        let Some(track) = tracks.get_mut(*key) else { continue };
+        let by_listeners = track.lost.told(now);
+        let Some(layer) = track.layers.get_mut(place) else { continue };
         let Some(ssrc) = layer.ssrc.filter(|_| !is_silent(layer, now)) else { continue };
         let (highest, fraction, lost, jitter) = layer.reception.report();
         let (last, delay) = layer.clock.map_or((0, 0), |clock| {
@@ -221,7 +233,7 @@ fn report_blocks(published: &[usize], tracks: &mut slab::Slab<Track>, now: Insta
         });
         blocks.push(ReportBlock {
             ssrc,
-            fraction_lost: fraction,
+            fraction_lost: fraction.max(by_listeners),
             cumulative_lost: lost,
             extended_highest_sequence: highest,
             jitter,

@@ -1,4 +1,5 @@
-//! ICE-lite (RFC 8445 §2.5): we never send checks, we answer those of the client, and learn its paths from them.
+//! ICE-lite (RFC 8445 §2.5): we answer the client's checks and learn its paths from them. The only checks of ours go to
+//! addresses from which its media comes already (`roam.rs`).
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::Path;
+use crate::roam::{Asked, HEARD_LATELY};
 
 /// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends no checks
 /// of its own, so it counts from the client's.
@@ -42,11 +44,19 @@ fn ice_chars(rng: &mut StdRng, len: usize) -> String {
     (0..len).map(|_| char::from(CHARS[usize::from(rng.random::<u8>() & 63)])).collect()
 }
 
-/// One generation of checks: our credentials and, once the client's description came, its ufrag.
+/// One generation of checks: our credentials and, once the client's description came, its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Generation {
     pub(crate) local: Credentials,
-    pub(crate) remote_ufrag: Option<String>,
+    /// Its ufrag and password.
+    pub(crate) remote: Option<(String, String)>,
+}
+
+impl Generation {
+    /// The client's ufrag.
+    pub(crate) fn remote_ufrag(&self) -> Option<&str> {
+        self.remote.as_ref().map(|(ufrag, _)| ufrag.as_str())
+    }
 }
 
 /// What a valid check did.
@@ -83,17 +93,23 @@ pub(crate) struct Ice {
     /// When the last valid check came; before the first, when the peer was made.
     last_check: Instant,
     consent: Consent,
+    /// When media last came by the path in use.
+    heard: Instant,
+    /// What it was asked at a new address.
+    pub(crate) asked: Option<Asked>,
 }
 
 impl Ice {
     pub(crate) fn new(local: Credentials, now: Instant) -> Self {
         Ice {
-            current: Generation { local, remote_ufrag: None },
+            current: Generation { local, remote: None },
             next: None,
             paths: Vec::new(),
             selected: None,
             last_check: now,
             consent: Consent::Given,
+            heard: now,
+            asked: None,
         }
     }
 
@@ -139,10 +155,30 @@ impl Ice {
         }
         // Before any nomination the first valid path serves, so that DTLS need not wait.
         if (nominated || self.selected.is_none()) && self.selected != Some(path) {
-            self.selected = Some(path);
+            (self.selected, self.heard) = (Some(path), now);
             done.selected = true;
         }
+        if self.asked.is_some_and(|asked| asked.path == path) {
+            self.asked = None;
+        }
         done
+    }
+
+    /// Whether no media came of late by the path in use.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= HEARD_LATELY
+    }
+
+    /// Media that authenticated came by a path. It goes where it comes from: a client that moves to another of its paths sends
+    /// by it at once, and nominates it with its next check, seconds later.
+    pub(crate) fn heard(&mut self, path: Path, now: Instant) {
+        if self.selected != Some(path) {
+            if !self.is_silent(now) || !self.owns(path, now) {
+                return;
+            }
+            self.selected = Some(path);
+        }
+        self.heard = now;
     }
 
     fn evict(&mut self) -> Option<Path> {
@@ -167,9 +203,10 @@ impl Ice {
     pub(crate) fn forget_all(&mut self) {
         self.paths.clear();
         self.selected = None;
-        self.current.remote_ufrag = None;
+        self.asked = None;
+        self.current.remote = None;
         if let Some(next) = &mut self.next {
-            next.remote_ufrag = None;
+            next.remote = None;
         }
     }
 

@@ -14,6 +14,7 @@ pub mod data;
 mod describe;
 mod downlink;
 mod dtls;
+mod durations;
 mod egress;
 mod feedback;
 mod floor;
@@ -30,6 +31,7 @@ mod receive;
 mod requests;
 mod rights;
 mod ring;
+mod roam;
 mod room;
 pub mod rtcp;
 pub mod rtp;
@@ -45,6 +47,7 @@ mod track;
 pub mod twcc;
 
 pub use api::*;
+pub use durations::{BOUNDS_US, Durations};
 pub use pipe::{PipeBatch, Workers};
 pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
@@ -128,6 +131,9 @@ pub struct Sfu {
     /// Paths from which a valid check came.
     paths: HashMap<Path, usize>,
     ufrags: HashMap<String, usize>,
+    /// New paths by which peers were asked; who is not asked there any more may still stand here.
+    roamers: HashMap<Path, usize>,
+    lookups: roam::Lookups,
 
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     outputs: VecDeque<Output>,
@@ -165,6 +171,8 @@ impl Sfu {
             tracks_by_id: HashMap::new(),
             paths: HashMap::new(),
             ufrags: HashMap::new(),
+            roamers: HashMap::new(),
+            lookups: roam::Lookups::new(now.mono),
             timers: BinaryHeap::new(),
             outputs: VecDeque::new(),
             control: Control::default(),

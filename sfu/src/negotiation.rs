@@ -17,7 +17,8 @@ use crate::{Codecs, Kind, Refusal, Source, Sources, TrackHint, TrackId};
 
 /// Changes within this time of the last offer go into one offer.
 pub(crate) const OFFER_INTERVAL: Duration = Duration::from_millis(100);
-/// A client that joined with `media: "sfu"` and means to publish offers within this time; only then do we offer first.
+/// A client that joined with `media: "sfu"` and means to publish offers within this time; only then do we offer first. Once it has
+/// offered, nothing is waited for.
 pub(crate) const FIRST_OFFER_DELAY: Duration = Duration::from_millis(150);
 
 /// A page that takes over a seat and means to publish offers within this time; only then is the old session offered to
@@ -254,6 +255,9 @@ impl Negotiation {
         self.lines = lines;
         self.offered = None;
         self.may_offer = true;
+        if self.origin.is_none() {
+            self.offer_from -= FIRST_OFFER_DELAY; // what was waited for has come
+        }
         self.origin = Some(offer.origin.clone());
         Ok(())
     }

@@ -12,6 +12,7 @@ mod ends;
 mod stand_ins;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::data::Reliability;
 use crate::keyframe::VideoCodec;
@@ -151,6 +152,8 @@ enum Notice {
     Interest { track: TrackId, flows: bool, wanted: u8 },
     /// To its worker: somebody waits for a keyframe.
     Keyframe { track: TrackId, place: u8 },
+    /// To its worker: what its listeners lose of late, in 256ths.
+    Loss { track: TrackId, fraction: u8 },
     /// A message on data channels.
     Message(Box<Relayed>),
 }
@@ -162,6 +165,7 @@ impl Notice {
             Notice::Ended { track }
             | Notice::Clock { track, .. }
             | Notice::Interest { track, .. }
+            | Notice::Loss { track, .. }
             | Notice::Keyframe { track, .. } => Some(*track),
             Notice::Message(_) => None,
         }
@@ -308,6 +312,15 @@ impl Pipes {
                 payload_len: incoming.payload.len(),
             });
             counters.piped_out += 1;
+        }
+    }
+
+    /// Tells the worker of a track's publisher what its listeners here lose of it.
+    pub(crate) fn tell_loss(&mut self, track: &mut Track, now: Instant) {
+        let Some(pipe) = track.source_pipe else { return };
+        let fraction = track.lost.told(now);
+        if fraction > 0 {
+            self.tell(pipe.worker, Notice::Loss { track: track.id, fraction });
         }
     }
 

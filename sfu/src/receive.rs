@@ -67,28 +67,33 @@ impl Sfu {
         if class == Class::Other {
             return Err(Drop::Unknown);
         }
-        let key = *self.paths.get(&path).ok_or(Drop::UnknownPath)?;
+        let key = match self.paths.get(&path) {
+            Some(key) => *key,
+            None => self.recognize(path, class, datagram, now).ok_or(Drop::UnknownPath)?,
+        };
         self.blame = Some(key);
         match class {
             Class::Dtls => self.on_dtls(key, datagram, now),
-            Class::Rtcp => self.on_rtcp(key, datagram, now),
-            _ => self.on_rtp(key, datagram, now),
+            Class::Rtcp => self.on_rtcp(key, path, datagram, now),
+            _ => self.on_rtp(key, path, datagram, now),
         }
     }
 
-    /// RFC 8445 §7.3: a check is valid by our password, whatever address it comes from.
+    /// RFC 8445 §7.3: a check is valid by our password, whatever address it comes from; the answer to one of ours by theirs.
     fn on_stun(&mut self, path: Path, datagram: &[u8], now: Now) -> Result<(), Drop> {
         let message = Message::parse(datagram).ok_or(Drop::StunMalformed)?;
-        if message.class() != stun::Class::Request || message.method() != Method::BINDING {
-            // We send no requests, so nothing else is meant for us; indications are keepalives.
-            return Ok(());
+        match (message.class(), message.method()) {
+            (stun::Class::Request, Method::BINDING) => {}
+            (stun::Class::Success, Method::BINDING) => return self.on_check_answered(path, &message, now),
+            // Indications are keepalives, and nothing else is meant for us.
+            _ => return Ok(()),
         }
         let (ours, theirs) = message.username().and_then(|name| name.split_once(':')).ok_or(Drop::StunMalformed)?;
         let key = *self.ufrags.get(ours).ok_or(Drop::StunUnknownUfrag)?;
         self.blame = Some(key);
         let peer = self.peers.get_mut(key).ok_or(Drop::StunUnknownUfrag)?;
         let generation = peer.ice.generation(ours).ok_or(Drop::StunUnknownUfrag)?;
-        if generation.remote_ufrag.as_ref().is_some_and(|known| known != theirs) {
+        if generation.remote_ufrag().is_some_and(|known| known != theirs) {
             // An RTCPeerConnection that this peer no longer has.
             return Err(Drop::StunUnknownUfrag);
         }
@@ -153,6 +158,7 @@ impl Sfu {
             let old = std::mem::replace(&mut peer.ice.current, next);
             self.ufrags.remove(&old.local.ufrag);
         }
+        self.roamers.remove(&path);
         let regained = peer.ice.consent_due().is_none();
         let checked = peer.ice.checked(path, nominated, now.mono);
         let early = std::mem::take(&mut peer.early_dtls);
@@ -217,7 +223,7 @@ impl Sfu {
         }
     }
 
-    fn on_rtp(&mut self, key: usize, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
+    fn on_rtp(&mut self, key: usize, path: Path, datagram: &mut [u8], now: Now) -> Result<(), Drop> {
         let peer = self.peers.get_mut(key).ok_or(Drop::UnknownPath)?;
         let srtp = peer.srtp.as_mut().ok_or(Drop::BeforeDtls)?;
         let header = rtp::parse(datagram).filter(|_| datagram.len() <= RTP_BYTES_MAX).ok_or(Drop::RtpMalformed)?;
@@ -226,6 +232,7 @@ impl Sfu {
             .open_rtp(datagram, header.header_len, header.ssrc, header.sequence_number)
             .map_err(Drop::from)?;
         let plain = datagram.get(..len).ok_or(Drop::RtpMalformed)?;
+        peer.ice.heard(path, now.mono);
         peer.quality.note_in(len);
         let extensions = read_extensions(peer, plain, &header);
         if let Some(seq) = extensions.transport_seq {
@@ -345,7 +352,8 @@ impl Sfu {
             payload,
         };
         self.counters.rtp_in += 1;
-        let came = Came { bytes: payload.len() + header.header_len, repaired, gap_too_large };
+        let bytes = payload.len() + header.header_len;
+        let came = Came { arrived: self.arrived, bytes, repaired, gap_too_large };
         self.take_in(key, (track_key, place), &incoming, came, now)
     }
 
@@ -379,6 +387,7 @@ impl Sfu {
             layer.keyframes.want(now.mono);
         }
         layer.ring.push(*incoming, now.mono);
+        layer.ring.last_waited(now.mono.saturating_duration_since(came.arrived));
         let mut due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
         let onset = kind == Kind::Audio && !came.repaired && track.voice.note(incoming.level, now.mono);
         let onset = incoming.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
@@ -404,6 +413,8 @@ impl Sfu {
 /// How a packet came, beside what it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Came {
+    /// When it came to us.
+    pub(crate) arrived: Instant,
     /// Its length, with its header.
     pub(crate) bytes: usize,
     /// As a retransmission.

@@ -251,19 +251,20 @@ impl Sfu {
             peer.message_bytes_max = if longest == 0 { u64::MAX } else { longest };
         }
         let Some(media) = description.media.iter().find(|m| !m.rejected) else { return };
-        let ufrag = media.ice_ufrag.clone();
+        let remote = media.ice_ufrag.clone().zip(media.ice_pwd.clone());
+        let ufrag = media.ice_ufrag.as_deref();
         peer.remote_fingerprint = peer.remote_fingerprint.or(media.fingerprint);
         if let Some(next) = &mut peer.ice.next {
             // An offer that restarts nothing overtook a restart of ours, which is still to be offered.
-            if !offer || peer.ice.current.remote_ufrag != ufrag {
-                next.remote_ufrag = ufrag;
+            if !offer || peer.ice.current.remote_ufrag() != ufrag {
+                next.remote = remote;
             }
-        } else if peer.ice.current.remote_ufrag.is_none() {
-            peer.ice.current.remote_ufrag = ufrag;
-        } else if peer.ice.current.remote_ufrag != ufrag {
+        } else if peer.ice.current.remote.is_none() {
+            peer.ice.current.remote = remote;
+        } else if peer.ice.current.remote_ufrag() != ufrag {
             let local = Credentials::random(&mut self.rng);
             self.ufrags.insert(local.ufrag.clone(), key);
-            peer.ice.next = Some(Generation { local, remote_ufrag: ufrag });
+            peer.ice.next = Some(Generation { local, remote });
         }
         let early = std::mem::take(&mut peer.early_dtls);
         for datagram in &early {
@@ -336,7 +337,7 @@ impl Sfu {
         if peer.negotiation.offered.is_some() {
             // The answer may be under way, and would pass for the answer to the offer of the restart: that one comes next,
             // unless this offer is one of a restart already.
-            peer.negotiation.wants_restart = peer.ice.next.as_ref().is_none_or(|next| next.remote_ufrag.is_some());
+            peer.negotiation.wants_restart = peer.ice.next.as_ref().is_none_or(|next| next.remote.is_some());
             return;
         }
         peer.negotiation.wants_restart = false;
@@ -345,7 +346,7 @@ impl Sfu {
         if peer.negotiation.lines.iter().all(|line| line.rejected) {
             return;
         }
-        if let Some(old) = peer.ice.next.replace(Generation { local: local.clone(), remote_ufrag: None }) {
+        if let Some(old) = peer.ice.next.replace(Generation { local: local.clone(), remote: None }) {
             self.ufrags.remove(&old.local.ufrag);
         }
         self.ufrags.insert(local.ufrag, key);
@@ -565,7 +566,7 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
 fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
     let ufrag = description.media.iter().find(|m| !m.rejected).and_then(|m| m.ice_ufrag.as_deref());
     let generations = std::iter::once(&peer.ice.current).chain(&peer.ice.next);
-    let is_known = generations.filter_map(|g| g.remote_ufrag.as_deref()).any(|known| Some(known) == ufrag);
+    let is_known = generations.filter_map(|g| g.remote_ufrag()).any(|known| Some(known) == ufrag);
     peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != description.origin) && !is_known
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Packet {
     pub(crate) timestamp: u32,
     /// When it came.
     pub(crate) arrival: Instant,
+    /// How long it had waited to be read by then, in microseconds.
+    pub(crate) waited_us: u32,
     /// RTP marker bit.
     pub(crate) marker: bool,
     /// Index into the track's codecs.
@@ -144,6 +146,7 @@ impl Ring {
             epoch: incoming.epoch,
             timestamp: incoming.timestamp,
             arrival: now,
+            waited_us: 0,
             marker: incoming.marker,
             codec: incoming.codec,
             video: incoming.video,
@@ -166,6 +169,14 @@ impl Ring {
         self.written += len as u64;
         self.next += 1;
         index
+    }
+
+    /// The packet that came last had waited to be read.
+    pub(crate) fn last_waited(&mut self, waited: Duration) {
+        let last = self.next.checked_sub(1).map(|last| self.slot(last));
+        if let Some(packet) = last.and_then(|slot| self.packets.get_mut(slot)) {
+            packet.waited_us = u32::try_from(waited.as_micros()).unwrap_or(u32::MAX);
+        }
     }
 
     fn slot(&self, index: Index) -> usize {
@@ -218,6 +229,7 @@ impl Ring {
             epoch: 0,
             timestamp: 0,
             arrival: now,
+            waited_us: 0,
             marker: false,
             codec: 0,
             video: None,

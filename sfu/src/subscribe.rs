@@ -148,23 +148,29 @@ impl Sfu {
         }
     }
 
-    /// Lets subscriptions flow whose line was just agreed, or whose peer just connected.
+    /// Lets subscriptions flow whose line was just agreed, or whose peer just connected. While it has yet to connect, keyframes
+    /// are asked for already: they are there when it has.
     pub(crate) fn start_subscriptions(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.srtp.is_none() {
+            let agreed = peer.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video && s.outlet.is_some());
+            let agreed: Vec<_> = agreed.filter_map(|(_, s)| Some((s.track, s.wanted()?.layer.into()))).collect();
+            for (track, layer) in agreed {
+                self.watch(track, layer, true, now.mono);
+            }
             return;
         }
-        let mut keyframes = Vec::new();
+        let mut watched = Vec::new();
         for (_, subscription) in &mut peer.subscriptions {
             if subscription.outlet.is_some() && std::mem::replace(&mut subscription.fresh_outlet, false) {
-                if let Some(track) = self.tracks.get(subscription.track) {
-                    subscription.start(&track.layers);
-                }
-                keyframes.extend(subscription.wanted().map(|wanted| (subscription.track, wanted.layer.into())));
+                let track = self.tracks.get(subscription.track);
+                let needs_keyframe = track.is_none_or(|track| subscription.start_agreed(&track.layers, now.mono));
+                let wanted = subscription.wanted();
+                watched.extend(wanted.map(|wanted| (subscription.track, wanted.layer.into(), needs_keyframe)));
             }
         }
-        for (track, layer) in keyframes {
-            self.watch(track, layer, true, now.mono);
+        for (track, layer, needs_keyframe) in watched {
+            self.watch(track, layer, needs_keyframe, now.mono);
         }
         self.allocate(key, now.mono);
     }

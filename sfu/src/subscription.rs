@@ -19,7 +19,7 @@ use crate::ring::{Index, Packet, Ring};
 use crate::sdp::{Extension, Mid};
 use crate::srtp::Sealer;
 use crate::target::Target;
-use crate::track::{Layer, Track};
+use crate::track::{KEYFRAME_WINDOW, Layer, Track};
 use crate::{Kind, Pause, Source, TrackId};
 
 use numbering::{Numbering, Place, climb};
@@ -310,6 +310,23 @@ impl Subscription {
         self.seek = self.wanted.map_or(0, |wanted| end(layers, wanted));
     }
 
+    /// Starts when its peer can receive: what was never sent before begins with the last keyframe that came since it was aimed
+    /// at, if that is so fresh that the publisher is not asked for another yet, else with the next. Returns whether one is to be
+    /// asked for.
+    pub(crate) fn start_agreed(&mut self, layers: &[Layer], now: Instant) -> bool {
+        let since = self.seek;
+        self.start(layers);
+        let ring = self.wanted.and_then(|wanted| Some(&layers.get(usize::from(wanted.layer))?.ring));
+        let Some(ring) = ring.filter(|_| self.numbering.is_none() && self.kind == Kind::Video) else { return true };
+        let came = since.max(ring.oldest())..ring.next();
+        let is_fresh = |packet: &Packet| now.saturating_duration_since(packet.arrival) < KEYFRAME_WINDOW;
+        let recent =
+            came.rev().map_while(|at| ring.packet(at).filter(|packet| is_fresh(packet)).map(|packet| (at, packet)));
+        let last = recent.filter(|(_, packet)| packet.start && self.decodes(packet)).map(|(at, _)| at).next();
+        self.seek = last.unwrap_or(self.seek);
+        last.is_none()
+    }
+
     /// Goes on with another track, under the same SSRC, numbers and time: nothing of it flows until it is aimed at, and
     /// then from its next keyframe on. `payloads` is what the subscriber calls its codecs ([`Outlet::payloads`]).
     pub(crate) fn retarget(&mut self, key: usize, track: &Track, payloads: Vec<Option<PayloadTypes>>) {
@@ -351,7 +368,12 @@ impl Subscription {
     /// Says how many older frames go along with each packet of audio from now on, up to [`DEPTH_MAX`]; with `None` they go as
     /// they came. Nothing changes for who takes no RED.
     pub(crate) fn set_redundancy(&mut self, depth: Option<u8>) {
-        self.redundancy = depth.filter(|_| self.outlet.as_ref().is_some_and(|outlet| outlet.red.is_some()));
+        self.redundancy = depth.filter(|_| self.takes_red());
+    }
+
+    /// Whether older frames can go along with those of its audio.
+    pub(crate) fn takes_red(&self) -> bool {
+        self.outlet.as_ref().is_some_and(|outlet| outlet.red.is_some())
     }
 
     /// Bytes of header and payload that the packet that [`Subscription::next`] gave would have at most, before the SRTP tag.

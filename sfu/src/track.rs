@@ -1,6 +1,7 @@
 //! A published track: its layers, what has come of them, and who subscribes.
 
 mod levels;
+mod listeners;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::sdp::{Codec, Mid};
 use crate::speakers::Voice;
 use crate::target::Step;
 use crate::{Kind, Source, TrackId};
+
+use listeners::ListenerLoss;
 
 /// A publisher is asked for a keyframe of a layer at most once in this time.
 pub(crate) const KEYFRAME_WINDOW: Duration = Duration::from_millis(500);
@@ -460,6 +463,8 @@ pub(crate) struct Track {
     pub(crate) ends: Vec<PipeEnd>,
     /// It comes through a pipe from the worker that has its publisher.
     pub(crate) source_pipe: Option<SourcePipe>,
+    /// What listeners without RED lose of it.
+    pub(crate) lost: ListenerLoss,
     /// Its packets go to its subscribers; of audio in large rooms only some are heard.
     pub(crate) forwarded: bool,
 }
@@ -494,6 +499,7 @@ impl Track {
             voice: Voice::default(),
             ends: Vec::new(),
             source_pipe: None,
+            lost: ListenerLoss::default(),
             forwarded: true,
         }
     }

@@ -111,10 +111,9 @@ pub(super) async fn answer(
 
 /// Where to connect: the address at which this request reached us.
 fn url(headers: &HeaderMap, is_encrypted: bool) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_https = is_encrypted || text("x-forwarded-proto") == Some("https");
-    let scheme = if is_https { "https" } else { "http" };
-    text(HOST.as_str()).map_or_else(|| "/".to_owned(), |host| format!("{scheme}://{host}"))
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+    let scheme = if is_encrypted { "https" } else { "http" };
+    host.map_or_else(|| "/".to_owned(), |host| format!("{scheme}://{host}"))
 }
 
 impl Tokens {

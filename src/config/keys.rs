@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use toml::Value;
 
-use super::values::{addresses, log_level, number, origin, pem_file, port, socket_address, truth};
-use super::{LogFormat, Settings, WORKERS_MAX, auth, put, rooms, store, turn, webhooks};
+use super::values::{addresses, collector, log_level, number, origin, pem_file, port, socket_address, truth};
+use super::{LogFormat, Settings, WORKERS_MAX, acme, auth, put, rooms, store, turn, webhooks};
 
 /// One setting.
 pub(super) struct Key {
@@ -67,7 +67,9 @@ impl Key {
 
 /// All settings, in the order of the file; sections that have a file of their own bring theirs.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    [HTTP, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION].into_iter().flatten()
+    [HTTP, acme::KEYS, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION]
+        .into_iter()
+        .flatten()
 }
 
 /// The setting of that name.
@@ -117,6 +119,14 @@ const HTTP: &[Key] = &[
         |s| texts(&s.origins),
     )
     .example(r#"["https://school.example"]"#),
+    Key::list(
+        "http",
+        "trusted_proxies",
+        "Proxies that are believed in X-Forwarded-For and X-Forwarded-Proto: networks or addresses, up to 64.",
+        |s, v| put(&mut s.trusted_proxies, turn::networks(v)),
+        |s| texts(s.trusted_proxies.iter().map(turn::shown_network)),
+    )
+    .example(r#"["10.0.0.0/8"]"#),
     Key::one(
         "tls",
         "certificate",
@@ -214,4 +224,13 @@ const OPERATION: &[Key] = &[
         |s, v| put(&mut s.log_level, log_level(&v[0])),
         |s| text(&s.log_level),
     ),
+    Key::one(
+        "log",
+        "otlp",
+        "Where traces go: a collector that takes OTLP over HTTP in JSON. OTEL_EXPORTER_OTLP_ENDPOINT says the same.",
+        |s, v| put(&mut s.otlp, collector(&v[0])),
+        |s| hidden(!s.otlp.0.is_empty()),
+    )
+    .secret()
+    .example(r#""http://127.0.0.1:4318""#),
 ];

@@ -7,11 +7,12 @@ use std::path::Path;
 use super::flags::Flags;
 use super::keys::{self, Key, find};
 use super::values::{origin, port};
-use super::{Settings, auth, turn, webhooks};
+use super::{Settings, acme, auth, turn, webhooks};
 
 /// Plain environment names, and the setting that each stands for.
 const PLAIN: &[(&str, &str, &str)] = &[
     ("RUST_LOG", "log", "level"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "log", "otlp"),
     ("DATABASE_URL", "store", "url"),
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),
@@ -47,8 +48,9 @@ pub(super) fn resolve(flags: &Flags, environment: &[(String, String)]) -> Result
     // What does not fit together is looked for only among what could be understood.
     if gathered.errors.is_empty() {
         let settings = &mut gathered.settings;
-        let checks = [fit_media(settings), fit_tls(settings), turn::check(settings), webhooks::check(settings)];
-        gathered.errors.extend(checks.into_iter().chain([auth::complete(settings)]).filter_map(Result::err));
+        let checks = [fit_media(settings), fit_tls(settings), acme::check(settings), turn::check(settings)];
+        let more = [webhooks::check(settings), auth::complete(settings)];
+        gathered.errors.extend(checks.into_iter().chain(more).filter_map(Result::err));
     }
     if gathered.errors.is_empty() { Ok(gathered) } else { Err(gathered.errors) }
 }
@@ -67,8 +69,8 @@ fn fit_tls(settings: &Settings) -> Result<(), String> {
     let lacking = match &settings.tls_files {
         [Some(_), None] => "[tls] certificate is set, but [tls] key is not; both name PEM files",
         [None, Some(_)] => "[tls] key is set, but [tls] certificate is not; both name PEM files",
-        [None, None] if settings.tls_listen.is_some() => {
-            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"
+        [None, None] if settings.tls_listen.is_some() && !settings.has_certificate() => {
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key, or names in [tls] acme_domains"
         }
         _ => return Ok(()),
     };

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::outbound::{Call, Outbound, Reach};
 use crate::store::{self, Tables};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Kept};
 
 /// How long each thing on the network gets to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -89,13 +89,7 @@ pub(super) async fn all(settings: &Settings) -> Facts {
         let (public, clock_off_s) = cloud(local.now_s);
         let turn = if is_running { turn(&copy, &local.offered) } else { Vec::new() };
         let ports = if is_running { Vec::new() } else { ports(&copy) };
-        let certificate = match &copy.tls_files {
-            [Some(certificate), Some(key)] => {
-                let loaded = Certificates::load(certificate, key).map_err(|failure| failure.to_string());
-                Some(loaded.map(|loaded| (loaded.ends_s(), loaded.name())))
-            }
-            _ => None,
-        };
+        let certificate = certificate(&copy);
         Facts { local, is_running, public, clock_off_s, ports, turn, certificate, ..Facts::default() }
     });
     let mut facts = asked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -105,6 +99,17 @@ pub(super) async fn all(settings: &Settings) -> Facts {
         url => Some(fetch(url).await),
     };
     facts
+}
+
+/// The certificate that is to be served: its last second and its name, or why it cannot be.
+fn certificate(settings: &Settings) -> Option<Result<(i64, Option<String>), String>> {
+    let loaded = match (&settings.tls_files, settings.acme.domains.first()) {
+        ([Some(certificate), Some(key)], _) => Certificates::load(certificate, key),
+        (_, Some(domain)) => Certificates::kept(&Kept::new(&settings.store.dir, &settings.acme), domain),
+        _ => return None,
+    };
+    let loaded = loaded.map_err(|failure| failure.to_string());
+    Some(loaded.map(|loaded| (loaded.ends_s(), loaded.name())))
 }
 
 /// The directory, or the nearest above it that is there: were it made here, it would be ours and not the server's.

@@ -146,7 +146,9 @@ pub(super) fn firewall(settings: &Settings) -> String {
     allow.extend([format!("udp:{media}"), format!("tcp:{media}")]);
     if settings.has_turn_server() {
         allow.extend([format!("udp:{}", settings.turn.port), format!("tcp:{}", settings.turn.port)]);
-        allow.extend(settings.tls_files[0].as_ref().map(|_| format!("tcp:{}", settings.turn.tls_port)));
+        if settings.has_certificate() {
+            allow.push(format!("tcp:{}", settings.turn.tls_port));
+        }
     }
     format!(
         "gcloud compute firewall-rules create lyceum --direction=INGRESS --source-ranges=0.0.0.0/0 --allow={}",

@@ -13,6 +13,7 @@ use crate::auth::{Auth, OwnKey};
 use crate::config::AuthSettings;
 use crate::control::{INBOX_MAX, Input};
 use crate::outbound::Outbound;
+use crate::serve::proxied::Proxies;
 use crate::{serve, socketio};
 
 /// How long anything of these tests takes at most.
@@ -152,7 +153,7 @@ async fn a_session_that_moves_to_a_websocket_is_heard_on_each_of_its_connections
         .layer(axum::middleware::from_fn_with_state(sessions, listen));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let server = tokio::spawn(serve::serve(listener, router));
+    let server = tokio::spawn(serve::serve(listener, router, Proxies::default()));
 
     let mut polling = ByHand::connect(address).await;
     let opened = polling.ask("GET", "transport=polling", "", "").await;

@@ -3,7 +3,7 @@
 //! It never waits for control, which may wait for it: what control must hear is kept until its inbox has room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,12 @@ impl Facts {
         }
         let mono_ms = now.mono.saturating_duration_since(self.booted).as_millis() as u64;
         let order = Order::Write { id, entry: Entry { mono_ms, wall_ms: now.unix_ms, fact } };
+        self.status.queued.fetch_add(1, Ordering::Relaxed);
         match self.queue.try_send(order) {
-            Err(TrySendError::Full(Order::Write { entry, .. })) => Err(Full(entry.fact)),
+            Err(TrySendError::Full(Order::Write { entry, .. })) => {
+                self.status.queued.fetch_sub(1, Ordering::Relaxed);
+                Err(Full(entry.fact))
+            }
             // The thread has ended, of which the process is told: nothing is acknowledged any more.
             Ok(()) | Err(_) => Ok(()),
         }
@@ -85,6 +89,8 @@ pub(crate) struct Status {
     pub(crate) disk_refuses: AtomicBool,
     /// Facts put on disk.
     pub(crate) facts: AtomicU64,
+    /// Facts in the queue, of [`FACTS_MAX`].
+    pub(crate) queued: AtomicUsize,
     /// Times that they were put there in one go.
     pub(crate) commits: AtomicU64,
     /// Times that the disk refused.
@@ -155,6 +161,7 @@ impl Writer {
                     for order in std::iter::once(order).chain(orders.try_iter().take(GROUP_MAX - 1)) {
                         match order {
                             Order::Write { id, entry } => {
+                                self.status.queued.fetch_sub(1, Ordering::Relaxed);
                                 last = Some(id);
                                 group.push(entry);
                             }

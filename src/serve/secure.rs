@@ -12,9 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Deadlined, Open, Place, WRITE_TIMEOUT, accept, connection};
+use super::proxied::Proxies;
+use super::{Deadlined, Open, Place, WRITE_TIMEOUT, accept, connection, linger};
 use crate::seldom::Seldom;
-use crate::tls::{ALPN_STUN, ALPN_TURN, Certificates, HANDSHAKE_MAX};
+use crate::tls::{ALPN_ACME, ALPN_STUN, ALPN_TURN, Certificates, HANDSHAKE_MAX};
 
 /// Connections that are in their handshake. Further ones are closed at once.
 const HANDSHAKES_MAX: usize = 4_096;
@@ -32,10 +33,16 @@ pub(crate) struct Encrypted;
 pub(crate) type Adopt = Arc<dyn Fn(std::net::TcpStream, SocketAddr, Box<ServerConnection>) + Send + Sync>;
 
 /// Serves pages over TLS until the task is dropped. TURN clients are given to `adopt`; without it they are closed.
-pub(crate) async fn serve(listener: TcpListener, router: Router, certificates: Certificates, adopt: Option<Adopt>) {
-    let handshakes = Open::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    proxies: Proxies,
+    certificates: Certificates,
+    adopt: Option<Adopt>,
+) {
+    let handshakes = Open::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, proxies.clone());
     let router = router.layer(axum::Extension(Encrypted));
-    accept(listener, |stream, source, place| {
+    accept(listener, proxies, |stream, source, place| {
         let Some(handshake) = Place::take(&handshakes, source.ip()) else {
             count(&certificates.counts().refused);
             static LINE: Seldom = Seldom::new();
@@ -64,13 +71,15 @@ impl Newcomer {
         let stream = Deadlined::new(stream, WRITE_TIMEOUT);
         let greeted = tokio::time::timeout(HANDSHAKE_MAX, greet(stream, &certificates)).await;
         drop(handshake);
-        let Ok(Ok((tls, is_turn))) = greeted else {
+        let Ok(Ok((tls, wants))) = greeted else {
             count(&certificates.counts().failed);
             return;
         };
         count(&certificates.counts().completed);
-        if !is_turn {
-            return connection(tls, source, router, place).await;
+        match wants {
+            Wants::Pages => return connection(tls, source, router, place).await,
+            Wants::Proof => return linger(tls, Some(place)).await,
+            Wants::Turn => {}
         }
         let (stream, tls) = tls.into_inner();
         // A stream that cannot be taken out of the runtime is closed.
@@ -80,17 +89,29 @@ impl Newcomer {
     }
 }
 
-/// The handshake, and whether the client wants TURN: by the name it chose, or else by how it begins, which stays unread.
-async fn greet(stream: Deadlined, certificates: &Certificates) -> io::Result<(TlsStream<Deadlined>, bool)> {
+/// What a client wants.
+enum Wants {
+    Pages,
+    Turn,
+    /// An authority: the handshake was all.
+    Proof,
+}
+
+/// The handshake, and what the client wants: by the name it chose, or else by how it begins, which stays unread.
+async fn greet(stream: Deadlined, certificates: &Certificates) -> io::Result<(TlsStream<Deadlined>, Wants)> {
     let mut tls = TlsAcceptor::from(certificates.pages()).accept(stream).await?;
     if let Some(name) = tls.get_ref().1.alpn_protocol() {
-        let is_turn = name == ALPN_TURN || name == ALPN_STUN;
-        return Ok((tls, is_turn));
+        let wants = match name {
+            ALPN_TURN | ALPN_STUN => Wants::Turn,
+            ALPN_ACME => Wants::Proof,
+            _ => Wants::Pages,
+        };
+        return Ok((tls, wants));
     }
     let first = tls.fill_buf().await?.first().copied();
     match first {
-        Some(byte) if byte < STUN_BELOW => Ok((tls, true)),
-        Some(byte) if byte.is_ascii_alphabetic() => Ok((tls, false)),
+        Some(byte) if byte < STUN_BELOW => Ok((tls, Wants::Turn)),
+        Some(byte) if byte.is_ascii_alphabetic() => Ok((tls, Wants::Pages)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

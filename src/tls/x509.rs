@@ -62,6 +62,15 @@ pub(super) fn day(unix_s: i64) -> String {
     format!("{year}-{month:02}-{day:02}")
 }
 
+/// A moment of UTC such as `2026-12-31 23:59:59`; the beginning of time is now.
+pub(super) fn moment(unix_s: i64) -> String {
+    if unix_s <= 0 {
+        return "now".to_owned();
+    }
+    let s = unix_s.rem_euclid(DAY_S);
+    format!("{} {:02}:{:02}:{:02}", day(unix_s), s / 3_600, s / 60 % 60, s % 60)
+}
+
 /// What is left of a row of DER values (X.690 §8.1).
 struct Der<'a>(&'a [u8]);
 

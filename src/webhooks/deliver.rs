@@ -19,6 +19,7 @@ use crate::config::WebhookSettings;
 use crate::outbound::Outbound;
 use crate::seldom::Seldom;
 use crate::store::{Backlog, Claimed, ENDPOINT_CONFIGURED, Engine, Recipient, Store, StoreError};
+use crate::traces::{self, TARGET};
 
 /// How often the store is asked what is due. An event waits half as long on average.
 const POLL: Duration = Duration::from_secs(1);
@@ -196,7 +197,15 @@ impl Deliverer {
         let secrets: Vec<Secret> = recipient.secrets.iter().filter_map(|text| Secret::parse(text).ok()).collect();
         let now_ms = clock::now().unix_ms;
         let call = super::call(&recipient.id, &recipient.url, &secrets, &claimed.event, &claimed.body, now_ms);
+        let span = tracing::info_span!(
+            target: TARGET, parent: None, "webhook",
+            endpoint = recipient.id, event = claimed.event, attempt = claimed.attempt, error = traces::EMPTY
+        );
         let outcome = Outcome::from(self.outbound.call(call).await);
+        if let Some(error) = &outcome.error {
+            span.record("error", error.as_str());
+        }
+        drop(span);
         let now_ms = clock::now().unix_ms;
         let verdict = judge(&outcome, claimed.attempt, now_ms, rand::random());
         self.tally.note(verdict);

@@ -82,7 +82,8 @@ fn secrets_are_long_enough_and_do_not_show_themselves() {
 }
 
 fn answer(status: u16, retry_after_s: Option<u64>) -> Outcome {
-    Outcome::from(Ok(Answer { status, retry_after_s, body: Vec::new(), is_cut: false }))
+    let headers = axum::http::HeaderMap::new();
+    Outcome::from(Ok(Answer { status, headers, retry_after_s, body: Vec::new(), is_cut: false }))
 }
 
 #[test]

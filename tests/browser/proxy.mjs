@@ -1,6 +1,7 @@
-// A weak link in user space: UDP between a page and the server, slowed, delayed and thinned out in either direction.
+// A weak link in user space: UDP between a page and the server, slowed, delayed and thinned out in either direction; and a far one for TCP.
 
 import { createSocket } from 'node:dgram';
+import { connect, createServer } from 'node:net';
 
 /** Setting of the server: a proxy stands before one port, and each worker has its own. */
 export const ONE_WORKER = { LYCEUM__MEDIA__WORKERS: '1' };
@@ -40,26 +41,73 @@ export async function openProxy(mediaPort) {
   const front = createSocket('udp4');
   const [up, down] = [new Direction(), new Direction()];
   const backs = new Map();
+  const noted = new Map();
+  let reboundAt = 0;
+  const note = (page, what) => {
+    const of = noted.get(page.port) ?? noted.set(page.port, {}).get(page.port);
+    of[what] ??= performance.now() - reboundAt;
+  };
+  const isCheck = (bytes) => bytes.readUInt16BE(0) === 1;
+  const isMedia = (bytes) => bytes[0] >= 128;
   function backOf(page) {
     const key = `${page.address}:${page.port}`;
     let back = backs.get(key);
     if (!back) {
       backs.set(key, back = createSocket('udp4'));
+      back.on('message', (bytes) => isMedia(bytes) && note(page, 'mediaMs'));
       back.on('message', (bytes) => down.send(bytes, () => open && front.send(bytes, page.port, page.address, () => {})));
     }
     return back;
   }
   let open = true;
   await new Promise((done) => front.bind(0, '0.0.0.0', done));
+  front.on('message', (bytes, page) => isCheck(bytes) && note(page, 'checkMs'));
   front.on('message', (bytes, page) => up.send(bytes, () => open && backOf(page).send(bytes, mediaPort, HOST, () => {})));
   return {
     port: front.address().port,
     up,
     down,
+    /**
+     * From now on the server sees each page at another port, as behind a NAT that forgot it; what comes to the old one is lost.
+     * What happens then is noted by page: when it first sent a check, and when media first came to it.
+     */
+    rebind() {
+      backs.forEach((back) => back.close());
+      backs.clear();
+      noted.clear();
+      reboundAt = performance.now();
+      return noted;
+    },
     close() {
       open = false;
       front.close();
       backs.forEach((back) => back.close());
+    },
+  };
+}
+
+/** A far line to the server over TCP. What a client sends first waits a round trip longer: its own handshake ends here. */
+export async function openFarLine(url, rttMs) {
+  const { port } = new URL(url);
+  const sockets = new Set();
+  const server = createServer((near) => {
+    const far = connect(Number(port), '127.0.0.1');
+    const handshakeOver = performance.now() + rttMs;
+    for (const [from, to] of [[near, far], [far, near]]) {
+      sockets.add(from);
+      from.setNoDelay(true);
+      const late = (deliver) => setTimeout(deliver, Math.max(0, handshakeOver - performance.now()) + rttMs / 2);
+      from.on('data', (bytes) => late(() => to.write(bytes)));
+      from.on('error', () => to.destroy());
+      from.on('close', () => { sockets.delete(from); late(() => to.destroy()); });
+    }
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    url: `http://localhost:${server.address().port}`,
+    close() {
+      sockets.forEach((socket) => socket.destroy());
+      server.close();
     },
   };
 }

@@ -12,7 +12,7 @@ import puppeteer from 'puppeteer-core';
 import { probe } from './probe.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/lyceum');
+export const LYCEUM_BIN = resolve(here, '../..', process.env.LYCEUM_BIN ?? 'target/ci/lyceum');
 export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
 
 /** Deadline of whatever takes a second or so on an idle machine. */
@@ -143,6 +143,7 @@ async function servePages() {
     '/plain.html': ['plain.html', 'text/html; charset=utf-8'],
     '/mesh.html': ['mesh.html', 'text/html; charset=utf-8'],
     '/layers.html': ['layers.html', 'text/html; charset=utf-8'],
+    '/crowd.html': ['crowd.html', 'text/html; charset=utf-8'],
     '/socket.io.js': ['node_modules/socket.io-client/dist/socket.io.min.js', 'text/javascript'],
   };
   const server = createServer((request, response) => {
@@ -236,6 +237,8 @@ export async function openRig(logName, settings = {}, { place = HERE, trust } = 
     plain: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/plain.html`, lyceum.url, session, as, options),
     /** A participant on the page with layers. `as` gives `user`, and may give `send`, `svc`, `through`. */
     layers: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/layers.html`, lyceum.url, session, as, options),
+    /** A page that holds `count` seats, each with a picture. */
+    crowd: (t, browserName, session, count) => openAs(open, t, browserName, `${pages.url}/crowd.html`, lyceum.url, session, { count }),
     mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as),
     async close() {
       await Promise.allSettled(Object.values(browsers).map((browser) => browser.close()));

@@ -16,6 +16,7 @@ use super::impair::Impair;
 use super::page::page;
 use super::report::Report;
 use super::shape::Shape;
+use super::target::Target;
 use super::token::Signer;
 use super::verify::{Tolerance, verify};
 use super::way::Path;
@@ -34,7 +35,10 @@ const EXIT_USAGE: u8 = 2;
 /// Many rooms at once, measured; see bench/RESULTS.md.
 #[derive(Args, Clone)]
 pub struct Arguments {
-    /// The server.
+    /// Whom people call: lyceum, or janus, of which only joining and media are tested.
+    #[arg(long, default_value = "lyceum")]
+    pub target: Target,
+    /// The server; a Janus's WebSocket API is at ws://host:8188.
     #[arg(long, default_value = "http://localhost:3001")]
     pub url: String,
     /// What sessions are called: NAME-0, NAME-1, …; a name of its own for each run by default.
@@ -49,6 +53,9 @@ pub struct Arguments {
     /// Participants in each room beside them.
     #[arg(long, default_value_t = 3)]
     pub participants: usize,
+    /// People in each room who publish nothing.
+    #[arg(long, default_value_t = 0)]
+    pub viewers: usize,
     /// Publish microphones.
     #[arg(long)]
     pub audio: bool,
@@ -100,6 +107,9 @@ pub struct Arguments {
     /// The server's metrics page, such as http://localhost:9464/metrics.
     #[arg(long)]
     pub metrics: Option<String>,
+    /// The server's process, if it runs here: its CPU time and memory, whatever server it is.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
     /// What must hold, such as 'join_p95<2s,loss<0.5%,freeze<1%'; an unknown name lists all.
     #[arg(long = "assert", value_name = "ASSERTIONS")]
     pub assertions: Option<String>,
@@ -215,7 +225,8 @@ pub async fn hold_to_truth(
 
 impl Arguments {
     fn options(&self) -> Result<Options, String> {
-        let people = self.rooms.saturating_mul(self.instructors.saturating_add(self.participants));
+        let people =
+            self.rooms.saturating_mul(self.instructors.saturating_add(self.participants).saturating_add(self.viewers));
         if !(1..=PEOPLE_MAX).contains(&people) {
             return Err(format!("expected 1 to {PEOPLE_MAX} people in all rooms, not {people}"));
         }
@@ -232,11 +243,13 @@ impl Arguments {
             Shape::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
         });
         Ok(Options {
+            target: self.target,
             url: self.url.clone(),
             session: self.session.clone().unwrap_or_else(|| format!("bench-{:08x}", rand::random::<u32>())),
             rooms: self.rooms,
             instructors: self.instructors,
             participants: self.participants,
+            viewers: self.viewers,
             audio: self.audio,
             video: self.video,
             screen: self.screen,
@@ -253,6 +266,7 @@ impl Arguments {
             chaos: self.chaos.clone(),
             shape: shape.transpose()?,
             metrics: self.metrics.clone(),
+            server_pid: self.server_pid,
             progress: !self.quiet,
         })
     }

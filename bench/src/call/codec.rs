@@ -1,4 +1,5 @@
-//! Video payloads that an SFU takes for what they say they are: descriptors and frame headers are right, pictures are noise.
+//! Video payloads that an SFU takes for what they say they are: descriptors and frame headers are right. Pictures of VP8 are
+//! recorded, so that browsers show them; those of others are noise.
 
 use std::str::FromStr;
 
@@ -41,8 +42,8 @@ pub struct Place {
     pub last: bool,
     /// Counts frames, 15 bits.
     pub picture: u16,
-    /// Pixels.
-    pub size: (u16, u16),
+    /// The frame, of VP8.
+    pub recorded: &'static [u8],
 }
 
 impl Codec {
@@ -65,21 +66,16 @@ impl Codec {
         }
     }
 
-    /// What stands before the noise.
+    /// What stands before the filling.
     pub fn head(self, place: Place, out: &mut Vec<u8>) {
-        let Place { key, first, last, picture, size } = place;
+        let Place { key, first, last, picture, recorded } = place;
         let id = (0x8000 | picture).to_be_bytes();
         match self {
             Codec::Vp8 => {
                 out.extend([0x80 | if first { 0x10 } else { 0 }, 0x80]);
                 out.extend(id);
                 if first {
-                    out.extend([if key { 0x10 } else { 0x11 }, 0, 0]);
-                }
-                if first && key {
-                    out.extend([0x9d, 0x01, 0x2a]);
-                    out.extend(size.0.to_le_bytes());
-                    out.extend(size.1.to_le_bytes());
+                    out.extend_from_slice(recorded);
                 }
             }
             Codec::Vp9 => {
@@ -108,6 +104,7 @@ impl Codec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::recording::{Size, picture};
     use sfu::keyframe::{VideoCodec, starts_keyframe};
 
     #[test]
@@ -120,7 +117,8 @@ mod tests {
         ] {
             for (key, first) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut payload = Vec::new();
-                codec.head(Place { key, first, last: !first, picture: 7, size: (640, 360) }, &mut payload);
+                let recorded = picture(Size::Half, if key { 0 } else { 7 });
+                codec.head(Place { key, first, last: !first, picture: 7, recorded }, &mut payload);
                 payload.extend([0xa5; 40]);
                 assert_eq!(starts_keyframe(theirs, &payload), key && first, "{codec:?} {key} {first}");
             }

@@ -13,6 +13,7 @@ use super::live::{LAYERS_MAX, Room};
 use super::picture::Picture;
 use super::reception::{Arrival, Reception};
 use super::stamp::{Stamp, Track};
+use crate::inbound;
 use crate::network::feedback::Arrivals;
 use crate::peer::{ClientPeer, attribute, is_rejected};
 
@@ -20,8 +21,6 @@ use crate::peer::{ClientPeer, attribute, is_rejected};
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const OWN_SSRC: u32 = 1;
-/// The header extension by which packets are counted across streams.
-pub const TRANSPORT_URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Streams told apart in what was heard. When full, further ones are not counted.
 const HEARD_MAX: usize = 4_096;
 
@@ -248,45 +247,24 @@ fn count_picture(room: &Room, picture: &mut Picture) {
 impl Line {
     /// Reads an offered section that sends and is not rejected.
     fn read(section: &str) -> Option<Line> {
-        if is_rejected(section) || !section.contains("\r\na=sendonly") {
+        if is_rejected(section) {
             return None;
         }
+        let inbound::Line { video, ssrc, rtx_ssrc, nack, feedback, transport_id, .. } = inbound::Line::read(section)?;
         let (participant, track) = attribute(section, "msid").and_then(|msid| msid.split_once(' '))?;
-        let mut line = Line {
-            video: section.starts_with("m=video"),
-            ssrc: 0,
-            rtx_ssrc: None,
-            nack: false,
-            feedback: false,
-            transport_id: 0,
+        Some(Line {
+            video,
+            ssrc,
+            rtx_ssrc,
+            nack,
+            feedback,
+            transport_id,
             participant: participant.to_owned(),
             track: track.to_owned(),
             reception: None,
             clock: None,
             picture: Picture::default(),
             paused: None,
-        };
-        for attribute in section.lines().filter_map(|it| it.strip_prefix("a=")) {
-            let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
-            let mut words = value.split(' ');
-            match name {
-                "ssrc-group" => line.rtx_ssrc = words.nth(2)?.parse().ok(),
-                "ssrc" if line.ssrc == 0 => line.ssrc = words.next()?.parse().ok()?,
-                "rtcp-fb" => match words.nth(1) {
-                    Some("nack") => line.nack = true,
-                    Some("transport-cc") => line.feedback = true,
-                    _ => {}
-                },
-                "extmap" => {
-                    let id = words.next()?.parse().ok()?;
-                    if words.next() == Some(TRANSPORT_URI) {
-                        line.transport_id = id;
-                    }
-                }
-                _ => {}
-            }
-        }
-        line.feedback &= line.transport_id != 0;
-        (line.ssrc != 0).then_some(line)
+        })
     }
 }

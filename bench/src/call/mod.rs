@@ -10,6 +10,7 @@ pub mod codec;
 pub mod downlink;
 pub mod hooks;
 pub mod impair;
+pub mod janus;
 pub mod live;
 pub mod outcome;
 pub mod page;
@@ -17,11 +18,13 @@ pub mod picture;
 pub mod plan;
 pub mod plot;
 pub mod reception;
+pub mod recording;
 pub mod report;
 pub mod seat;
 pub mod seconds;
 pub mod shape;
 pub mod stamp;
+pub mod target;
 pub mod tester;
 pub mod token;
 pub mod truth;
@@ -45,6 +48,7 @@ use self::live::{Histogram, Room, Sums};
 use self::report::{Measured, Report};
 use self::seconds::Sampler;
 use self::shape::Shape;
+use self::target::{Moment, Process, Target};
 use self::tester::Cpu;
 use self::token::Signer;
 use self::way::Path;
@@ -59,7 +63,9 @@ pub const DRAIN_TIME: Duration = Duration::from_millis(500);
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The server, `http://host:port`.
+    /// Whom people call.
+    pub target: Target,
+    /// The server, `http://host:port`; a Janus's `ws://host:port`.
     pub url: String,
     /// What sessions are called: `NAME-0`, `NAME-1`, …
     pub session: String,
@@ -69,6 +75,8 @@ pub struct Options {
     pub instructors: usize,
     /// Participants in each room beside them.
     pub participants: usize,
+    /// People in each room who publish nothing.
+    pub viewers: usize,
     /// Whether microphones are published.
     pub audio: bool,
     /// Whether cameras are.
@@ -101,6 +109,8 @@ pub struct Options {
     pub shape: Option<Shape>,
     /// The server's metrics page, if it is to be read.
     pub metrics: Option<String>,
+    /// The server's process, if it runs on this machine and is to be looked at.
+    pub server_pid: Option<u32>,
     /// Print a line of progress each second to standard error.
     pub progress: bool,
 }
@@ -108,11 +118,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
+            target: Target::Lyceum,
             url: "http://localhost:3001".to_owned(),
             session: "bench".to_owned(),
             rooms: 1,
             instructors: 1,
             participants: 3,
+            viewers: 0,
             audio: true,
             video: true,
             screen: false,
@@ -129,6 +141,7 @@ impl Default for Options {
             chaos: Vec::new(),
             shape: None,
             metrics: None,
+            server_pid: None,
             progress: false,
         }
     }
@@ -142,7 +155,7 @@ impl Options {
 
     /// Everybody.
     pub fn people(&self) -> usize {
-        self.rooms * (self.instructors + self.participants)
+        self.rooms * (self.instructors + self.participants + self.viewers)
     }
 }
 
@@ -171,6 +184,8 @@ pub struct Shared {
     pub unix_began_ms: u64,
     /// The rooms' counters.
     pub rooms: Vec<Arc<Room>>,
+    /// How many publish in each room.
+    pub publishers: Vec<usize>,
     /// How late frames are sent, µs: what the tester adds to every delay.
     pub lateness: Histogram,
     /// Seats that have ended.
@@ -191,23 +206,32 @@ impl Shared {
 /// Runs it and sums up.
 pub async fn run(options: &Options) -> Report {
     let (phase, watcher) = watch::channel(Phase::Joining);
-    let authority = options.url.trim_start_matches("http://").trim_end_matches('/');
+    let authority = options.url.split_once("://").map_or(&*options.url, |(_, rest)| rest).trim_end_matches('/');
+    let parts = plan::parts(options, rand::random());
+    let mut publishers = vec![0; options.rooms];
+    parts.iter().for_each(|part| publishers[part.room] += usize::from(part.publish.tracks().next().is_some()));
     let shared = Arc::new(Shared {
         options: options.clone(),
         identity: Identity::new(),
         began: Instant::now(),
         unix_began_ms: seat::unix_ms(),
         rooms: (0..options.rooms).map(|_| Arc::default()).collect(),
+        publishers,
         lateness: Histogram::default(),
         gone: AtomicUsize::new(0),
         server_ip: authority.to_socket_addrs().ok().and_then(|mut all| all.next()).map(|address| address.ip()),
     });
+    let process = || options.server_pid.and_then(Moment::read);
+    let process_idle = process();
     let mut tasks = JoinSet::new();
-    for part in plan::parts(options, rand::random()) {
+    for part in parts {
         let (shared, watcher) = (shared.clone(), watcher.clone());
         tasks.spawn(async move {
             tokio::time::sleep(part.joins_at).await;
-            let outcome = seat::run(part, shared.clone(), watcher).await;
+            let outcome = match shared.options.target {
+                Target::Lyceum => seat::run(part, shared.clone(), watcher).await,
+                Target::Janus => janus::run(part, shared.clone(), watcher).await,
+            };
             shared.gone.fetch_add(1, Relaxed);
             outcome
         });
@@ -215,11 +239,14 @@ pub async fn run(options: &Options) -> Report {
     let sampler = tokio::spawn(Sampler::new(shared.clone()).run(watcher));
     wait_for_joins(&shared).await;
     let before = scrape(options).await;
+    let received_before = shared.sums().received;
     let rooms_before = shared.rooms.iter().map(|room| room.read()).collect();
+    let process_began = process();
     let (measured_before, began) = ((rooms_before, shared.lateness.read(), Cpu::read()), Instant::now());
     phase.send_replace(Phase::Media);
     tokio::time::sleep(options.duration).await;
     let (lasted, cpu) = (began.elapsed(), Cpu::read());
+    let (process_ended, received) = (process(), shared.sums().received - received_before);
     phase.send_replace(Phase::Draining);
     let after = scrape(options).await;
     tokio::time::sleep(DRAIN_TIME).await;
@@ -230,7 +257,9 @@ pub async fn run(options: &Options) -> Report {
     let seconds = sampler.await.unwrap_or_default();
     let server = before.zip(after).map(|(before, after)| report::server(before, after));
     let measured = Measured { before: measured_before, cpu, lasted };
-    Report::new(&shared, outcomes, seconds, server, measured)
+    let moments = process_idle.zip(process_began).zip(process_ended);
+    let process = moments.map(|((a, b), c)| Process::new([a, b, c], received, options.people()));
+    Report { process, ..Report::new(&shared, outcomes, seconds, server, measured) }
 }
 
 async fn wait_for_joins(shared: &Shared) {

@@ -37,7 +37,7 @@ pub struct Part {
 /// All parts of a run.
 pub fn parts(options: &Options, run: u32) -> Vec<Part> {
     let mut rng = StdRng::seed_from_u64(options.seed);
-    let per_room = options.instructors + options.participants;
+    let per_room = options.people() / options.rooms.max(1);
     let total = options.rooms * per_room;
     let shape = options.shape.clone().unwrap_or_default();
     let mut parts: Vec<Part> = (0..total)
@@ -45,8 +45,9 @@ pub fn parts(options: &Options, run: u32) -> Vec<Part> {
             // Rooms fill side by side, instructors first, as schools' timetables have it.
             let (room, place) = (index % options.rooms, index / options.rooms);
             let instructor = place < options.instructors;
-            let shows = instructor || rng.random_bool(shape.cameras);
-            let speaks = instructor || rng.random_bool(shape.microphones);
+            let views = place >= options.instructors + options.participants;
+            let shows = instructor || rng.random_bool(shape.cameras) && !views;
+            let speaks = instructor || rng.random_bool(shape.microphones) && !views;
             let publish = Publish {
                 audio: options.audio && speaks,
                 camera: options.video && shows,

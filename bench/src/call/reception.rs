@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use sfu::rtcp::ReportBlock;
 use sfu::rtp;
 
+use crate::inbound::Reported;
+
 /// A gap is asked for after this time, in which what was overtaken usually comes.
 const NACK_DELAY: Duration = Duration::from_millis(10);
 /// Asked again after this.
@@ -45,9 +47,7 @@ pub struct Reception {
     seen: [u64; (WINDOW / 64) as usize],
     received: u64,
     missing: BTreeMap<u64, Missing>,
-    reported: (u64, u64),
-    transit: Option<(Instant, u32)>,
-    jitter: f64,
+    reported: Reported,
 }
 
 impl Reception {
@@ -60,9 +60,7 @@ impl Reception {
             seen: [0; (WINDOW / 64) as usize],
             received: 0,
             missing: BTreeMap::new(),
-            reported: (0, 0),
-            transit: None,
-            jitter: 0.0,
+            reported: Reported::default(),
         }
     }
 
@@ -102,13 +100,7 @@ impl Reception {
 
     /// RFC 3550 §6.4.1, in timestamp units.
     pub fn note_jitter(&mut self, timestamp: u32, clock_hz: f64, now: Instant) {
-        if let Some((at, before)) = self.transit.replace((now, timestamp))
-            && before != timestamp
-        {
-            let came = (now - at).as_secs_f64() * clock_hz;
-            let sent = f64::from(timestamp.wrapping_sub(before) as i32);
-            self.jitter += ((came - sent).abs() - self.jitter) / 16.0;
-        }
+        self.reported.note_jitter(timestamp, clock_hz, now);
     }
 
     /// What is to be asked for now, ascending.
@@ -128,20 +120,7 @@ impl Reception {
 
     /// The next report block, with the middle bits of the last sender report and when it came.
     pub fn report(&mut self, ssrc: u32, clock: Option<(u64, Instant)>, now: Instant) -> ReportBlock {
-        let expected = self.highest + 1 - self.first;
-        let (expected_before, received_before) = std::mem::replace(&mut self.reported, (expected, self.received));
-        let expected_now = expected - expected_before;
-        let lost_now = expected_now.saturating_sub(self.received - received_before);
-        let since = clock.map_or(Duration::ZERO, |(_, at)| now - at);
-        ReportBlock {
-            ssrc,
-            fraction_lost: (256 * lost_now).checked_div(expected_now).unwrap_or(0).min(255) as u8,
-            cumulative_lost: (expected as i64 - self.received as i64) as i32,
-            extended_highest_sequence: (self.highest - (1 << 16)) as u32,
-            jitter: self.jitter as u32,
-            last_sender_report: clock.map_or(0, |(ntp, _)| (ntp >> 16) as u32),
-            delay_since_last_sender_report: (since.as_micros() * 65_536 / 1_000_000) as u32,
-        }
+        self.reported.block(ssrc, (self.first, self.highest, self.received), clock, now)
     }
 }
 

@@ -13,6 +13,7 @@ use super::live::{Counted, Sums};
 use super::outcome::{JoinTimes, Outcome};
 use super::seconds::Second;
 use super::stamp::Track;
+use super::target::Process;
 use super::tester::{Cpu, Tester};
 use super::verify::Verdict;
 use crate::bots::{VIDEOS_MAX, server_report};
@@ -144,6 +145,8 @@ pub struct Report {
     pub tester: Tester,
     /// What the server says of itself.
     pub server: Option<ServerReport>,
+    /// What the server's process took.
+    pub process: Option<Process>,
     /// What attendance says, held against the truth.
     pub attendance: Option<Verdict>,
     /// What was asserted.
@@ -218,6 +221,7 @@ impl Report {
             seconds,
             tester: Tester::new(&lateness, skipped, cpu_before, &measured.cpu),
             server,
+            process: None,
             attendance: None,
             assertions: Vec::new(),
             failures,
@@ -310,6 +314,11 @@ impl fmt::Display for Report {
         if let Some(server) = &self.server {
             let us = server.cpu_us_per_packet.map(|us| format!(", {us:.2} µs a forwarded packet")).unwrap_or_default();
             writeln!(f, "server                 {:.2} s of CPU{us}", server.cpu_seconds.unwrap_or(0.0))?;
+        }
+        if let Some(process) = &self.process {
+            let us = process.cpu_us_per_packet.map(|us| format!(", {us:.2} µs for each that came")).unwrap_or_default();
+            let (cpu, memory) = (process.cpu_seconds, process.memory_kib_per_person);
+            writeln!(f, "its process            {cpu:.2} s of CPU{us}; {memory:.0} KiB a person")?;
         }
         writeln!(f, "tester                 {}", self.tester)?;
         if let Some(verdict) = &self.attendance {

@@ -305,7 +305,7 @@ impl Seat {
             self.shared.options.shape.as_ref(),
             self.part.room,
             self.part.place,
-            self.shared.options.instructors + self.shared.options.participants,
+            self.shared.options.people() / self.shared.options.rooms.max(1),
             now - self.shared.began,
         );
         self.caller.tick(now);

@@ -30,7 +30,7 @@ pub struct Cpu {
 impl Cpu {
     /// Reads it; without `/proc` everything is nothing.
     pub fn read() -> Cpu {
-        let own = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| own_seconds(&stat)).unwrap_or(0.0);
+        let own = seconds_of("self").unwrap_or(0.0);
         let machine = std::fs::read_to_string("/proc/stat").ok().and_then(|stat| machine_seconds(&stat));
         Cpu { at: Instant::now(), own, machine }
     }
@@ -41,6 +41,11 @@ impl Cpu {
         let machine = self.machine.zip(before.machine).map(|(now, then)| (now.0 - then.0) / (now.1 - then.1).max(1e-3));
         ((self.own - before.own) / elapsed, machine)
     }
+}
+
+/// CPU time of a process, user and system, s, by its number in `/proc`.
+pub fn seconds_of(process: &str) -> Option<f64> {
+    own_seconds(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
 }
 
 /// User and system time: the 14th and 15th field, counted behind the name, which may hold anything.

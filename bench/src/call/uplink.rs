@@ -1,4 +1,4 @@
-//! What one participant publishes: stamped audio, camera and screen, with keyframes on request, retransmissions and reports.
+//! What one participant publishes: recorded and stamped audio, camera and screen, with keyframes on request, retransmissions and reports.
 //! Rates are fixed: the tester puts on the server exactly what it was told to.
 
 use std::collections::VecDeque;
@@ -9,8 +9,9 @@ use rand::{RngExt, SeedableRng};
 use sfu::rtcp::{self, Packet};
 
 use super::codec::{Codec, Place};
-use super::downlink::TRANSPORT_URI;
+use super::recording::{self, Size};
 use super::stamp::{STAMP_BYTES, Stamp, Track};
+use crate::inbound::TRANSPORT_URI;
 use crate::network::wire::Header;
 use crate::peer::ClientPeer;
 
@@ -57,7 +58,7 @@ pub struct Publish {
     pub screen: bool,
     /// The camera in three layers: a tenth, a third and all of `video_bps`.
     pub simulcast: bool,
-    /// Bits a second of camera and screen each, payload only; at least 10,000.
+    /// Bits a second of camera and screen each, payload only; at least 10,000. Pictures that need more take more.
     pub video_bps: u32,
     /// Frames a second, 1–60.
     pub fps: u32,
@@ -73,14 +74,14 @@ impl Publish {
             .filter_map(|(wanted, track)| wanted.then_some(track))
     }
 
-    fn layers(self, track: Track) -> Vec<(&'static str, (u16, u16), u32)> {
+    fn layers(self, track: Track) -> Vec<(&'static str, Size, u32)> {
         match track {
             Track::Camera if self.simulcast => vec![
-                ("q", (320, 180), self.video_bps / 10),
-                ("h", (640, 360), self.video_bps / 3),
-                ("f", (1_280, 720), self.video_bps),
+                ("q", Size::Quarter, self.video_bps / 10),
+                ("h", Size::Half, self.video_bps / 3),
+                ("f", Size::Full, self.video_bps),
             ],
-            _ => vec![("f", (1_280, 720), self.video_bps)],
+            _ => vec![("f", Size::Full, self.video_bps)],
         }
     }
 }
@@ -95,7 +96,7 @@ struct Sent {
 /// One RTP stream: audio, or a layer of video.
 struct Stream {
     rid: &'static str,
-    size: (u16, u16),
+    size: Size,
     bps: u32,
     ssrc: u32,
     rtx_ssrc: u32,
@@ -117,6 +118,8 @@ struct Line {
     streams: Vec<Stream>,
     simulcast: bool,
     due: Option<Instant>,
+    /// How far the recording is.
+    at: usize,
     key_wanted: bool,
     key_at: Option<Instant>,
 }
@@ -159,7 +162,7 @@ impl Uplink {
     /// Stamps count time from `began`, which was `unix_began_ms`; `number` is unique in the run.
     pub fn new(number: u32, publish: Publish, seed: u64, began: Instant, unix_began_ms: u64, now: Instant) -> Uplink {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut stream = |(rid, size, bps): (&'static str, (u16, u16), u32)| Stream {
+        let mut stream = |(rid, size, bps): (&'static str, Size, u32)| Stream {
             rid,
             size,
             bps: bps.max(10_000),
@@ -180,7 +183,7 @@ impl Uplink {
             let streams: Vec<Stream> = publish.layers(track).into_iter().map(&mut stream).collect();
             let simulcast = streams.len() > 1;
             let mid = ["0", "1", "2"][track as usize];
-            Line { track, mid, streams, simulcast, due: None, key_wanted: true, key_at: None }
+            Line { track, mid, streams, simulcast, due: None, at: 0, key_wanted: true, key_at: None }
         });
         Uplink {
             number,
@@ -341,9 +344,10 @@ impl Uplink {
         let sent_us = (now - self.began).as_micros() as u64;
         let line = &mut self.lines[at];
         let audio = line.track == Track::Audio;
-        let key = !audio && line.key_wanted && line.key_at.is_none_or(|at| now - at >= KEY_INTERVAL);
+        let wanted = line.key_wanted && line.key_at.is_none_or(|at| now - at >= KEY_INTERVAL);
+        let key = !audio && (wanted || line.at == recording::FRAMES);
         if key {
-            (line.key_wanted, line.key_at) = (false, Some(now));
+            (line.key_wanted, line.key_at, line.at) = (false, Some(now), 0);
             self.sums.keyframes += 1;
         }
         let clock_hz = if audio { 48_000 } else { 90_000 };
@@ -356,19 +360,19 @@ impl Uplink {
             }
             let average = (stream.bps as usize / 8 / self.publish.fps.max(1) as usize).max(2 * STAMP_BYTES);
             let bytes = if audio { OPUS_BYTES } else { average * if key { KEY_FRAMES } else { 1 } };
+            let recorded = if audio { &[] } else { recording::picture(stream.size, line.at) };
             let pieces = bytes.div_ceil(PACKET_BYTES).max(1);
             for piece in 0..pieces {
                 let mut payload = Vec::with_capacity(PACKET_BYTES);
                 let last = piece + 1 == pieces;
                 if audio {
-                    // Opus TOC: CELT fullband, 20 ms, mono, one frame (RFC 6716 §3.1); the rest is noise.
-                    payload.push(0x78);
+                    recording::tone(line.at, bytes, &mut payload);
                 } else {
                     let picture = stream.frame as u16 & 0x7fff;
-                    let place = Place { key, first: piece == 0, last, picture, size: stream.size };
+                    let place = Place { key, first: piece == 0, last, picture, recorded };
                     self.publish.codec.head(place, &mut payload);
+                    payload.resize((bytes / pieces).max(payload.len() + STAMP_BYTES), 0xa5);
                 }
-                payload.resize((bytes / pieces).max(payload.len() + STAMP_BYTES), 0xa5);
                 let stamp = Stamp {
                     publisher: self.number,
                     track: line.track,
@@ -413,6 +417,7 @@ impl Uplink {
             }
             stream.frame = stream.frame.wrapping_add(1);
         }
+        line.at += 1;
     }
 
     fn report(&mut self, peer: &mut ClientPeer, now: Instant) {

@@ -11,6 +11,7 @@ use super::feedback::Arrivals;
 use super::reception::{Arrival, Counts, Reception};
 use super::video::Video;
 use super::wire::{Print, read_red};
+use crate::inbound::Line;
 use crate::peer::{ClientPeer, Identity, Opened};
 
 /// How often a receiver looks at what is due.
@@ -21,19 +22,6 @@ const FEEDBACK_BITS: f64 = 544.0;
 const FEEDBACK_MIN: Duration = Duration::from_millis(50);
 const FEEDBACK_MAX: Duration = Duration::from_millis(250);
 const OWN_SSRC: u32 = 1;
-const TRANSPORT_URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-
-/// An m-line that the server sends on.
-#[derive(Clone, Debug, Default)]
-struct Line {
-    video: bool,
-    ssrc: u32,
-    rtx_ssrc: Option<u32>,
-    red: Option<u8>,
-    nack: bool,
-    feedback: bool,
-    transport_id: u8,
-}
 
 /// How a 20 ms frame of audio came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,40 +327,5 @@ impl Audio {
                 self.clock_errors_ms.push((now, error));
             }
         }
-    }
-}
-
-impl Line {
-    /// Reads an offered section that sends and is not rejected; it begins behind `m=`.
-    fn read(section: &str) -> Option<Line> {
-        if !section.contains("\r\na=sendonly") && !section.contains("\r\na=sendrecv") {
-            return None;
-        }
-        let mut line = Line { video: section.starts_with("video"), ..Line::default() };
-        for attribute in section.lines().filter_map(|it| it.strip_prefix("a=")) {
-            let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
-            let mut words = value.split(' ');
-            match name {
-                "ssrc-group" => line.rtx_ssrc = words.nth(2)?.parse().ok(),
-                "ssrc" if line.ssrc == 0 => line.ssrc = words.next()?.parse().ok()?,
-                "rtpmap" => {
-                    let payload_type = words.next()?.parse().ok();
-                    line.red = payload_type.filter(|_| words.next() == Some("red/48000/2")).or(line.red);
-                }
-                "rtcp-fb" => match words.nth(1) {
-                    Some("nack") => line.nack = true,
-                    Some("transport-cc") => line.feedback = true,
-                    _ => {}
-                },
-                "extmap" => {
-                    let id = words.next()?.parse().ok()?;
-                    if words.next() == Some(TRANSPORT_URI) {
-                        line.transport_id = id;
-                    }
-                }
-                _ => {}
-            }
-        }
-        (line.ssrc != 0).then_some(line)
     }
 }

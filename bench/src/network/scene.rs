@@ -148,9 +148,10 @@ impl Scene {
     }
 
     /// Bits a second of the dearest choice of layers and temporal layers that a link of this rate carries: the ladder is
-    /// coarse, so that even the best choice leaves some of a link free. Those who share it get the same.
+    /// coarse, so that even the best choice leaves some of a link free. Those who share it get the same. Of audio it counts what
+    /// it takes without the older frames that go along against losses: where nothing is lost they would fill the link to no end.
     pub fn best_fit(&self, rate_bps: u64) -> f64 {
-        let audio = 400.0 * ((1 + self.redundancy) as f64 * OPUS_BYTES as f64 + OVERHEAD_BYTES);
+        let audio = 400.0 * (OPUS_BYTES as f64 + OVERHEAD_BYTES);
         // A larger picture at 15 a second is worth having, one at 7.5 is not.
         let temporal = |bps: u32| [0.6, 1.0].map(|share| share * VIDEO_OVERHEAD * f64::from(bps));
         let steps: Vec<f64> = [0.0].into_iter().chain(LAYERS.iter().flat_map(|(.., bps)| temporal(*bps))).collect();

@@ -23,7 +23,7 @@ use sfu::{
 const SIGNALING_DELAY: Duration = Duration::from_millis(30);
 /// Virtual time never stands still for longer.
 const STEP_MAX: Duration = Duration::from_millis(50);
-/// One way of a bot's DTLS, which is spared all accidents.
+/// One way of DTLS, which is spared all accidents.
 const DTLS_DELAY: Duration = Duration::from_millis(15);
 /// In virtual time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -213,8 +213,9 @@ impl World {
         let (now, seat) = (self.now.mono, &mut self.seats[index]);
         while let Some((to, bytes)) = seat.bot.transmit() {
             assert_eq!(to, SERVER, "the server's only candidate");
-            // The crate never repeats its last DTLS flight: lost once, it would never connect. `joins.rs` loses ours.
-            let spared = bytes.first().is_some_and(|first| (20..64).contains(first));
+            // The crate never repeats its last DTLS flight: lost once, it would never connect. Ours, lost several times over,
+            // would take it longer than anybody waits; `joins.rs` loses them.
+            let spared = is_dtls(&bytes);
             let thing = Thing::Up { from: index, bytes };
             match spared {
                 true => self.network.deliver_at(thing, now + DTLS_DELAY),
@@ -247,8 +248,12 @@ impl World {
             let Path::Udp { remote, .. } = run.path else { panic!("a path that nobody has: {:?}", run.path) };
             let index = (0..self.seats.len()).find(|index| World::address(*index) == remote).expect("a bot's address");
             for datagram in run.datagrams() {
+                let spared = is_dtls(datagram);
                 let thing = Thing::Down { to: index, bytes: datagram.to_vec() };
-                self.network.send(2 * index as u64 + 1, thing, self.now.mono);
+                match spared {
+                    true => self.network.deliver_at(thing, self.now.mono + DTLS_DELAY),
+                    false => self.network.send(2 * index as u64 + 1, thing, self.now.mono),
+                }
             }
         }
         while let Some(output) = self.sfu.poll() {
@@ -286,6 +291,12 @@ impl World {
         self.seats[sender].bot.sent().find(|(other, _)| *other == stream).map_or(0, |(_, sent)| sent)
     }
 
+    /// What the SFU said of videos that it paused, and went on with.
+    fn pauses(&self) -> Vec<&Event> {
+        let is_pause = |event: &&Event| matches!(event, Event::TrackPaused { .. } | Event::TrackResumed { .. });
+        self.events.iter().filter(is_pause).collect()
+    }
+
     /// Asserts that `receiver` got `sender`'s stream in its order and nearly whole: of all packets between the first
     /// that came and the last that was sent, at most `missing_max` (0–1) are missing.
     fn assert_heard(&self, receiver: usize, sender: usize, kind: Kind, missing_max: f64) {
@@ -293,7 +304,7 @@ impl World {
         let (heard, sent) = (self.heard(receiver, sender, kind), self.sent(sender, kind));
         let (first, (first_sequence, _)) = heard
             .first_key_value()
-            .unwrap_or_else(|| panic!("{label}: nothing came of {sent}; {:?}", self.sfu.counters()));
+            .unwrap_or_else(|| panic!("{label}: nothing came of {sent}; {:?}; {:?}", self.sfu.counters(), self.pauses()));
         for (number, (sequence, _)) in &heard {
             let steps = (number - first) as u16;
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");
@@ -305,11 +316,17 @@ impl World {
         let missing = (first + at_start..end).filter(|number| !heard.contains_key(number)).count();
         assert!(
             missing as f64 <= missing_max * expected as f64,
-            "{label}: {missing} of {expected} missing: {:?}; {:?}",
+            "{label}: {missing} of {expected} missing: {:?}; {:?}; {:?}",
             (*first..sent).filter(|number| !heard.contains_key(number)).take(20).collect::<Vec<_>>(),
             self.sfu.counters(),
+            self.pauses(),
         );
     }
+}
+
+/// RFC 7983 §7.
+fn is_dtls(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| (20..64).contains(first))
 }
 
 fn source(kind: Kind) -> Source {
@@ -393,12 +410,5 @@ fn a_meeting_with_one_packet_in_twenty_lost() {
     let weather = Weather { loss: 0.05, delay: Duration::from_millis(15), jitter: Duration::from_millis(5) };
     // The crate begins its log of what is missing anew with every renegotiation, of which there are three here, and never
     // asks for what was lost within its last 100 ms; everything else is filled by RTX on both hops.
-    // About once in a hundred meetings a bot stops taking a stream in midway, which is not of the seed, since the crate draws keys of
-    // its own; why is not known. A fault of ours would show in the second meeting, too.
-    for_seeds(20..24, |seed| {
-        if std::panic::catch_unwind(|| meeting(seed, weather, 0.005)).is_err() {
-            println!("seed {seed} once more");
-            meeting(seed, weather, 0.005);
-        }
-    });
+    for_seeds(20..24, |seed| meeting(seed, weather, 0.005));
 }

@@ -76,6 +76,8 @@ pub(crate) struct Controller {
     wanted: f64,
     /// Padding can be sent.
     pads: bool,
+    /// Feedback tells of too little to count.
+    deaf: bool,
     /// When feedback came last.
     heard: Option<Micros>,
     /// And when it last told of a packet's delay: probes measure none.
@@ -126,6 +128,7 @@ impl Controller {
             reported: 0.0,
             wanted: 0.0,
             pads: true,
+            deaf: false,
             heard: None,
             measured: None,
             first_heard: None,
@@ -237,6 +240,15 @@ impl Controller {
         self.unnumbered += bytes as u64;
     }
 
+    /// Says that video leaves without numbers: feedback tells of the rest alone, and counts no more for this client. What it
+    /// estimates and reports does.
+    pub(crate) fn ignore_feedback(&mut self) {
+        if !std::mem::replace(&mut self.deaf, true) {
+            (self.heard, self.measured, self.first_heard) = (None, None, None);
+            (self.outage, self.informed, self.emptying) = (None, false, 1.0);
+        }
+    }
+
     /// Notes a packet with that number, of this size on the wire. The hot path.
     #[inline]
     pub(crate) fn on_sent(&mut self, bytes: usize, purpose: Purpose) {
@@ -251,6 +263,9 @@ impl Controller {
     /// Takes in transport-wide feedback, however wrong it is. At most as many statuses are looked at as packets are
     /// remembered.
     pub(crate) fn on_feedback(&mut self, feedback: &TransportFeedback<'_>, now: Instant) {
+        if self.deaf {
+            return;
+        }
         let now = self.micros(now);
         let mut arrival = self.reference(feedback.reference_time, now);
         let resumed = self.resume(now);

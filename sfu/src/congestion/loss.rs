@@ -12,9 +12,10 @@ const WINDOW_MAX: Micros = 2_000_000;
 const WINDOW_TRY: Micros = 800_000;
 /// More loss than the link's own by this: the rate does not grow.
 const EXCESS_HOLD: f64 = 0.03;
-/// By this: it is tried whether a lower rate helps. Less would pause videos for losses that resends make good.
+/// By this, in two windows on end: it is tried whether a lower rate helps. Less would pause videos for losses that resends make
+/// good; and one window in thirty shows so much where a link loses 5 % by itself.
 const EXCESS_TRY: f64 = 0.08;
-/// By this: it is tried again at once.
+/// By this: it is tried at once.
 const EXCESS_MUCH: f64 = 0.2;
 /// The most that is ever taken for the link's own. Beyond it the rate goes down with what gets through.
 const INHERENT_MAX: f64 = 0.35;
@@ -62,6 +63,8 @@ pub(super) struct Loss {
     /// By how much losses differ from that from window to window: bursts make it large.
     spread: f64,
     recent: f64,
+    /// What was lost in the window before, if that was so much that a try is due if it goes on.
+    suspect: Option<f64>,
     trial: Option<Try>,
     /// No try before this, and what is added to it when the next helps nothing.
     retry: Micros,
@@ -133,14 +136,21 @@ impl Loss {
         }
         self.excess = loss - self.inherent;
         let chance = (2.5 * (loss * (1.0 - loss) / f64::from(packets)).sqrt()).max(2.5 * self.spread);
-        self.spread += 0.2 * (self.excess.abs() - self.spread);
         let due = now >= self.retry || self.excess > EXCESS_MUCH;
+        let before = self.suspect.take();
         if due && self.excess > EXCESS_TRY.max(chance) {
-            self.trial = Some(Try { bps, sent_bps, loss });
+            let Some(before) = before.or((self.excess > EXCESS_MUCH).then_some(loss)) else {
+                self.suspect = Some(loss);
+                return Verdict::Nothing;
+            };
+            self.trial = Some(Try { bps, sent_bps, loss: (before + loss) / 2.0 });
             self.from = now;
             self.began = None;
             let got_through = throughput / (1.0 - self.inherent);
             return Verdict::Lower((TRY_BELOW * got_through).min(0.9 * sent_bps).max(TRY_MIN * bps).min(bps));
+        }
+        for excess in before.map(|loss| loss - self.inherent).into_iter().chain([self.excess]) {
+            self.spread += 0.2 * (excess.abs() - self.spread);
         }
         let follow = if self.excess < 0.0 { FOLLOW_DOWN } else { FOLLOW_UP };
         self.inherent = (self.inherent + follow * self.excess).min(INHERENT_MAX);

@@ -300,6 +300,7 @@ impl Run {
         let proven = f64::from(bytes) * 8.0 * SECOND / (sent_after as f64 + waited as f64).max(1.0) * arrived;
         let gap = self.gap as f64 > HELD * (arrival - self.origin) as f64;
         let held = gap || plausible.is_none_or(|received| received > FASTER_HELD * sent);
-        Some((sent, plausible.map_or(proven, |received| received.min(proven)), held))
+        let received = plausible.map_or(proven, |received| if held { received.min(proven) } else { received });
+        Some((sent, received, held))
     }
 }

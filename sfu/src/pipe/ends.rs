@@ -156,4 +156,14 @@ impl Sfu {
             self.want_keyframe(track_key, place, now.mono);
         }
     }
+
+    /// Listeners on another worker lose so much of a track that is published here.
+    pub(super) fn loss_told_by(&mut self, worker: usize, id: TrackId, fraction: u8, now: Now) {
+        let Some(track_key) = self.tracks_by_id.get(&id).copied() else { return };
+        if self.others_of(track_key).has(worker)
+            && let Some(track) = self.tracks.get_mut(track_key)
+        {
+            track.lost.note(fraction, now.mono);
+        }
+    }
 }

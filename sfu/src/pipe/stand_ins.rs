@@ -39,6 +39,7 @@ impl Sfu {
             }
             Notice::Interest { track, flows, wanted } => self.take_interest_of(worker, track, flows, wanted, now),
             Notice::Keyframe { track, place } => self.keyframe_wanted_by(worker, track, place.into(), now),
+            Notice::Loss { track, fraction } => self.loss_told_by(worker, track, fraction, now),
             Notice::Message(relayed) => self.take_relayed(&relayed, now),
         }
     }

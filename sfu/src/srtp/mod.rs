@@ -12,7 +12,7 @@ mod tests;
 use cm::Cm;
 use gcm::Gcm;
 use keys::{AES_128_LEN, AES_256_LEN, SessionKeys};
-use replay::Streams;
+use replay::{Slot, Streams};
 
 /// Most SSRCs whose RTP an [`Opener`] follows, and as many for RTCP. When full, a packet of a further SSRC is refused
 /// with [`Rejected::TooManyStreams`]; nothing is evicted, since an evicted SSRC could be replayed.
@@ -166,6 +166,23 @@ impl Opener {
         ssrc: u32,
         seq: u16,
     ) -> Result<(usize, u64), Rejected> {
+        let (plain_len, slot, index) = self.unseal_rtp(packet, header_len, ssrc, seq)?;
+        self.rtp_streams.accept(slot, ssrc, index);
+        Ok((plain_len, index))
+    }
+
+    /// Whether [`Opener::open_rtp`] would open this packet, which is garbled by it; the opener stays as it is.
+    pub fn authenticates_rtp(&self, packet: &mut [u8], header_len: usize, ssrc: u32, seq: u16) -> bool {
+        self.unseal_rtp(packet, header_len, ssrc, seq).is_ok()
+    }
+
+    fn unseal_rtp(
+        &self,
+        packet: &mut [u8],
+        header_len: usize,
+        ssrc: u32,
+        seq: u16,
+    ) -> Result<(usize, Slot, u64), Rejected> {
         let plain_len = packet.len().checked_sub(self.profile.rtp_overhead()).ok_or(Rejected::Malformed)?;
         if header_len < RTP_HEADER_LEN_MIN || plain_len < header_len {
             return Err(Rejected::Malformed);
@@ -177,12 +194,22 @@ impl Opener {
             Cipher::Gcm(gcm) => gcm.open_rtp(packet, header_len, ssrc, index)?,
             Cipher::Cm(cm) => cm.open_rtp(packet, header_len, ssrc, index)?,
         }
-        self.rtp_streams.accept(slot, ssrc, index);
-        Ok((plain_len, index))
+        Ok((plain_len, slot, index))
     }
 
     /// Opens one SRTCP compound in place (RFC 3711 §3.4, RFC 7714 §9). Returns the length of the plain compound.
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Rejected> {
+        let (plain_len, slot, ssrc, index) = self.unseal_rtcp(packet)?;
+        self.rtcp_streams.accept(slot, ssrc, u64::from(index));
+        Ok(plain_len)
+    }
+
+    /// Whether [`Opener::open_rtcp`] would open this compound, which is garbled by it; the opener stays as it is.
+    pub fn authenticates_rtcp(&self, packet: &mut [u8]) -> bool {
+        self.unseal_rtcp(packet).is_ok()
+    }
+
+    fn unseal_rtcp(&self, packet: &mut [u8]) -> Result<(usize, Slot, u32, u32), Rejected> {
         let plain_len = packet.len().checked_sub(self.profile.rtcp_overhead()).ok_or(Rejected::Malformed)?;
         if plain_len < RTCP_CLEAR_LEN {
             return Err(Rejected::Malformed);
@@ -202,8 +229,7 @@ impl Opener {
             Cipher::Gcm(gcm) => gcm.open_rtcp(packet, plain_len, ssrc, index)?,
             Cipher::Cm(cm) => cm.open_rtcp(packet, plain_len, ssrc, index)?,
         }
-        self.rtcp_streams.accept(slot, ssrc, u64::from(index));
-        Ok(plain_len)
+        Ok((plain_len, slot, ssrc, index))
     }
 }
 

@@ -140,6 +140,36 @@ fn report_lost(world: &mut World, listener: usize, fraction_lost: u8) {
     world.rtcp(listener, report);
 }
 
+/// What the publisher is told next of its sound: the fraction lost, in 256ths.
+fn told_lost(world: &mut World) -> u8 {
+    world.tabs[0].rtcp.clear();
+    talk(world, false, 0..60, |_| false);
+    let compounds = world.tabs[0].rtcp.iter();
+    let mut blocks = compounds.flat_map(|compound| rtcp::parse(compound)).filter_map(|packet| match packet {
+        rtcp::Packet::ReceiverReport { mut reports, .. } => reports.next(),
+        _ => None,
+    });
+    blocks.next().expect("a report each second").fraction_lost
+}
+
+/// Its encoder then packs the frame before into each packet; whoever takes RED has that from us.
+#[test]
+fn a_publisher_is_told_what_listeners_without_red_lose() {
+    let mut world = redundant_call(false);
+    assert_eq!(told_lost(&mut world), 0);
+    report_lost(&mut world, 1, 20);
+    assert_eq!(told_lost(&mut world), 0, "who takes RED has older frames from us");
+    report_lost(&mut world, 2, 20);
+    assert_eq!(told_lost(&mut world), 20);
+    report_lost(&mut world, 2, 90);
+    assert_eq!(told_lost(&mut world), 26, "a tenth is the most that one listener can make of it");
+    report_lost(&mut world, 2, 0);
+    talk(&mut world, false, 0..600, |_| false);
+    assert_eq!(told_lost(&mut world), 0, "it is over");
+    report_lost(&mut world, 2, 250);
+    assert_eq!(told_lost(&mut world), 0, "who loses nearly all is not helped by it");
+}
+
 /// All frames of a packet with the timestamps at which they are played, newest first.
 fn frames(got: &Got) -> Vec<(u32, Vec<u8>)> {
     if got.payload_type == OPUS {

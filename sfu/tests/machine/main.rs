@@ -17,6 +17,7 @@ mod quality;
 mod relayed;
 mod reports;
 mod rights;
+mod roam;
 mod sctp;
 mod snapshot;
 mod tab;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sfu::{Event, Gauges, Kind, Now, PipeBatch, Request, Rights, RoomId, Wish, Workers, rtcp};
+use sfu::{Event, Gauges, Kind, Now, PipeBatch, Request, RoomId, Wish, Workers, rtcp};
 
 use crate::tab::{Got, LEVEL_ID, MID_ID, OPUS, VP8, plain_rtp, vp8};
 use crate::world::World;

@@ -87,7 +87,9 @@ fn who_may_only_subscribe_publishes_nothing_and_gets_everything() {
     }
     world.offer(index);
     world.settle();
-    assert_eq!(directions(&world, index), ["a=inactive", "a=inactive"], "the offer is answered");
+    let all = directions(&world, index);
+    assert_eq!(all[..2], ["a=inactive", "a=inactive"], "the offer is answered");
+    assert!(all[2..].iter().all(|direction| direction == "a=sendonly"), "and ours follows: {all:?}");
     assert_eq!(refused(&world), [(2, Source::Microphone), (2, Source::Camera)]);
     world.run_ms(1_000);
     assert!(world.tabs[index].is_connected() && world.published().is_empty());

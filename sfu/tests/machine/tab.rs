@@ -76,6 +76,9 @@ pub(crate) struct Tab {
     pub(crate) remote: Option<(String, String)>,
     /// It sends checks by itself.
     pub(crate) checks: bool,
+    /// It answers checks, and how often it was asked.
+    pub(crate) answers: bool,
+    pub(crate) asked: u64,
     /// It takes part in the DTLS handshake by itself.
     pub(crate) shakes: bool,
     check_due: Option<Instant>,
@@ -112,6 +115,8 @@ impl Tab {
             sources: Vec::new(),
             remote: None,
             checks: true,
+            answers: true,
+            asked: 0,
             shakes: true,
             check_due: Some(now),
             responses: 0,
@@ -319,6 +324,10 @@ impl Tab {
                     if self.dtls.is_none() && self.shakes {
                         self.shake(now);
                     }
+                } else if message.username().is_some_and(|name| name.starts_with(&format!("{}:", self.ufrag))) {
+                    self.asked += 1;
+                    let answer = self.answer_check(&message);
+                    self.out.extend(Some(answer).filter(|_| self.answers));
                 }
             }
             rtp::Class::Dtls => self.drive(now, Some(datagram)),
@@ -335,6 +344,21 @@ impl Tab {
             }
             rtp::Class::Other => panic!("the SFU sent a datagram of no protocol"),
         }
+    }
+
+    /// What a browser answers to a check of an ICE-lite server.
+    pub(crate) fn answer_check(&self, check: &Message<'_>) -> Vec<u8> {
+        let (theirs, _) = self.remote.as_ref().unwrap();
+        assert_eq!(check.username(), Some(format!("{}:{theirs}", self.ufrag).as_str()));
+        assert!(check.check_integrity(self.pwd.as_bytes()) && check.check_fingerprint());
+        assert!(check.ice_controlled().is_some() && check.ice_controlling().is_none() && !check.use_candidate());
+        let Path::Udp { local, .. } = self.path else { panic!("only UDP is asked") };
+        let mut out = Vec::new();
+        Writer::success(&mut out, Method::BINDING, check.transaction_id())
+            .xor_mapped_address(local)
+            .integrity(self.pwd.as_bytes())
+            .fingerprint();
+        out
     }
 
     /// Begins the DTLS handshake.

@@ -55,6 +55,12 @@ impl Link {
         }
     }
 
+    /// With other accidents.
+    pub(super) fn seeded(mut self, seed: u64) -> Self {
+        self.rng = StdRng::seed_from_u64(seed);
+        self
+    }
+
     /// When a packet that is sent now arrives.
     fn send(&mut self, bytes: usize, now: u64) -> Option<u64> {
         if self.bps <= 0.0 {

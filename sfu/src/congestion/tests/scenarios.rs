@@ -62,6 +62,30 @@ fn random_loss_does_not_collapse_it() {
     }
 }
 
+/// Two of fifty packets are lost, and now and then seven: a client that has just come must not lose its pictures by that.
+#[test]
+fn losses_by_chance_are_not_taken_for_a_narrow_link() {
+    let sent = 2.3e6;
+    let mut mistaken = Vec::new();
+    for seed in 0..200 {
+        let mut link = Link::new(20e6).seeded(seed);
+        link.loss = 0.05;
+        let mut world = World::new(link, &[Demand::Fixed(sent - 44e3)]);
+        world.flows[0].controller.set_wanted(sent);
+        let low = (0..60).filter(|_| {
+            world.run(ms(100));
+            let controller = &world.flows[0].controller;
+            controller.is_strained(world.start + Duration::from_micros(world.now)) && controller.for_media() < sent
+        });
+        // Until the first probes are through, in tenths of a second, it is low without any loss.
+        let tenths = low.count();
+        if tenths > 6 {
+            mistaken.push((seed, tenths));
+        }
+    }
+    assert!(mistaken.is_empty(), "seeds, and for how many tenths of a second: {mistaken:?}");
+}
+
 #[test]
 fn a_link_without_a_queue_is_found_by_loss() {
     let mut link = Link::new(1e6);

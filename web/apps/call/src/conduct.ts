@@ -64,16 +64,24 @@ interface Remembered extends Seat {
 
 const SEAT = 'lyceum.seat';
 
+/** A call that is connected while somebody looks into the mirror. */
+let prepared: Room | null = null;
+
+function makeRoom(session: string, name: string, seat?: Seat): Room {
+  return createRoom({
+    sessionId: session, userId, userName: name, isInstructor, relay: relayWanted, media,
+    ...(joinToken() && { token: joinToken }), ...(seat && { seat }),
+  });
+}
+
 export function join(seat?: Seat): void {
   const [session, name] = [page.state.sessionId.trim(), page.state.userName.trim()];
   if (!session || !name || page.state.view === 'call') return;
   stored('localStorage', 'lyceum.name', name);
   stored('localStorage', 'lyceum.session', session);
   history.replaceState(null, '', addressOf(session));
-  const room = createRoom({
-    sessionId: session, userId, userName: name, isInstructor, relay: relayWanted, media,
-    ...(joinToken() && { token: joinToken }), ...(seat && { seat }),
-  });
+  const room = (!seat && prepared) || makeRoom(session, name, seat);
+  prepared = null;
   room.on('seat', (now) => stored('sessionStorage', SEAT, JSON.stringify({ ...now, session, name, user: userId } satisfies Remembered)));
   room.on('token', renewToken);
   room.on('refused', (code) => tell(wordsFor(code)));
@@ -90,7 +98,7 @@ export function join(seat?: Seat): void {
   page.set({ view: 'call', room, endedBecause: '', panel: 'none', unread: 0, pinned: '', attended: '', announced: '' });
   if (page.state.audioOnly) room.setAudioOnly(true);
   tellFaults({}, media.state.faults);
-  room.join();
+  room.join({ sessionId: session, userName: name });
 }
 
 /** Goes back to the seat that this tab had before it was reloaded. Cameras need not be open for it. */
@@ -239,5 +247,9 @@ export function begin(makers: Makers): void {
   });
   addEventListener('beforeunload', (event) => { if (page.state.view === 'call' && page.state.draft.trim()) event.preventDefault(); });
   rejoin();
+  if (page.state.view === 'lobby') {
+    prepared = makeRoom(page.state.sessionId, page.state.userName);
+    prepared.prepare();
+  }
   if (permissionsOf(page.state.room).publish.length) void media.start();
 }

@@ -145,6 +145,9 @@ export interface RoomOptions {
   channels?: readonly string[];
 }
 
+/** What `join` may say anew. */
+export type JoinAs = Partial<Pick<RoomOptions, 'sessionId' | 'userName'>>;
+
 export type Moderation =
   | { action: 'mute' | 'ask-unmute'; participantId: string; source?: Source }
   | { action: 'mute-all'; source?: Source }
@@ -177,8 +180,10 @@ export interface CallStats {
 
 export interface Room extends Store<RoomState> {
   on<E extends keyof RoomEvents>(event: E, listener: RoomEvents[E]): () => void;
-  /** Connects and joins; again after it has ended, too. */
-  join(): void;
+  /** Connects and does not join: while somebody looks into the mirror, so that `join` takes fewer round trips. */
+  prepare(): void;
+  /** Connects and joins; again after it has ended, too. What was not known before may be said here. */
+  join(as?: JoinAs): void;
   /** Leaves at once. */
   leave(): void;
   /** The page goes away: others see at once that the pictures have ended, and the seat stays for its grace time. */

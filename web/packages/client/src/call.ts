@@ -112,9 +112,12 @@ export class Call {
   private renewed = false;
   private asked = false;
   private identified = 0; // how often a connection asked for the token
+  private wanted = false; // the call, and not only a connection that is there when it is
+  /** What was offered with the join, before its answer: on its way, or refused, which may be for no more than a waiting room. */
+  private ahead: '' | 'offered' | 'refused' = '';
 
   constructor(
-    private readonly options: CallOptions,
+    readonly options: CallOptions,
     private readonly events: CallEvents,
     private readonly ground: Ground = BROWSER,
   ) {
@@ -132,10 +135,17 @@ export class Call {
     this.listen();
   }
 
+  /** Connects, so that `start` finds a connection. What goes wrong is told by `start`, which tries again. */
+  prepare(): void {
+    this.socket.connect();
+  }
+
   /** Connects and joins. Call it once. */
   start(): void {
+    this.wanted = true;
     this.events.status('connecting');
-    this.socket.connect();
+    if (this.socket.connected) this.join();
+    else this.socket.connect();
     let last = Date.now();
     this.watch = setInterval(() => {
       if (Date.now() - last > SLEPT_MS) this.wake(true);
@@ -146,7 +156,7 @@ export class Call {
   /** Leaves at once. */
   leave(): void {
     if (this.ended) return;
-    this.socket.emit('leave-session', { sessionId: this.options.sessionId });
+    if (this.wanted) this.socket.emit('leave-session', { sessionId: this.options.sessionId });
     this.end();
   }
 
@@ -248,14 +258,17 @@ export class Call {
 
   private listen(): void {
     const { socket } = this;
-    socket.on('connect', () => this.join());
+    socket.on('connect', () => { if (this.wanted) this.join(); });
     socket.on('connect_error', (error: Error) => {
+      if (!this.wanted) return void socket.disconnect();
       if (isCode(error.message) && !PASSING.has(error.message)) return this.end(error.message);
       this.events.status(this.seat ? 'reconnecting' : 'connecting', isCode(error.message) ? error.message : 'server/unreachable');
       if (!socket.active) this.later(() => socket.connect());
     });
     socket.on('disconnect', (reason) => {
       if (this.ended) return;
+      if (!this.wanted) return void socket.disconnect();
+      if (this.ahead) this.dropAhead();
       if (reason === 'io server disconnect') {
         // A socket that was not in the call yet may be put out with no word why: the next is told when it connects.
         if (this.seat || this.lastError || this.asked) return this.end(this.lastError || 'session/ended');
@@ -264,7 +277,7 @@ export class Call {
       }
       this.events.status(this.seat ? 'reconnecting' : 'connecting');
     });
-    socket.on('session-error', (error) => this.refused(error, error.event));
+    socket.on('session-error', (error) => { if (this.wanted) this.refused(error, error.event); });
     socket.on('offer', (body: Description) => this.peer?.take(body));
     socket.on('answer', (body: Description) => this.peer?.take(body));
     socket.on('ice-candidate', ({ candidate }) => this.peer?.takeCandidate(candidate ?? null));
@@ -308,6 +321,7 @@ export class Call {
     if (this.ended || time !== this.identified) return; // the next connection asks for itself
     if (token !== null) return give(token ? { token } : {});
     this.socket.disconnect();
+    if (!this.wanted) return;
     this.events.status(this.seat ? 'reconnecting' : 'connecting', 'server/unreachable');
     this.later(() => this.socket.connect());
   }
@@ -319,20 +333,39 @@ export class Call {
     this.socket.emit('join-session', body, (ack: Ack<Joined>) => {
       if (this.ended) return;
       if (ack.ok) return this.joined(ack);
+      this.dropAhead();
       if (!PASSING.has(ack.error.code)) return this.end(ack.error.code === 'session/forbidden' ? 'join/forbidden' : ack.error.code);
       this.events.status(this.seat ? 'reconnecting' : 'connecting', ack.error.code);
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
+    if (!this.seat && !this.resumeToken && !this.options.relay && this.local.size) this.offerAhead();
+  }
+
+  /** The offer goes with the join, as long as nothing depends on what is answered: that saves a round trip. */
+  private offerAhead(): void {
+    this.dropAhead();
+    this.ahead = 'offered';
+    this.makePeer([], '').offerAhead();
+  }
+
+  private dropAhead(): void {
+    if (!this.ahead) return;
+    this.ahead = '';
+    this.peer?.close();
+    this.peer = null;
   }
 
   private joined(seat: Joined): void {
     this.events.permissions(seat.permissions, seat.role); // what may not be sent is taken back before it is offered
-    if (seat.resumed && this.peer) {
+    if (this.peer && this.ahead === 'offered') {
+      this.peer.start(seat.iceServers);
+    } else if (seat.resumed && this.peer && !this.ahead) {
       this.peer.resume(seat.iceServers);
     } else {
       this.openPeer(seat);
     }
+    this.ahead = '';
     this.seat = seat;
     this.resumeToken = seat.resumeToken;
     this.events.joined(seat);
@@ -344,13 +377,24 @@ export class Call {
   /** `renewed`: in place of one that was stuck, which is tried once. */
   private openPeer(seat: Joined, renewed = false): void {
     this.renewed = renewed;
+    const { relay = '' } = this.options;
+    if (relay && !serversFor(seat.iceServers, relay).length) this.events.refused('relay/none');
+    const peer = this.makePeer(seat.iceServers, seat.resumed ? this.stale : '');
+    if (seat.resumed && !this.local.size) peer.hello();
+  }
+
+  /** A connection that carries what is published, in place of the one that there was. */
+  private makePeer(iceServers: RTCIceServer[], stale: string): Peer {
     const { sessionId, userId, relay = '' } = this.options;
     const to = { sessionId, userId, targetUserId: 'sfu' };
     this.peer?.close();
     this.events.tracks([]);
-    if (relay && !serversFor(seat.iceServers, relay).length) this.events.refused('relay/none');
-    this.peer = this.ground.peer(seat.iceServers, {
-      send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => { if (!ack.ok) this.refused(ack.error, event); }),
+    const peer: Peer = this.peer = this.ground.peer(iceServers, {
+      send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => {
+        if (ack.ok || this.peer !== peer) return;
+        if (this.ahead) this.ahead = 'refused';
+        else this.refused(ack.error, event);
+      }),
       sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
       origin: (id) => {
         this.stale = id;
@@ -359,13 +403,13 @@ export class Call {
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
       stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
-    } satisfies PeerEvents, seat.resumed ? this.stale : '', relay);
-    this.channels.attach(this.peer.connection);
+    } satisfies PeerEvents, stale, relay);
+    this.channels.attach(peer.connection);
     for (const [source, { track, muted, paused }] of this.local) {
       if (paused) this.local.delete(source); // published anew when it is wanted
-      else this.peer.publish(source, track, muted);
+      else peer.publish(source, track, muted);
     }
-    if (seat.resumed && !this.local.size) this.peer.hello();
+    return peer;
   }
 
   private refused(error: Refusal, event?: string): void {

@@ -49,6 +49,10 @@ const LAYERS: RTCRtpEncodingParameters[] = [
 /** `<sess-id>` of `o=`: names one RTCPeerConnection. */
 const originOf = ({ sdp }: RTCSessionDescriptionInit): string => /^o=\S+ (\d+)/m.exec(sdp ?? '')?.[1] ?? '';
 
+/** The mids of a first offer's audio and video, in the order of the transceivers. */
+const midsOf = (sdp: string): string[] =>
+  sdp.split(/^m=/m).slice(1).filter((line) => !line.startsWith('application')).map((line) => /^a=mid:(\S+)/m.exec(line)?.[1] ?? '');
+
 export class Peer {
   private readonly pc: RTCPeerConnection;
   private readonly published = new Map<Source, Published>();
@@ -57,6 +61,7 @@ export class Peer {
   private work: Promise<void> = Promise.resolve(); // descriptions are taken one after the other
   private lastAnswer = '';
   private closed = false;
+  private begin: ((iceServers: RTCIceServer[]) => void) | null = null; // ends the wait of `offerAhead`
 
   /**
    * `stale`: the SDP origin of the server's peer that went with the page before a reload. When a page takes up its seat the
@@ -136,6 +141,32 @@ export class Peer {
     this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
   }
 
+  /**
+   * Offers before the server has said which TURN servers there are, to save a round trip: what is offered is applied, and its
+   * candidates are gathered, when `start` says so. Until then what the server says waits.
+   */
+  offerAhead(): void {
+    const offered = this.pc.createOffer();
+    const known = new Promise<RTCIceServer[]>((done) => { this.begin = done; });
+    void offered.then(({ type, sdp = '' }) => {
+      if (!this.closed) this.events.send('offer', { offer: { type, sdp }, tracks: this.ownHints(midsOf(sdp)) });
+    }).catch(() => {}); // said below
+    this.work = known.then(async (iceServers) => {
+      if (this.closed) return;
+      this.pc.setConfiguration(configuration(iceServers, this.relay));
+      await this.pc.setLocalDescription(await offered);
+    }).catch((error) => {
+      console.warn('offer ahead', error);
+      if (!this.closed) this.events.stuck();
+    });
+  }
+
+  /** The server let this person in, and takes what was offered ahead. */
+  start(iceServers: RTCIceServer[]): void {
+    this.begin?.(iceServers);
+    this.begin = null;
+  }
+
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
   resume(iceServers: RTCIceServer[]): void {
     this.pc.setConfiguration(configuration(iceServers, this.relay)); // before a restart, which is what takes it up
@@ -206,6 +237,7 @@ export class Peer {
   }
 
   private async offer(): Promise<void> {
+    if (this.begin) return; // it is asked for again when what was offered ahead is agreed
     try {
       await this.pc.setLocalDescription();
       this.tell();
@@ -246,8 +278,13 @@ export class Peer {
     this.events.send(description.type as 'offer' | 'answer', { [description.type]: description, tracks: this.ownHints() });
   }
 
-  private ownHints(): TrackHint[] {
-    return [...this.published.values()].flatMap(({ transceiver: { mid }, source, muted }) => (mid ? [{ mid, source, muted }] : []));
+  /** `mids`: of the m-lines of an offer that is not applied yet. */
+  private ownHints(mids: readonly string[] = []): TrackHint[] {
+    const all = this.pc.getTransceivers();
+    return [...this.published.values()].flatMap(({ transceiver, source, muted }) => {
+      const mid = transceiver.mid ?? mids[all.indexOf(transceiver)];
+      return mid ? [{ mid, source, muted }] : [];
+    });
   }
 
   /** What comes to us. */

@@ -1,6 +1,6 @@
 // A call as one state that changes: joins, follows this person's devices, and keeps what the server says.
 
-import type { CallStats, Moderation, Room, RoomEvents, RoomOptions, RoomState, Seat } from './api.ts';
+import type { CallStats, JoinAs, Moderation, Room, RoomEvents, RoomOptions, RoomState, Seat } from './api.ts';
 import { Call, type CallEvents, type CallOptions, type Ground } from './call.ts';
 import type { Moderated, Permissions, Wish } from './protocol.ts';
 import { Publisher } from './publisher.ts';
@@ -24,13 +24,17 @@ export class LiveRoom extends Box<RoomState> implements Room {
   private seat: Seat | undefined;
   private audioOnly = false;
   private call: Call | null = null;
+  private prepared: Call | null = null; // connected, and not asked to join yet
   private publisher: Publisher | null = null;
   private unwatch = (): void => {};
 
-  constructor(private readonly options: RoomOptions, private readonly ground?: Ground) {
+  private readonly options: RoomOptions;
+
+  constructor(options: RoomOptions, private readonly ground?: Ground) {
     const token = typeof options.token === 'string' ? options.token : '';
     const claims = claimsOf(token);
     super(beginning(options.sessionId, ...standing(options, claims)));
+    this.options = { ...options };
     this.claims = claims;
     this.token = token;
     this.seat = options.seat;
@@ -43,13 +47,22 @@ export class LiveRoom extends Box<RoomState> implements Room {
     return this.events.on(event, listener);
   }
 
-  join(): void {
+  prepare(): void {
+    if (this.call || (typeof RTCPeerConnection === 'undefined' && !this.ground)) return;
+    this.prepared ??= new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.prepared.prepare();
+  }
+
+  join(as: JoinAs = {}): void {
     if (this.call) return;
+    Object.assign(this.options, as);
     // What the last call ended with may be less, and would close devices before the server has said what holds now.
     const [role, permissions] = standing(this.options, this.claims);
-    this.set({ ...beginning(this.state.sessionId, role, permissions), status: 'connecting' });
+    this.set({ ...beginning(this.options.sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
-    const call = this.call = new Call(this.callOptions(), this.callEvents(), this.ground);
+    const call = this.call = this.prepared ?? new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.prepared = null;
+    Object.assign(call.options, this.callOptions()); // what is prepared may have been asked for by another name
     this.seat = undefined; // it is taken up once
     this.channels.forEach((label) => call.openChannel(label));
     if (this.audioOnly) call.setAudioOnly(true);
@@ -60,7 +73,8 @@ export class LiveRoom extends Box<RoomState> implements Room {
   }
 
   leave(): void {
-    this.call?.leave();
+    (this.call ?? this.prepared)?.leave();
+    this.prepared = null;
   }
 
   abandon(): void {

@@ -1,10 +1,11 @@
 // A server, a peer connection and devices that do what a test says.
 
-/** What socket.io-client's socket is to a call. `answers` says what the server acknowledges each event with. */
+/** What socket.io-client's socket is to a call. `answers` says what the server acknowledges each event with; `null`: nothing. */
 export class FakeSocket {
   connected = false;
   active = true;
   sent = [];
+  late = []; // acks that a test gives when it likes: of answers that are `later`
   handlers = new Map();
   io = { engine: { close: () => this.drop('transport close') } };
 
@@ -26,7 +27,8 @@ export class FakeSocket {
   emit(event, body, ack) {
     this.sent.push([event, body]);
     const answer = this.answers[event];
-    if (answer !== null) ack?.(typeof answer === 'function' ? answer(body, this) : answer ?? { ok: true });
+    if (answer === 'later') this.late.push(ack);
+    else if (answer !== null) ack?.(typeof answer === 'function' ? answer(body, this) : answer ?? { ok: true });
     return this;
   }
 
@@ -93,6 +95,11 @@ export class FakePeer {
   pause(source) { this.log.push(`pause ${source}`); }
   setMuted(source, muted) { this.log.push(`${muted ? 'mute' : 'unmute'} ${source}`); }
   setLayers(source, layers) { this.log.push(`layers ${source} ${layers.map(({ active }) => Number(active)).join('')}`); }
+  offerAhead() { this.log.push('ahead'); }
+  start(iceServers) {
+    this.iceServers = iceServers;
+    this.log.push('start');
+  }
   hello() { this.log.push('hello'); }
   resume() { this.log.push('resume'); }
   take() {}

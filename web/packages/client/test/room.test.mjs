@@ -71,6 +71,55 @@ test('a join: the state says who one is, who is there and what was said', (t) =>
   assert.deepEqual(world.seats.at(-1), { resumeToken: 'resume-1', origin: '42' });
 });
 
+test('a connection that is prepared waits for the join, says nothing of itself, and takes who joins after all', (t) => {
+  const world = open(t, { sessionId: '', userName: '' });
+  world.room.prepare();
+  world.room.prepare();
+  assert.deepEqual([world.sockets.length, world.socket.connected, world.state.status, world.socket.sent], [1, true, 'idle', []]);
+  world.room.join({ sessionId: 'algebra', userName: 'Ada' });
+  assert.deepEqual([world.sockets.length, world.state.status, world.state.sessionId], [1, 'joined', 'algebra']);
+  const [asked] = world.socket.of('join-session');
+  assert.deepEqual([asked.sessionId, asked.userName], ['algebra', 'Ada']);
+  world.room.leave();
+
+  const lost = open(t);
+  lost.room.prepare();
+  lost.socket.hear('session-error', { code: 'auth/expired', message: '', event: 'connect' });
+  lost.socket.drop('io server disconnect');
+  assert.deepEqual([lost.state.status, lost.state.reason], ['idle', '']);
+  lost.room.join();
+  assert.deepEqual([lost.sockets.length, lost.state.status], [1, 'joined']);
+
+  const unused = open(t);
+  unused.room.prepare();
+  unused.room.leave();
+  assert.deepEqual([unused.socket.connected, unused.socket.sent], [false, []]);
+});
+
+test('what is published is offered together with the join, and once more only if that was refused', (t) => {
+  const prompt = open(t, { media: new FakeMedia() }, { 'join-session': 'later' });
+  prompt.room.join();
+  assert.deepEqual([prompt.state.status, prompt.peer.log], ['connecting', ['publish microphone', 'publish camera', 'ahead']]);
+  prompt.socket.late[0](seat({ iceServers: [{ urls: 'turn:x' }] }));
+  assert.deepEqual([prompt.state.status, prompt.peers.length, prompt.peer.log.at(-1)], ['joined', 1, 'start']);
+  assert.deepEqual(prompt.peer.iceServers, [{ urls: 'turn:x' }]);
+
+  const waits = open(t, { media: new FakeMedia() }, { 'join-session': 'later', offer: { ok: false, error: { code: 'session/not_joined' } } });
+  waits.room.join();
+  waits.peer.events.send('offer', {});
+  waits.socket.late[0](seat());
+  assert.deepEqual([waits.state.status, waits.peers.length, waits.peers[0].closed, waits.peer.log], ['joined', 2, true, ['publish microphone', 'publish camera']]);
+  assert.deepEqual([waits.refused, waits.socket.of('join-session').length], [[], 1], 'and nobody is told');
+
+  const cut = open(t, { media: new FakeMedia() }, { 'join-session': 'later' });
+  cut.room.join();
+  cut.socket.drop('transport close');
+  assert.ok(cut.peer.closed);
+  cut.socket.connect();
+  cut.socket.late[1](seat());
+  assert.deepEqual([cut.state.status, cut.peers.length, cut.peer.log.at(-1)], ['joined', 2, 'start']);
+});
+
 test('what the devices give is published, and what becomes of them is followed', (t) => {
   const media = new FakeMedia();
   const world = open(t, { media });

@@ -87,6 +87,7 @@ class FakeRoom extends Box<RoomState> implements Room {
 
   on<E extends keyof RoomEvents>(event: E, listener: RoomEvents[E]): () => void { return this.events.on(event, listener); }
 
+  prepare(): void {}
   join(): void {
     this.set({ status: 'joined', ownId: 'p0' });
     if (!query.has('lost')) return;
