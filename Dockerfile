@@ -43,6 +43,8 @@ COPY --from=server /lyceum/target/release/lyceum /usr/local/bin/lyceum
 COPY --from=server --chown=nonroot:nonroot /data /data
 ENV LYCEUM__STORE__DIR=/data
 VOLUME /data
+# As a number, so that Kubernetes can see that it is not root.
+USER 65532:65532
 # Pages and Socket.IO; media of the first worker, the others follow; TURN, and TURN over TLS.
 EXPOSE 3001/tcp 7882/udp 7882/tcp 3478/udp 3478/tcp 5349/tcp
 # The binary asks itself, since the image has nothing else to ask with; it knows settings of the environment and of files.

@@ -3,7 +3,7 @@
 # with the machine that it was. Run it on an otherwise idle machine.
 #
 #   bench/refresh.sh            all parts
-#   bench/refresh.sh PART…      forward, instructions, idle, network, call
+#   bench/refresh.sh PART…      forward, instructions, idle, network, call, sockets, janus (the last two ask for npm and for a janus)
 #
 # CARGO_TARGET_DIR    where cargo builds, by default target/
 set -euo pipefail
@@ -62,6 +62,37 @@ part_call() {
       --audio --video --simulcast --duration 20s || true
   done
 }
+
+# Beside Node's Socket.IO, with the same client.
+part_sockets() {
+  ulimit -n 20000
+  local url
+  for name in lyceum node; do
+    case $name in
+      lyceum)
+        url=http://127.0.0.1:13001
+        env -u DATABASE_URL LYCEUM__STORE__DIR="$scratch/sockets" LYCEUM__TURN__PORT=0 LYCEUM__ROOM__CAPACITY=5000 "$target/release/lyceum" \
+          --listen 127.0.0.1:13001 --admin-listen 127.0.0.1:19464 --media-port 0 --address 127.0.0.1 >/dev/null 2>&1 &
+        ;;
+      node)
+        url=http://127.0.0.1:13002
+        (cd bench/node && npm ci --silent --no-audit --no-fund)
+        node bench/node/server.mjs 13002 >/dev/null 2>&1 &
+        ;;
+    esac
+    server=$!
+    until (exec 3<>"/dev/tcp/127.0.0.1/${url##*:}") 2>/dev/null; do
+      kill -0 "$server" || return 1
+      sleep 0.1
+    done
+    echo "$name"
+    "$bench" sockets --url "$url" --server-pid "$server" || true
+    kill "$server" && wait "$server" 2>/dev/null || true
+    server=""
+  done
+}
+
+part_janus() { bench/janus.sh; }
 
 cargo build --release --locked -p lyceum -p lyceum-bench
 for part in "${parts[@]}"; do

@@ -33,12 +33,18 @@ pub(crate) enum Command {
     Healthcheck,
     /// Look whether calls can work here: exit with 0, or with 1 if something is broken; each finding says what mends it.
     ///
-    /// It looks at the announced addresses, the kernel's UDP buffers, disk, clock, ports, certificate, database and key set, and asks
-    /// the TURN server where browsers are told to. Run it with the settings of the server, while that runs.
+    /// It looks at the announced addresses, the kernel's UDP buffers, disk, clock, ports, certificate, database and key set, speaks TLS as
+    /// browsers do, and opens an allocation by each TURN URL that they are told. Run it with the settings of the server, while that runs.
     Doctor {
         /// A list of objects in place of text: about, state, says, mend.
         #[arg(long)]
         json: bool,
+        /// Hold a WebSocket open through --url for so many seconds, 1 to 3,600: load balancers may cut it off.
+        #[arg(long, value_name = "SECONDS", requires = "url", value_parser = clap::value_parser!(u64).range(1..=doctor::HOLD_MAX.as_secs()))]
+        wait: Option<u64>,
+        /// Where browsers reach the server, such as https://calls.school.example; for --wait.
+        #[arg(long, requires = "wait")]
+        url: Option<String>,
     },
     /// Let calls end, then the server: nobody new gets in, and who is here may stay for [admin] drain_s.
     ///
@@ -128,7 +134,10 @@ pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
             let alive = answer.status == 200;
             if alive { say(answer.body.trim_end()) } else { Err(Failure::Broken(answer.body.trim_end().to_owned())) }
         }
-        Command::Doctor { json } => say(&self::wait(doctor::run(settings, json))?),
+        Command::Doctor { json, wait, url } => {
+            let held = wait.zip(url).map(|(time_s, url)| doctor::Wait { url, time: Duration::from_secs(time_s) });
+            say(&self::wait(doctor::run(settings, json, held.as_ref()))?)
+        }
         Command::Drain { wait } => drain(settings, wait),
         Command::Token { session, user, name, role, ttl: ttl_s } => {
             let wanted = Wanted { session, user, name, role, ttl_s };

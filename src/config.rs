@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) room_spread_at: usize,
     /// Addresses announced for media, best first; empty: those of the interfaces.
     pub(crate) addresses: Vec<IpAddr>,
+    /// A STUN server, `host:port`, that is asked for our public address; empty: none.
+    pub(crate) stun: String,
     /// Where metrics and probes listen.
     pub(crate) admin_listen: SocketAddr,
     /// How long calls may go on when the server is told to end.
@@ -147,6 +149,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
             room_spread_at: ROOM_SPREAD_AT,
             addresses: Vec::new(),
+            stun: String::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             drain: DRAIN_DEFAULT,
             grace_ms: 20_000,

@@ -3,11 +3,18 @@
 
 mod gather;
 mod judge;
+mod route;
+mod turn;
+mod web;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use serde_json::json;
 
+pub(crate) use self::gather::Wait;
+pub(crate) use self::route::router;
+pub(crate) use self::web::HOLD_MAX;
 use crate::config::Settings;
 use crate::error::Failure;
 
@@ -71,16 +78,16 @@ impl Finding {
 ///
 /// # Errors
 /// If calls cannot work as things are.
-pub(crate) async fn run(settings: &Settings, as_json: bool) -> Result<String, Failure> {
-    let findings = judge::all(settings, &gather::all(settings).await);
+pub(crate) async fn run(settings: &Settings, as_json: bool, wait: Option<&Wait>) -> Result<String, Failure> {
+    let findings = judge::all(settings, &gather::all(settings, wait).await);
     let text = if as_json { to_json(&findings) } else { to_text(&findings) };
     let is_broken = findings.iter().any(|finding| finding.state == State::Broken);
     if is_broken { Err(Failure::Found(text)) } else { Ok(text) }
 }
 
 /// Logs what is not well of what can be seen without asking anybody: at the start of a server.
-pub(crate) fn log_what_is_wrong(settings: &Settings) {
-    let facts = gather::local(settings);
+pub(crate) fn log_what_is_wrong(settings: &Settings, offered: &[IpAddr]) {
+    let facts = gather::local(settings, offered.to_vec());
     for Finding { about, state, says, mend } in judge::machine(settings, &facts) {
         if state != State::Well {
             tracing::info!(about, state = state.as_str(), mend, "{says}");

@@ -46,7 +46,7 @@ mod whip;
 mod worker;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::addresses::Announced;
 use crate::auth::{Auth, OwnKey};
 use crate::config::{Loaded, LogFormat, Settings};
 use crate::control::{Counts, INBOX_MAX};
@@ -128,8 +129,9 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     let (ended, mut broken) = mpsc::unbounded_channel();
     // Before anything answers: who was promised something finds it kept.
     let history = applier::start(&settings.store, Duration::from_millis(settings.empty_timeout_ms), &inbox, &ended)?;
+    let announced = announced(settings).await;
     let Media { workers, turn, ice } =
-        start_media(settings, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
+        start_media(settings, &announced.addresses, certificates.as_ref(), https_listener.as_ref(), &inbox, &ended)?;
 
     let own_key =
         if auth::needs_own_key(&settings.auth) { OwnKey::kept(&settings.store.dir)? } else { OwnKey::fleeting() };
@@ -179,6 +181,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         traces: tracing.as_ref().map(|sending| sending.tally.clone()),
         guard: guard.clone(),
     };
+    let doctors = doctor::router(inbox.downgrade(), auth.clone(), guard.clone());
     let whip = whip::router(inbox.downgrade(), auth.clone());
     let tokens = api::token::router(auth.clone(), inbox.downgrade(), history.store.clone());
     let tokens = drain::refusing(tokens, drain.clone());
@@ -211,7 +214,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         &workers,
         turn.as_ref(),
     );
-    doctor::log_what_is_wrong(settings);
+    doctor::log_what_is_wrong(settings, &announced.addresses);
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
@@ -222,7 +225,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         }
         look_after(certificates, settings, outbound)?;
     }
-    tokio::spawn(serve::serve(admin_listener, admin::router(admin), Proxies::default()));
+    tokio::spawn(serve::serve(admin_listener, admin::router(admin).merge(doctors), Proxies::default()));
 
     tokio::select! {
         () = told.it_is_time(&drain, &last_words, &counts) => {}
@@ -259,6 +262,15 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     Ok(())
 }
 
+/// Where media is offered; whoever was asked for it is named.
+async fn announced(settings: &Settings) -> Announced {
+    let copy = settings.clone();
+    let asked = tokio::task::spawn_blocking(move || addresses::announced(&copy)).await;
+    let announced = asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    tracing::debug!(addresses = ?announced.addresses, from = announced.from, "media is offered");
+    announced
+}
+
 /// The operator's certificate, if there is one.
 fn certificates(settings: &Settings) -> Result<Option<Certificates>, Failure> {
     match (&settings.tls_files, settings.acme.domains.first()) {
@@ -291,14 +303,13 @@ struct Media {
 /// is reached there too.
 fn start_media(
     settings: &Settings,
+    addresses: &[IpAddr],
     certificates: Option<&Certificates>,
     https: Option<&tokio::net::TcpListener>,
     inbox: &mpsc::Sender<control::Input>,
     ended: &mpsc::UnboundedSender<Failure>,
 ) -> Result<Media, Failure> {
     let certificate = Arc::new(certificate::generate(clock::now().unix_ms)?);
-    let addresses =
-        if settings.addresses.is_empty() { addresses::of_this_machine() } else { settings.addresses.clone() };
     let port = |index: usize| match settings.media_port {
         0 => 0,
         base => base + u16::try_from(index).expect("settings check that the ports of all workers exist"),
@@ -307,19 +318,12 @@ fn start_media(
     let (mut workers, mut crossings) = (Vec::new(), Vec::new());
     let waiting = (0..settings.workers).map(|i| worker::Waiting::new(WorkerId(i))).collect::<Result<Vec<_>, _>>()?;
     let wakers: Vec<_> = waiting.iter().map(|waiting| waiting.waker.clone()).collect();
-    for ((i, waiting), pipes) in waiting.into_iter().enumerate().zip(pipe::mesh(&wakers)) {
-        let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses: &addresses };
+    for ((i, mut waiting), pipes) in waiting.into_iter().enumerate().zip(pipe::mesh(&wakers)) {
+        let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses };
         let waker = bound.as_ref().map(turn::Bound::waker);
-        let (worker, end) = worker::start(
-            WorkerId(i),
-            reach,
-            waiting,
-            pipes,
-            certificate.clone(),
-            inbox.clone(),
-            ended.clone(),
-            waker,
-        )?;
+        waiting.pipes = pipes;
+        let (worker, end) =
+            worker::start(WorkerId(i), reach, waiting, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
         crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
         workers.push(worker);
     }
@@ -328,7 +332,7 @@ fn start_media(
     let config = turn_server::Config {
         realm: turn::REALM.to_owned(),
         secret: secret.clone(),
-        relayed: addresses.clone(),
+        relayed: addresses.to_vec(),
         media: workers.iter().flat_map(|worker| worker.candidates.clone()).collect(),
         own: addresses::all_of_this_machine(),
         listed: settings.turn.peers.clone(),
@@ -342,7 +346,7 @@ fn start_media(
     let embedded = ice::Embedded {
         port: turn.port,
         tls: https_port.or(turn.tls_port).map(|port| (port, name.as_deref())),
-        addresses: &addresses,
+        addresses,
         secret: &secret,
         has_peers: !settings.turn.peers.is_empty(),
     };

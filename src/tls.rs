@@ -196,6 +196,11 @@ fn configure(
     Ok(Arc::new(config))
 }
 
+/// The last second of a DER certificate, Unix s; `None` if it is none.
+pub(crate) fn last_second(certificate: &[u8]) -> Option<i64> {
+    x509::read(certificate).map(|facts| *facts.validity.end())
+}
+
 fn now_s() -> i64 {
     i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX)
 }

@@ -153,6 +153,8 @@ pub(crate) struct Waiting {
     poll: Poll,
     /// Wakes the worker.
     pub(crate) waker: Arc<Waker>,
+    /// Its ways to the other workers.
+    pub(crate) pipes: Ends,
 }
 
 impl Waiting {
@@ -161,17 +163,16 @@ impl Waiting {
         let made = Poll::new().and_then(|poll| Ok((Waker::new(poll.registry(), WAKE)?, poll)));
         let (waker, poll) =
             made.map_err(|error| Failure::Broken(format!("media worker {} cannot wait for anything: {error}", id.0)))?;
-        Ok(Waiting { poll, waker: Arc::new(waker) })
+        Ok(Waiting { poll, waker: Arc::new(waker), pipes: Ends::default() })
     }
 }
 
-/// Starts the thread of worker `id`. What ends it goes to `ended`, once. `pipes` are its ways to the others. With `turn`,
-/// which wakes the TURN thread, clients of the TURN server cross to it, and the other end of their crossing is given back.
+/// Starts the thread of worker `id`. What ends it goes to `ended`, once. With `turn`, which wakes the TURN thread, clients of
+/// the TURN server cross to it, and the other end of their crossing is given back.
 pub(crate) fn start(
     id: WorkerId,
     reach: Reach<'_>,
-    Waiting { poll, waker }: Waiting,
-    pipes: Ends,
+    Waiting { poll, waker, pipes }: Waiting,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,

@@ -29,6 +29,8 @@ pub struct Hall {
     pub now: Now,
     /// Events that are no descriptions, in order.
     pub events: Vec<Event>,
+    /// Offers to each client.
+    pub offers: Vec<u32>,
     /// Datagrams carried or lost so far.
     pub datagrams: u64,
     /// Datagrams to lose, by their number in `datagrams`.
@@ -56,6 +58,7 @@ impl Hall {
             heard: Vec::new(),
             now,
             events: Vec::new(),
+            offers: Vec::new(),
             datagrams: 0,
             lose: Vec::new(),
             identity: Identity::new(),
@@ -93,6 +96,7 @@ impl Hall {
         }
         self.clients.push(client);
         self.heard.push(Heard::default());
+        self.offers.push(0);
         index
     }
 
@@ -184,7 +188,9 @@ impl Hall {
                     client.handle_answer(&sdp, self.now.mono);
                 }
                 Output::Event(Event::Offer { peer, sdp, tracks }) => {
-                    let client = &mut self.clients[(peer.0 - self.first) as usize];
+                    let index = (peer.0 - self.first) as usize;
+                    self.offers[index] += 1;
+                    let client = &mut self.clients[index];
                     client.lines = tracks;
                     let sdp = client.handle_offer(&sdp, self.now.mono);
                     self.request(Request::Answer { peer, sdp, tracks: Vec::new() });

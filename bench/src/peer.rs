@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,6 +143,8 @@ pub struct ClientPeer {
     keys: Option<(Opener, Sealer)>,
     connected: bool,
     out: VecDeque<Vec<u8>>,
+    /// Where checks of a full ICE agent come from, which are answered; ICE-lite servers send none.
+    pub checked_from: Option<SocketAddr>,
     /// Keyframe requests that came for streams of ours.
     pub keyframe_requests: u64,
     /// Packets that did not open, or were no RTP, RTCP, DTLS or STUN.
@@ -184,6 +187,7 @@ impl ClientPeer {
             keys: None,
             connected: false,
             out: VecDeque::new(),
+            checked_from: None,
             keyframe_requests: 0,
             garbage: 0,
             lines: Vec::new(),
@@ -414,6 +418,17 @@ impl ClientPeer {
             self.garbage += 1;
             return;
         };
+        if let Some(from) = self.checked_from.filter(|_| message.class() == Class::Request) {
+            if message.check_integrity(self.pwd.as_bytes()) {
+                let mut out = Vec::new();
+                Writer::success(&mut out, Method::BINDING, message.transaction_id())
+                    .xor_mapped_address(from)
+                    .integrity(self.pwd.as_bytes())
+                    .fingerprint();
+                self.out.push_back(out);
+            }
+            return;
+        }
         let ours = Some(message.transaction_id()) == self.check;
         let proven = self.remote.as_ref().is_some_and(|(_, pwd)| message.check_integrity(pwd.as_bytes()));
         if message.class() != Class::Success || !ours || !proven {

@@ -167,7 +167,13 @@ pub(super) async fn nodes(State(api): State<Api>, Caller(actor): Caller) -> Resu
     let here = &*api.here.health.history.journal.node;
     let each = api.store.nodes().await?;
     let each = each.iter().map(|node| {
-        json!({ "nodeId": node.node, "seenAt": node.seen_at, "meetings": node.meetings, "isThis": node.node == here })
+        json!({
+            "nodeId": node.node,
+            "seenAt": node.seen_at,
+            "meetings": node.meetings,
+            "participants": node.participants,
+            "isThis": node.node == here,
+        })
     });
     Ok(answer(json!({ "nodes": each.collect::<Vec<_>>() })))
 }

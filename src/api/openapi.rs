@@ -49,6 +49,7 @@ pub(super) struct Problem {
         webhooks::rotate,
         webhooks::enable,
         webhooks::disable,
+        webhooks::try_out,
         webhooks::deliveries,
         webhooks::replay,
         admin::overview,

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::outbound;
 use crate::store::{NewEndpoint, PAGE_MAX};
 use crate::webhooks::sign::Secret;
+use crate::webhooks::{self, Outcome};
 
 /// Event types of an endpoint; more are `request/invalid`.
 const EVENTS_MAX: usize = 32;
@@ -69,6 +70,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/webhooks/{endpoint}/rotate", post(rotate))
         .route("/v1/webhooks/{endpoint}/enable", post(enable))
         .route("/v1/webhooks/{endpoint}/disable", post(disable))
+        .route("/v1/webhooks/{endpoint}/test", post(try_out))
         .route("/v1/webhooks/{endpoint}/deliveries", get(deliveries))
         .route("/v1/webhooks/{endpoint}/replay", post(replay))
 }
@@ -181,6 +183,21 @@ pub(super) async fn disable(
     operators_only(&actor)?;
     known(api.store.switch_off(&id, "by the operator").await?)?;
     Ok(answer(json!({})))
+}
+
+/// Sends an endpoint `webhook.test` at once and says what came back: `status` if there was an answer, `error` if it was none that
+/// says yes. Nothing of it is kept, and an endpoint that is off is tried too.
+#[utoipa::path(post, path = "/v1/webhooks/{endpoint}/test", tag = "webhooks", params(("endpoint" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+pub(super) async fn try_out(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Fault> {
+    operators_only(&actor)?;
+    let recipient = api.store.recipient(&id, clock::now().unix_ms).await?.ok_or(Fault::Unknown("endpoint"))?;
+    let Outcome { status, error, .. } = webhooks::try_out(&recipient, &api.allow).await;
+    Ok(answer(json!({ "status": status, "error": error })))
 }
 
 /// What was delivered to an endpoint, waits for it or is dead, the newest first.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use toml::Value;
 
-use super::values::{addresses, collector, log_level, number, origin, pem_file, port, socket_address, truth};
+use super::values::{
+    addresses, collector, host_and_port, log_level, number, origin, pem_file, port, socket_address, truth,
+};
 use super::{LogFormat, Settings, WORKERS_MAX, acme, auth, put, rooms, store, turn, webhooks};
 
 /// One setting.
@@ -192,6 +194,14 @@ const MEDIA: &[Key] = &[
         |s| texts(&s.addresses),
     )
     .example(r#"["203.0.113.7"]"#),
+    Key::one(
+        "media",
+        "stun",
+        "A STUN server that is asked at the start what address others see, where no addresses are set. By default none.",
+        |s, v| put(&mut s.stun, host_and_port(&v[0])),
+        |s| text(&s.stun),
+    )
+    .example(r#""stun.l.google.com:19302""#),
 ];
 
 /// `[admin]` and `[log]`.

@@ -39,6 +39,15 @@ pub(super) fn addresses(values: &[String]) -> Result<Vec<IpAddr>, String> {
     }
 }
 
+/// A server by name or address, with its port.
+pub(super) fn host_and_port(value: &str) -> Result<String, String> {
+    let value = value.trim();
+    let is_good = value
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| super::turn::host(host).is_ok() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    is_good.then(|| value.to_owned()).ok_or_else(|| "expected a name and a port such as stun.example:3478".to_owned())
+}
+
 /// The origin of a URL as browsers write it: `scheme://host[:port]`, lower case, without path or default port.
 pub(super) fn origin(value: &str) -> Result<String, String> {
     let expected = || "expected an origin such as https://school.example or http://10.0.0.5:8080".to_owned();

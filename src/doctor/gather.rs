@@ -1,32 +1,33 @@
 //! What is asked of the machine, of the network and of the server that runs here, if one does. Every question has a deadline.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use turn_server::stun::{Class, Message, Method, TransactionId, Writer};
-
+use super::turn::{self, Tried};
+use super::web;
 use crate::addresses;
+use crate::addresses::public::{ANSWER_MAX, binding_tcp, binding_udp, cloud, http_date, stun};
 use crate::applier;
 use crate::ask;
 use crate::clock;
 use crate::config::Settings;
-use crate::outbound::{Call, Outbound, Reach};
+use crate::outbound::{Answer, Call, Outbound, Reach};
 use crate::store::{self, Tables};
 use crate::tls::{Certificates, Kept};
 
-/// How long each thing on the network gets to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// Times that a datagram is sent before it counts as lost.
-const TRIES: u32 = 3;
 /// How long the database gets.
 const STORE_MAX: Duration = Duration::from_secs(10);
-/// Longest answer to a Binding request that is read.
-const STUN_BYTES_MAX: usize = 1_500;
-/// Where a virtual machine of Google's cloud asks about itself, and by what it is known.
-const METADATA: (Ipv4Addr, &str) = (Ipv4Addr::new(169, 254, 169, 254), "Google Compute Engine");
+/// What is to be held open, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    /// The public URL, `https://…` or `http://…`.
+    pub(crate) url: String,
+    /// At most [`web::HOLD_MAX`].
+    pub(crate) time: Duration,
+}
 
 /// What was found. Sentences of the system stand where something failed.
 #[derive(Debug, Default)]
@@ -36,12 +37,20 @@ pub(super) struct Facts {
     pub(super) is_running: bool,
     /// What the cloud says is this machine's public address.
     pub(super) public: Option<IpAddr>,
-    /// The wall clock against another's, in seconds; `None`: there was none to compare with.
-    pub(super) clock_off_s: Option<i64>,
+    /// What a STUN server says is this machine's public address; `None`: none is to be asked.
+    pub(super) stun: Option<Result<IpAddr, String>>,
+    /// The wall clock against another's, in seconds, and whose; `None`: there was none to compare with.
+    pub(super) clock_off_s: Option<(i64, String)>,
     /// Each port that the server is about to take, and whether it is free; empty while it runs.
     pub(super) ports: Vec<(&'static str, SocketAddr, Result<(), String>)>,
-    /// TURN as browsers are told to reach it: the way, where, and the address that the server saw.
-    pub(super) turn: Vec<(&'static str, SocketAddr, Result<SocketAddr, String>)>,
+    /// TURN as browsers are told to reach it.
+    pub(super) turn: Vec<Tried>,
+    /// Pages over TLS as browsers reach them: by which name and port, and the last second of what was shown, Unix s.
+    pub(super) https: Option<(String, Result<i64, String>)>,
+    /// The authority that gives us certificates, if one is to.
+    pub(super) authority: Option<Result<(), String>>,
+    /// How long a WebSocket through the public URL lived, s, or why there was none; `None`: it was not to be tried.
+    pub(super) held: Option<Result<(), String>>,
     /// The certificate, if there is to be one: its last second, Unix s, and the name it is for.
     pub(super) certificate: Option<Result<(i64, Option<String>), String>>,
     /// The database, or why not.
@@ -65,12 +74,8 @@ pub(super) struct Local {
     pub(super) now_s: i64,
 }
 
-pub(super) fn local(settings: &Settings) -> Local {
+pub(super) fn local(settings: &Settings, offered: Vec<IpAddr>) -> Local {
     let kernel = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?.trim().parse().ok();
-    let offered = match &settings.addresses {
-        set if set.is_empty() => addresses::of_this_machine(),
-        set => set.clone(),
-    };
     let dir = there(&settings.store.dir);
     Local {
         offered,
@@ -81,24 +86,55 @@ pub(super) fn local(settings: &Settings) -> Local {
     }
 }
 
-pub(super) async fn all(settings: &Settings) -> Facts {
+pub(super) async fn all(settings: &Settings, wait: Option<&Wait>) -> Facts {
     let copy = settings.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let is_running = ask::admin(&copy, "GET", "/livez", None).is_ok();
-        let local = local(&copy);
-        let (public, clock_off_s) = cloud(local.now_s);
+        let local = local(&copy, addresses::announced(&copy).addresses);
+        let cloud = cloud();
+        let clock_off_s = cloud.clock_s.map(|theirs| (local.now_s - theirs, "the cloud's".to_owned()));
+        let stun = Some(&copy.stun).filter(|server| !server.is_empty()).map(|server| stun(server));
         let turn = if is_running { turn(&copy, &local.offered) } else { Vec::new() };
         let ports = if is_running { Vec::new() } else { ports(&copy) };
         let certificate = certificate(&copy);
-        Facts { local, is_running, public, clock_off_s, ports, turn, certificate, ..Facts::default() }
+        let https = match (&certificate, copy.tls_listen.filter(|listen| is_running && listen.port() != 0)) {
+            (Some(Ok((_, Some(name)))), Some(listen)) => {
+                let shown = web::handshake(name, listen.port()).map_err(|error| error.to_string());
+                Some((format!("{name}:{}", listen.port()), shown))
+            }
+            _ => None,
+        };
+        let public = cloud.address;
+        Facts { local, is_running, public, stun, clock_off_s, ports, turn, certificate, https, ..Facts::default() }
     });
     let mut facts = asked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     facts.store = Some(store(settings).await);
-    facts.jwks = match settings.auth.jwks_url.as_str() {
-        "" => None,
-        url => Some(fetch(url).await),
-    };
+    let outbound = Outbound::new(&[]);
+    if !settings.auth.jwks_url.is_empty() {
+        let answer = fetch(&outbound, &settings.auth.jwks_url).await;
+        compare(&mut facts, &answer, "the key set's server");
+        facts.jwks = Some(answer.and_then(|answer| key_set(&answer)));
+    }
+    if !settings.acme.domains.is_empty() {
+        let answer = fetch(&outbound, &settings.acme.directory).await;
+        compare(&mut facts, &answer, "the certificate authority's");
+        facts.authority = Some(answer.and_then(|answer| directory(&answer)));
+    }
+    if let Some(Wait { url, time }) = wait {
+        let (url, time, auth) = (url.clone(), *time, settings.auth.clone());
+        let held = tokio::task::spawn_blocking(move || web::hold(&url, time, &auth)).await;
+        facts.held = Some(held.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())));
+    }
     facts
+}
+
+/// The first clock that can be had is compared with.
+fn compare(facts: &mut Facts, answer: &Result<Answer, String>, whose: &str) {
+    let date = answer.as_ref().ok().and_then(|answer| answer.headers.get("date")?.to_str().ok());
+    if let (None, Some(theirs)) = (&facts.clock_off_s, date.and_then(http_date)) {
+        let now_s = i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX);
+        facts.clock_off_s = Some((now_s - theirs, whose.to_owned()));
+    }
 }
 
 /// The certificate that is to be served: its last second and its name, or why it cannot be.
@@ -133,42 +169,6 @@ fn free(dir: &Path) -> Option<u64> {
     Some(kib * 1_024)
 }
 
-/// This machine's public address and its clock against the cloud's; asked only on a machine of that cloud.
-fn cloud(now_s: i64) -> (Option<IpAddr>, Option<i64>) {
-    let product = std::fs::read_to_string("/sys/class/dmi/id/product_name").unwrap_or_default();
-    if product.trim() != METADATA.1 {
-        return (None, None);
-    }
-    let asked = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((METADATA.0, 80)), ANSWER_MAX)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        let path = "/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip";
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: metadata.google.internal\r\nMetadata-Flavor: Google\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(STUN_BYTES_MAX as u64).read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = asked().unwrap_or_default();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).and_then(http_date);
-    (body.trim().parse().ok(), date.map(|theirs| now_s - theirs))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7) as Unix s.
-pub(super) fn http_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let words: Vec<&str> = text.split([' ', ':']).filter(|word| !word.is_empty()).collect();
-    let [_, day, month, year, hour, minute, second, "GMT"] = words[..] else { return None };
-    let number = |word: &str| word.parse::<i64>().ok();
-    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let (day, year) = (number(day)?, number(year)?);
-    // Days since 1970 of the proleptic Gregorian calendar, whose year begins in March here.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some(((days * 24 + number(hour)?) * 60 + number(minute)?) * 60 + number(second)?)
-}
-
 fn ports(settings: &Settings) -> Vec<(&'static str, SocketAddr, Result<(), String>)> {
     let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let mut wanted = vec![("TCP", settings.http_listen), ("TCP", settings.admin_listen)];
@@ -188,8 +188,12 @@ fn ports(settings: &Settings) -> Vec<(&'static str, SocketAddr, Result<(), Strin
     wanted.into_iter().filter(|(_, at)| at.port() != 0).map(is_free).collect()
 }
 
-/// Asks the embedded TURN server, where browsers are told that it is, what address it sees.
-fn turn(settings: &Settings, offered: &[IpAddr]) -> Vec<(&'static str, SocketAddr, Result<SocketAddr, String>)> {
+/// Tries TURN where browsers are told that it is: an allocation by each way, if the server gives us credentials; else it is only asked
+/// what address it sees.
+fn turn(settings: &Settings, offered: &[IpAddr]) -> Vec<Tried> {
+    if let Ok(servers) = turn::told(settings) {
+        return servers.iter().flat_map(turn::tried).collect();
+    }
     if !settings.has_turn_server() || settings.turn.port == 0 {
         return Vec::new();
     }
@@ -199,59 +203,14 @@ fn turn(settings: &Settings, offered: &[IpAddr]) -> Vec<(&'static str, SocketAdd
         _ => offered.iter().map(|address| SocketAddr::new(*address, settings.turn.port)).collect(),
     };
     let asked = |at: &SocketAddr| [("UDP", *at, binding_udp(*at)), ("TCP", *at, binding_tcp(*at))];
-    at.iter().flat_map(asked).map(|(way, at, seen)| (way, at, seen.map_err(|error| error.to_string()))).collect()
-}
-
-/// What a server says is our address (RFC 8489 §3), over UDP.
-pub(super) fn binding_udp(at: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.connect(at)?;
-    socket.set_read_timeout(Some(ANSWER_MAX / TRIES))?;
-    let (request, id) = request();
-    let mut answer = [0; STUN_BYTES_MAX];
-    for _ in 0..TRIES {
-        socket.send(&request)?;
-        match socket.recv(&mut answer) {
-            Ok(bytes) => {
-                if let Some(seen) = seen(answer.get(..bytes).unwrap_or_default(), id) {
-                    return Ok(seen);
-                }
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::TimedOut, "no answer"))
-}
-
-/// The same over TCP, where a message is its own frame (RFC 8489 §6.2.2).
-pub(super) fn binding_tcp(at: SocketAddr) -> io::Result<SocketAddr> {
-    const HEAD_BYTES: usize = 20;
-    let mut stream = TcpStream::connect_timeout(&at, ANSWER_MAX)?;
-    stream.set_read_timeout(Some(ANSWER_MAX))?;
-    let (request, id) = request();
-    stream.write_all(&request)?;
-    let mut answer = vec![0; HEAD_BYTES];
-    stream.read_exact(&mut answer)?;
-    let more = match answer[..] {
-        [_, _, high, low, ..] => usize::from(u16::from_be_bytes([high, low])).min(STUN_BYTES_MAX),
-        _ => 0,
+    let tried = |(way, at, seen): (_, SocketAddr, io::Result<SocketAddr>)| Tried {
+        way,
+        at: at.to_string(),
+        port: at.port(),
+        is_allocated: false,
+        seen: seen.map_err(|error| error.to_string()),
     };
-    answer.resize(HEAD_BYTES + more, 0);
-    stream.read_exact(answer.get_mut(HEAD_BYTES..).unwrap_or_default())?;
-    seen(&answer, id).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what answers is no TURN server"))
-}
-
-fn request() -> (Vec<u8>, TransactionId) {
-    let id = TransactionId(rand::random());
-    let mut bytes = Vec::new();
-    Writer::request(&mut bytes, Method::BINDING, id).fingerprint();
-    (bytes, id)
-}
-
-fn seen(answer: &[u8], id: TransactionId) -> Option<SocketAddr> {
-    let message = Message::parse(answer)?;
-    (message.transaction_id() == id && message.class() == Class::Success).then(|| message.xor_mapped_address())?
+    at.iter().flat_map(asked).map(tried).collect()
 }
 
 async fn store(settings: &Settings) -> Result<Tables, String> {
@@ -259,7 +218,7 @@ async fn store(settings: &Settings) -> Result<Tables, String> {
     store::look(&url, STORE_MAX).await.map_err(|error| error.to_string())
 }
 
-async fn fetch(url: &str) -> Result<(), String> {
+async fn fetch(outbound: &Outbound, url: &str) -> Result<Answer, String> {
     let call = Call {
         method: "GET",
         url: url.to_owned(),
@@ -268,11 +227,23 @@ async fn fetch(url: &str) -> Result<(), String> {
         reach: Reach::Configured,
         deadline: ANSWER_MAX,
     };
-    let answer = Outbound::new(&[]).call(call).await.map_err(|failed| failed.why)?;
+    outbound.call(call).await.map_err(|failed| failed.why)
+}
+
+fn key_set(answer: &Answer) -> Result<(), String> {
     let has_keys = serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok_and(|set| set["keys"].is_array());
     match answer.status {
         200 if has_keys => Ok(()),
         200 => Err("the answer is no key set".to_owned()),
+        status => Err(format!("the answer was {status}")),
+    }
+}
+
+fn directory(answer: &Answer) -> Result<(), String> {
+    let is_one = serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok_and(|it| it["newOrder"].is_string());
+    match answer.status {
+        200 if is_one => Ok(()),
+        200 => Err("the answer is no ACME directory".to_owned()),
         status => Err(format!("the answer was {status}")),
     }
 }

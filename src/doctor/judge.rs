@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use super::gather::{Facts, Local};
+use super::turn::Tried;
 use crate::addresses::is_near;
 use crate::config::Settings;
 use crate::store::Tables;
@@ -15,6 +16,9 @@ const FREE_BYTES_MIN: u64 = 1 << 30;
 /// A certificate is renewed well before so many days are left.
 const CERTIFICATE_DAYS_MIN: i64 = 14;
 const DAY_S: i64 = 86_400;
+const HTTPS_PORT: u16 = 443;
+/// What gives a certificate of files a new life.
+const RENEW: &str = "sudo certbot renew --force-renewal   # or name other files: [tls] certificate and key";
 /// Tokens and TURN credentials are good for minutes: a clock that is further off refuses good ones.
 const CLOCK_OFF_S_MAX: i64 = 30;
 
@@ -25,8 +29,10 @@ pub(super) fn all(settings: &Settings, facts: &Facts) -> Vec<Finding> {
     findings.extend([public(facts), clock(facts)].into_iter().flatten());
     findings.extend(ports(facts));
     findings.extend(turn(settings, facts));
+    findings.extend(school(settings, facts));
     findings.push(certificate(settings, facts));
-    findings.extend([store(facts), jwks(settings, facts)].into_iter().flatten());
+    let more = [https(settings, facts), authority(settings, facts), held(facts), store(facts), jwks(settings, facts)];
+    findings.extend(more.into_iter().flatten());
     findings
 }
 
@@ -70,23 +76,41 @@ fn address(settings: &Settings, local: &Local) -> Finding {
     Finding::well("address", format!("media is offered at {offered}"))
 }
 
-/// What the cloud says against what browsers are told.
+/// What others say of our address against what browsers are told.
 fn public(facts: &Facts) -> Option<Finding> {
-    let public = facts.public?;
-    if facts.local.offered.contains(&public) {
-        return Some(Finding::well("public", format!("{public}, which the cloud gave this machine, is offered")));
+    let offered = &facts.local.offered;
+    let by_stun = facts.stun.as_ref().and_then(|seen| seen.as_ref().ok().copied());
+    let (public, who) = match (facts.public, by_stun) {
+        (Some(cloud), Some(seen)) if cloud != seen => {
+            let says = format!(
+                "the cloud gave this machine {cloud}, but others see it as {seen} ([media] stun): which one do browsers reach?"
+            );
+            let mend = format!("LYCEUM__MEDIA__ADDRESSES={cloud},{seen}   # both, until you know");
+            return Some(Finding::doubtful("public", says, mend));
+        }
+        (Some(cloud), _) => (cloud, "the cloud gave this machine"),
+        (None, Some(seen)) => (seen, "[media] stun sees"),
+        (None, None) => {
+            let why = facts.stun.as_ref()?.as_ref().err()?;
+            let mend =
+                "[media] stun names another, or none; or name the address itself: LYCEUM__MEDIA__ADDRESSES=203.0.113.7";
+            return Some(Finding::doubtful("public", format!("[media] stun says nothing: {why}"), mend));
+        }
+    };
+    if offered.contains(&public) {
+        return Some(Finding::well("public", format!("{who} {public}, which is offered")));
     }
-    let says = format!("the cloud gave this machine {public}, but media is offered at {}", list(&facts.local.offered));
+    let says = format!("{who} {public}, but media is offered at {}", list(offered));
     Some(Finding::broken("public", says, format!("LYCEUM__MEDIA__ADDRESSES={public}")))
 }
 
 fn clock(facts: &Facts) -> Option<Finding> {
-    let off = facts.clock_off_s?;
-    if off.abs() <= CLOCK_OFF_S_MAX {
-        return Some(Finding::well("clock", "it agrees with the cloud's"));
+    let (off_s, whose) = facts.clock_off_s.as_ref()?;
+    if off_s.abs() <= CLOCK_OFF_S_MAX {
+        return Some(Finding::well("clock", format!("it agrees with {whose}")));
     }
-    let side = if off > 0 { "ahead" } else { "behind" };
-    let says = format!("it is {} s {side}: tokens and TURN credentials are good for minutes", off.abs());
+    let side = if *off_s > 0 { "ahead of" } else { "behind" };
+    let says = format!("it is {} s {side} {whose}: tokens and TURN credentials are good for minutes", off_s.abs());
     Some(Finding::broken("clock", says, "sudo apt-get install -y chrony && sudo chronyc makestep"))
 }
 
@@ -157,15 +181,22 @@ pub(super) fn firewall(settings: &Settings) -> String {
 }
 
 fn turn(settings: &Settings, facts: &Facts) -> Vec<Finding> {
-    let judged = |(way, at, seen): &(&'static str, std::net::SocketAddr, Result<std::net::SocketAddr, String>)| {
+    let judged = |tried: &Tried| {
+        let Tried { way, at, is_allocated, seen, .. } = tried;
         match seen {
+            Ok(seen) if *is_allocated => {
+                Finding::well("turn", format!("an allocation over {way} at {at}, which sees us as {}", seen.ip()))
+            }
             Ok(seen) => Finding::well("turn", format!("it answers at {at} over {way}, and sees us as {}", seen.ip())),
             Err(error) => {
-                let says = format!("it does not answer at {at} over {way}, where browsers are told to ask: {error}");
-                let mend = format!(
-                    "{}\nIf the address is not this machine's: LYCEUM__MEDIA__ADDRESSES and LYCEUM__TURN__HOST name the right one",
-                    firewall(settings)
-                );
+                let says = format!("it is of no use at {at} over {way}, where browsers are told to ask: {error}");
+                let mend = match tls_mend(settings, error) {
+                    Some(mend) => mend,
+                    None => format!(
+                        "{}\nIf the address is not this machine's: LYCEUM__MEDIA__ADDRESSES and LYCEUM__TURN__HOST name the right one",
+                        firewall(settings)
+                    ),
+                };
                 Finding::broken("turn", says, mend)
             }
         }
@@ -173,8 +204,92 @@ fn turn(settings: &Settings, facts: &Facts) -> Vec<Finding> {
     facts.turn.iter().map(judged).collect()
 }
 
+/// Networks of schools often let nothing but port 443 through, and look whether it is TLS.
+fn school(settings: &Settings, facts: &Facts) -> Option<Finding> {
+    let mut secure = facts.turn.iter().filter(|tried| tried.way == "TLS" && tried.seen.is_ok());
+    if secure.clone().any(|tried| tried.port == HTTPS_PORT) {
+        return Some(Finding::well(
+            "school",
+            "TURN over TLS on 443 is proven: networks that let nothing else through will do",
+        ));
+    }
+    // Who has no certificate is told so; who serves no strangers needs none.
+    if !settings.has_certificate() || !settings.has_turn_server() || !settings.auth.is_required() {
+        return None;
+    }
+    let at = secure.next().map_or_else(|| "is not proven".to_owned(), |tried| format!("is at port {}", tried.port));
+    let says = format!("TURN over TLS {at}; networks of schools often let nothing but port 443 through");
+    Some(Finding::doubtful(
+        "school",
+        says,
+        "LYCEUM__TLS__LISTEN=0.0.0.0:443   # or [tls] listen: pages and TURN share the port",
+    ))
+}
+
+/// What mends a handshake that failed, if it is one.
+fn tls_mend(settings: &Settings, error: &str) -> Option<String> {
+    let renew = match &settings.acme.domains[..] {
+        [] => RENEW,
+        _ => "sudo systemctl kill -s HUP lyceum   # asks for a new one at once; the log says what comes of it",
+    };
+    let expired = error.contains("Expired") || error.contains("expired");
+    if expired {
+        return Some(renew.to_owned());
+    }
+    if error.contains("NotValidForName") || error.contains("not valid for name") {
+        return Some("LYCEUM__TURN__HOST names a host of the certificate; or get one for all names: [tls] certificate, or acme_domains".to_owned());
+    }
+    if error.contains("UnknownIssuer") {
+        return Some("Put the chain behind the certificate ([tls] certificate = fullchain.pem, not cert.pem); browsers do not believe an authority of your own".to_owned());
+    }
+    None
+}
+
+/// TLS by the name that browsers use.
+fn https(settings: &Settings, facts: &Facts) -> Option<Finding> {
+    let (at, shown) = facts.https.as_ref()?;
+    Some(match shown {
+        Ok(_) => Finding::well("https", format!("the handshake at {at} is believed")),
+        Err(error) => {
+            let (name, _) = at.rsplit_once(':').unwrap_or((at, ""));
+            let mend = tls_mend(settings, error).unwrap_or_else(|| {
+                format!("dig +short {name}   # it must be an address of this machine\n{}", firewall(settings))
+            });
+            Finding::broken("https", format!("nobody gets pages at {at}: {error}"), mend)
+        }
+    })
+}
+
+/// Who gives us certificates.
+fn authority(settings: &Settings, facts: &Facts) -> Option<Finding> {
+    let at = crate::config::site(&settings.acme.directory);
+    Some(match facts.authority.as_ref()? {
+        Ok(()) => Finding::well("authority", format!("{at} can be asked for certificates")),
+        Err(why) => {
+            let says = format!("{at} cannot be asked for certificates: {why}");
+            Finding::broken(
+                "authority",
+                says,
+                format!("curl -sS {at}   # [tls] acme_directory: what does it say from here?"),
+            )
+        }
+    })
+}
+
+/// A WebSocket through the public URL.
+fn held(facts: &Facts) -> Option<Finding> {
+    Some(match facts.held.as_ref()? {
+        Ok(()) => Finding::well("websocket", "it was held through the public URL as long as it was to be"),
+        Err(why) => Finding::broken(
+            "websocket",
+            format!("through the public URL: {why}"),
+            "gcloud compute backend-services update NAME --global --timeout=86400\nnginx: proxy_read_timeout 86400s; proxy_http_version 1.1; and Upgrade and Connection passed on",
+        ),
+    })
+}
+
 fn certificate(settings: &Settings, facts: &Facts) -> Finding {
-    let renew = "sudo certbot renew --force-renewal   # or name other files: [tls] certificate and key";
+    let renew = RENEW;
     match &facts.certificate {
         None if settings.auth.is_required() => Finding::doubtful(
             "certificate",
@@ -183,6 +298,14 @@ fn certificate(settings: &Settings, facts: &Facts) -> Finding {
         ),
         None => Finding::well("certificate", "there is none, which is enough for this machine"),
         Some(Err(why)) => Finding::broken("certificate", why.clone(), renew),
+        Some(Ok((0, name))) => {
+            let says = format!("there is none yet for {}", name.as_deref().unwrap_or("us"));
+            let mend = format!(
+                "journalctl -u lyceum | grep 'cannot get a certificate'   # what the authority says; it asks at port 443\n{}",
+                firewall(settings)
+            );
+            Finding::broken("certificate", says, mend)
+        }
         Some(Ok((ends_s, name))) => {
             let days = (ends_s - facts.local.now_s).div_euclid(DAY_S);
             let name = name.as_deref().unwrap_or("addresses alone");

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use super::gather::{Facts, Local};
+use super::turn::Tried;
 use super::*;
+use crate::addresses::public::{binding_tcp, binding_udp, http_date};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal address")
@@ -20,6 +22,10 @@ fn good() -> Facts {
     };
     let certificate = Some(Ok((1_700_000_000 + 60 * 86_400, Some("calls.school.example".to_owned()))));
     Facts { local, is_running: true, certificate, store: Some(Ok(crate::store::Tables::Current)), ..Facts::default() }
+}
+
+fn tried(way: &'static str, at: SocketAddr, seen: Result<SocketAddr, String>) -> Tried {
+    Tried { way, at: at.to_string(), port: at.port(), is_allocated: true, seen }
 }
 
 fn settings() -> Settings {
@@ -41,14 +47,38 @@ fn a_good_machine_has_nothing_to_mend() {
     assert!(to_text(&findings).ends_with("All is well, as far as can be seen from here."));
 }
 
+/// What came of pages over TLS.
+fn shown(why: &str) -> Option<(String, Result<i64, String>)> {
+    Some(("calls.school.example:443".into(), Err(why.into())))
+}
+
+#[test]
+fn turn_over_tls_on_443_is_proven_or_recommended() {
+    let mut settings = settings();
+    settings.auth.secret = crate::config::Secret("x".repeat(32));
+    settings.acme.domains = vec!["calls.school.example".into()];
+    let school = |facts: &Facts| judge::all(&settings, facts).into_iter().find(|finding| finding.about == "school");
+    let at = |text: &str| text.parse::<SocketAddr>().expect("good");
+    let mut facts = good();
+    let found = school(&facts).expect("it is looked at");
+    assert!(found.state == State::Doubtful && found.mend.contains("LYCEUM__TLS__LISTEN=0.0.0.0:443"), "{found:?}");
+    facts.turn = vec![tried("TLS", at("198.51.100.7:5349"), Ok(at("203.0.113.1:1")))];
+    let found = school(&facts).expect("it is looked at");
+    assert!(found.state == State::Doubtful && found.says.contains("at port 5349"), "{found:?}");
+    facts.turn.push(tried("TLS", at("198.51.100.7:443"), Ok(at("203.0.113.1:1"))));
+    assert_eq!(school(&facts).map(|found| found.state), Some(State::Well));
+    facts.turn[1].seen = Err("no answer".into());
+    assert_eq!(school(&facts).map(|found| found.state), Some(State::Doubtful));
+}
+
 #[test]
 fn each_break_is_named_with_what_mends_it() {
     type Break = fn(&mut Facts);
     let at: SocketAddr = "198.51.100.7:3478".parse().expect("good");
-    let breaks: [(Break, State, &str, &str); 11] = [
+    let breaks: [(Break, State, &str, &str); 20] = [
         (|f| f.local.offered = vec![ip("127.0.0.1")], State::Broken, "address", "LYCEUM__MEDIA__ADDRESSES"),
         (|f| f.public = Some(ip("203.0.113.9")), State::Broken, "public", "LYCEUM__MEDIA__ADDRESSES=203.0.113.9"),
-        (|f| f.clock_off_s = Some(-90), State::Broken, "clock", "chronyc makestep"),
+        (|f| f.clock_off_s = Some((-90, "the cloud's".into())), State::Broken, "clock", "chronyc makestep"),
         (|f| f.local.buffers = [Some(212_992); 2], State::Doubtful, "buffers", "sysctl -w net.core.rmem_max=4194304"),
         (|f| f.local.disk = Some(Err("Permission denied".into())), State::Broken, "disk", "LYCEUM__STORE__DIR"),
         (|f| f.local.free = Some(1 << 20), State::Doubtful, "disk", "df -h"),
@@ -56,6 +86,25 @@ fn each_break_is_named_with_what_mends_it() {
         (|f| f.certificate = Some(Ok((1_700_086_400, None))), State::Doubtful, "certificate", "certbot renew"),
         (|f| f.store = Some(Err("no answer".into())), State::Broken, "database", "DATABASE_URL"),
         (|f| f.jwks = Some(Err("the answer was 404".into())), State::Broken, "key set", "curl"),
+        (|f| f.stun = Some(Ok(ip("203.0.113.9"))), State::Broken, "public", "LYCEUM__MEDIA__ADDRESSES=203.0.113.9"),
+        (|f| f.stun = Some(Err("no answer".into())), State::Doubtful, "public", "[media] stun"),
+        (
+            |f| (f.public, f.stun) = (Some(ip("198.51.100.7")), Some(Ok(ip("203.0.113.9")))),
+            State::Doubtful,
+            "public",
+            "LYCEUM__MEDIA__ADDRESSES=198.51.100.7,203.0.113.9",
+        ),
+        (
+            |f| f.certificate = Some(Ok((0, Some("a.example".into())))),
+            State::Broken,
+            "certificate",
+            "journalctl -u lyceum",
+        ),
+        (|f| f.https = shown("invalid peer certificate: Expired"), State::Broken, "https", "certbot renew"),
+        (|f| f.https = shown("invalid peer certificate: UnknownIssuer"), State::Broken, "https", "fullchain.pem"),
+        (|f| f.https = shown("Connection refused"), State::Broken, "https", "dig +short calls.school.example"),
+        (|f| f.held = Some(Err("it was cut off after 30 s".into())), State::Broken, "websocket", "--timeout=86400"),
+        (|f| f.authority = Some(Err("no answer".into())), State::Broken, "authority", "curl -sS"),
         (|f| f.is_running = false, State::Doubtful, "server", "Start it"),
     ];
     for (spoil, state, about, mend) in breaks {
@@ -66,7 +115,7 @@ fn each_break_is_named_with_what_mends_it() {
         assert!(found.mend.contains(mend), "{found:?}");
     }
     let mut facts = good();
-    facts.turn = vec![("UDP", at, Err("no answer".into()))];
+    facts.turn = vec![tried("UDP", at, Err("no answer".into()))];
     let found = wrong(&facts);
     let rule = "gcloud compute firewall-rules create lyceum --direction=INGRESS --source-ranges=0.0.0.0/0 \
         --allow=tcp:3001,udp:7882-7885,tcp:7882-7885,udp:3478,tcp:3478";
@@ -96,16 +145,16 @@ fn dates_of_http_are_read() {
         ("Thu, 29 Feb 2024 12:00:00 GMT", Some(1_709_208_000)),
         ("yesterday", None),
     ] {
-        assert_eq!(gather::http_date(text), unix_s, "{text}");
+        assert_eq!(http_date(text), unix_s, "{text}");
     }
 }
 
 #[test]
 fn who_does_not_speak_stun_is_no_turn_server() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    assert!(gather::binding_udp(silent.local_addr().expect("bound")).is_err());
+    assert!(binding_udp(silent.local_addr().expect("bound")).is_err());
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = closed.local_addr().expect("bound");
     drop(closed);
-    assert!(gather::binding_tcp(at).is_err());
+    assert!(binding_tcp(at).is_err());
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::{Engine, PAGE_MAX, Store, StoreError, in_time, int, nat};
@@ -28,6 +29,12 @@ pub(crate) struct Recipient {
     pub(crate) url: String,
     /// `whsec_…`: one, or two while a secret rotates.
     pub(crate) secrets: Vec<String>,
+}
+
+fn recipient(row: &AnyRow) -> Result<Recipient, StoreError> {
+    let former: Option<String> = row.try_get(3)?;
+    let secrets = std::iter::once(row.try_get(2)?).chain(former).collect();
+    Ok(Recipient { id: row.try_get(0)?, url: row.try_get(1)?, secrets })
 }
 
 impl fmt::Debug for Recipient {
@@ -115,13 +122,23 @@ impl Store {
             .bind(int(now_ms))
             .fetch_all(self.read().await?)
             .await?;
-            rows.iter()
-                .map(|row| {
-                    let former: Option<String> = row.try_get(3)?;
-                    let secrets = std::iter::once(row.try_get(2)?).chain(former).collect();
-                    Ok(Recipient { id: row.try_get(0)?, url: row.try_get(1)?, secrets })
-                })
-                .collect()
+            rows.iter().map(recipient).collect()
+        })
+        .await
+    }
+
+    /// An endpoint as one to which something is due, switched off or not.
+    pub(crate) async fn recipient(&self, id: &str, now_ms: u64) -> Result<Option<Recipient>, StoreError> {
+        in_time(async {
+            let row = sqlx::query(
+                "SELECT endpoint_id, url, secret, CASE WHEN former_until > $1 THEN former_secret END FROM webhook_endpoints
+                 WHERE endpoint_id = $2",
+            )
+            .bind(int(now_ms))
+            .bind(id)
+            .fetch_optional(self.read().await?)
+            .await?;
+            row.as_ref().map(recipient).transpose()
         })
         .await
     }
@@ -240,7 +257,7 @@ impl Store {
             .bind(i64::try_from(offset).unwrap_or(i64::MAX))
             .fetch_all(self.read().await?)
             .await?;
-            let maybe = |row: &sqlx::any::AnyRow, column| row.try_get::<Option<i64>, _>(column).map(|value| value.map(nat));
+            let maybe = |row: &AnyRow, column| row.try_get::<Option<i64>, _>(column).map(|value| value.map(nat));
             rows.iter()
                 .map(|row| {
                     let state: String = row.try_get(4)?;

@@ -91,6 +91,8 @@ pub(crate) struct NodeRow {
     pub(crate) seen_at: u64,
     /// Its meetings that are on.
     pub(crate) meetings: u64,
+    /// Connections to them that have not ended.
+    pub(crate) participants: u64,
 }
 
 /// A chat message.
@@ -198,14 +200,20 @@ impl Store {
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         in_time(async {
             let rows = sqlx::query(
-                "SELECT node_id, seen_at, (SELECT COUNT(*) FROM meetings WHERE meetings.node_id = nodes.node_id AND ended_at IS NULL)
+                "SELECT node_id, seen_at, (SELECT COUNT(*) FROM meetings WHERE meetings.node_id = nodes.node_id AND ended_at IS NULL),
+                     (SELECT COUNT(*) FROM connections WHERE connections.node_id = nodes.node_id AND ended_at IS NULL)
                  FROM nodes ORDER BY seen_at DESC, node_id LIMIT $1",
             )
             .bind(int(PAGE_MAX as u64))
             .fetch_all(self.read().await?)
             .await?;
             let node = |row: &AnyRow| {
-                Ok(NodeRow { node: row.try_get(0)?, seen_at: nat(row.try_get(1)?), meetings: nat(row.try_get(2)?) })
+                Ok(NodeRow {
+                    node: row.try_get(0)?,
+                    seen_at: nat(row.try_get(1)?),
+                    meetings: nat(row.try_get(2)?),
+                    participants: nat(row.try_get(3)?),
+                })
             };
             rows.iter().map(node).collect()
         })

@@ -1,7 +1,5 @@
 //! `lyceum webhook test URL`: one signed event, and what comes back.
 
-use serde_json::json;
-
 use super::sign::Secret;
 use crate::clock;
 use crate::outbound::{Outbound, Reach};
@@ -19,10 +17,7 @@ pub(crate) async fn test(url: &str, secret: Option<&str>) -> Result<String, Stri
     };
     let signer = Secret::parse(&secret).map_err(|expected| format!("the secret: {expected}"))?;
     let now_ms = clock::now().unix_ms;
-    let id = format!("msg_test_{:016x}", rand::random::<u64>());
-    let data = json!({ "message": "This is a test. Nothing happened." });
-    let body =
-        json!({ "type": "webhook.test", "timestamp": now_ms, "data": data, "seq": null, "roomSeq": 0 }).to_string();
+    let (id, body) = super::trial(now_ms);
     // Whoever types the URL here may go there.
     let call = super::call(ENDPOINT_CONFIGURED, url, &[signer], &id, &body, now_ms);
     debug_assert_eq!(call.reach, Reach::Configured, "an operator's own URL");

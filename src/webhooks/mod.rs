@@ -8,8 +8,12 @@ mod deliver;
 mod schedule;
 pub(crate) mod sign;
 
-use crate::outbound::{Call, Reach, TOTAL_MAX};
-use crate::store::ENDPOINT_CONFIGURED;
+use serde_json::json;
+use turn_server::Prefix;
+
+use crate::clock;
+use crate::outbound::{Call, Outbound, Reach, TOTAL_MAX};
+use crate::store::{ENDPOINT_CONFIGURED, Recipient};
 
 pub(crate) use self::deliver::{Deliverer, Tally};
 #[cfg(test)]
@@ -32,6 +36,21 @@ fn call(endpoint: &str, url: &str, secrets: &[Secret], id: &str, body: &str, now
     // The operator's own endpoint may be where only the operator knows of; all others came by the API.
     let reach = if endpoint == ENDPOINT_CONFIGURED { Reach::Configured } else { Reach::Public };
     Call { method: "POST", url: url.to_owned(), headers, body: body.as_bytes().to_vec(), reach, deadline: TOTAL_MAX }
+}
+
+/// Id and body of an event that says nothing.
+fn trial(now_ms: u64) -> (String, String) {
+    let data = json!({ "message": "This is a test. Nothing happened." });
+    let body = json!({ "type": "webhook.test", "timestamp": now_ms, "data": data, "seq": null, "roomSeq": 0 });
+    (format!("msg_test_{:016x}", rand::random::<u64>()), body.to_string())
+}
+
+/// Sends `webhook.test` to an endpoint at once, beside what waits for it, and says what came back. Nothing of it is kept.
+pub(crate) async fn try_out(to: &Recipient, allow: &[Prefix]) -> Outcome {
+    let secrets: Vec<Secret> = to.secrets.iter().filter_map(|text| Secret::parse(text).ok()).collect();
+    let now_ms = clock::now().unix_ms;
+    let (id, body) = trial(now_ms);
+    Outcome::from(Outbound::new(allow).call(call(&to.id, &to.url, &secrets, &id, &body, now_ms)).await)
 }
 
 #[cfg(test)]

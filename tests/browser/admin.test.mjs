@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 import { PEOPLE } from './expect.mjs';
-import { press } from './product.mjs';
+import { faults, press } from './product.mjs';
 import { openTrust } from './trust.mjs';
 
 /** In `hosts`: Firefox speaks TLS only to a TURN server that has a name. */
@@ -29,6 +29,7 @@ before(async () => {
     // Nobody listens there: what is told waits.
     LYCEUM__WEBHOOKS__URL: 'http://127.0.0.1:9/hook',
     LYCEUM__WEBHOOKS__SECRET: WEBHOOK_SECRET,
+    LYCEUM__WEBHOOKS__ALLOW: '127.0.0.1/32',
   }, { trust });
 }, { timeout: 300_000 });
 after(async () => { await rig?.close(); trust?.close(); }, { timeout: 120_000 });
@@ -60,12 +61,6 @@ const reads = (page, pattern) => until(async () => pattern.test(await text(page)
 async function go(page, hash, heading) {
   await page.$eval(`nav a[href="#/${hash}"]`, (link) => link.click());
   await until(() => page.$eval('h1', (h1, wanted) => h1.innerText === wanted, heading), SOON_MS, `the page ${heading}`);
-}
-
-async function faults(page) {
-  await page.evaluate(readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
-  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
 }
 
 /** Each page is looked at once: wide and dark, or narrow and light. */
@@ -172,6 +167,7 @@ scenario('an operator watches a call, moderates it and ends it', async (t) => {
     await press(page, 'yes');
     await reads(page, /events are on their way/);
     await accessible(page, 'webhooks');
+    await endpoints(t, page);
     await go(page, 'turn', 'TURN');
     await reads(page, /By UDP/);
     await go(page, 'errors', 'Errors');
@@ -183,6 +179,48 @@ scenario('an operator watches a call, moderates it and ends it', async (t) => {
   });
   assert.deepEqual(await page.evaluate(() => window.violations), []);
 });
+
+/** An endpoint of the application's is added, tried out, given a new secret and deleted. */
+async function endpoints(t, page) {
+  const told = [];
+  const receiver = createServer((request, response) => {
+    let body = '';
+    request.on('data', (part) => { body += part; });
+    request.on('end', () => { told.push({ type: JSON.parse(body).type, signature: request.headers['webhook-signature'] }); response.end(); });
+  });
+  await new Promise((done) => receiver.listen(0, '127.0.0.1', done));
+  t.after(() => receiver.close());
+  const url = `http://127.0.0.1:${receiver.address().port}/hooks`;
+  const row = `[aria-label="Delete ${url}"]`;
+  const buttonOf = (label) => page.$eval(`[aria-label="${label}"]`, (button) => button.click());
+  const secret = async () => (await until(() => page.$eval('.secret', (code) => code.textContent).catch(() => ''), SOON_MS, 'a secret'));
+
+  await page.type('input[name="url"]', 'http://10.0.0.1/x');
+  await press(page, 'add');
+  await reads(page, /not public/);
+  await page.$eval('input[name="url"]', (input) => { input.value = ''; });
+  await page.type('input[name="url"]', url);
+  await page.type('input[name="events"]', 'session.ended');
+  await press(page, 'add');
+  const first = await secret();
+  assert.match(first, /^whsec_/);
+  await until(() => page.$(row), SOON_MS, 'the endpoint is listed');
+  await accessible(page, 'a new endpoint');
+  await press(page, 'hide-secret');
+  await buttonOf(`Send a test event to ${url}`);
+  await reads(page, /took the test event and answered 200/);
+  assert.deepEqual(told.map(({ type }) => type), ['webhook.test']);
+  await buttonOf(`New secret for ${url}`);
+  await press(page, 'yes');
+  assert.notEqual(await secret(), first);
+  await buttonOf(`Send a test event to ${url}`);
+  await until(() => told.length === 2, SOON_MS, 'the second test');
+  assert.equal(told[1].signature.split(' ').length, 2, 'the former secret signs too');
+  await press(page, 'hide-secret');
+  await page.$eval(row, (button) => button.click());
+  await press(page, 'yes');
+  await until(async () => !(await page.$(row)), SOON_MS, 'it is gone');
+}
 
 for (const browser of BROWSERS) {
   scenario(`${browser}: each way to the server is proven`, async (t) => {

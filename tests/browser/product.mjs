@@ -36,7 +36,7 @@ export function smallCamera() {
 }
 
 /** The fake microphone beeps too briefly for a speaker: here somebody hums. */
-function smallCameraAndVoice() {
+export function smallCameraAndVoice() {
   const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   const small = { width: 320, height: 180, frameRate: 15 };
   navigator.mediaDevices.getUserMedia = async (asked) => {

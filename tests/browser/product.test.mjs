@@ -439,16 +439,29 @@ scenario('a first offer that crosses the server\'s is made again, though Chromiu
   const ada = await joinPage(rig, t, 'chromium', session, 'Ada');
   await untilNames(ada, ['Ada (you)']);
   await untilWay(ada, () => true, 'some way: she is connected');
-  // Bob's first offer is made, and sent when the server's has come.
+  // Bob's devices open when he has joined, so that nothing is offered with the join; his first offer is made, and sent when the
+  // server's has come.
   const crossing = () => {
     const whole = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     const small = { width: 320, height: 180, frameRate: 15 };
-    navigator.mediaDevices.getUserMedia = (asked) => whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+    const Native = window.RTCPeerConnection;
+    const joined = new Promise((done) => {
+      window.RTCPeerConnection = class extends Native {
+        constructor(...args) {
+          super(...args);
+          done();
+        }
+      };
+    });
+    navigator.mediaDevices.getUserMedia = async (asked) => {
+      await joined;
+      return whole(asked.video ? { ...asked, video: { ...asked.video, ...small } } : asked);
+    };
     const describe = RTCPeerConnection.prototype.setLocalDescription;
     let crossed = false;
     RTCPeerConnection.prototype.setLocalDescription = async function (...description) {
       await describe.apply(this, description);
-      if (!crossed) {
+      if (!crossed && this.signalingState === 'have-local-offer') {
         crossed = true;
         await new Promise((done) => this.addEventListener('signalingstatechange', () => this.signalingState === 'stable' && done()));
       }

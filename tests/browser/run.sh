@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the browser tests in a network namespace of their own: ports never clash and no packet can leave.
 #   ./run.sh                    all tests          ./run.sh plain.test.mjs      one file
-#   ./run.sh shots              screenshots of the call page into $SHOTS_DIR
+#   ./run.sh shots, shots-admin  screenshots of the call page, of the operators' page, into $SHOTS_DIR
 #   ./run.sh budget             how long joins take, for bench/RESULTS.md
 # LYCEUM_BIN is the server (default target/ci/lyceum); BROWSERS=chromium leaves Firefox out; TEST_NAME selects by name.
 set -eu
@@ -26,7 +26,7 @@ if ! ip link show veth0 >/dev/null 2>&1; then
   ip link set veth1 up
   ip route add default via 10.77.0.2
 fi
-case "${1:-}" in shots | budget) exec node "$1.mjs" ;; esac
+case "${1:-}" in shots | shots-admin | budget) exec node "$1.mjs" ;; esac
 [ $# -gt 0 ] || set -- *.test.mjs
 run() { node --test --test-concurrency=1 ${TEST_NAME:+--test-name-pattern="$TEST_NAME"} "$1"; }
 # Three browsers that encode in software on two cores shared with strangers may be given no time for a minute, which no

@@ -55,7 +55,7 @@ fi
 failed=0
 namespace="unshare -n $here/run.sh --in-namespace"
 pytest="$cache/venv/bin/python -m pytest -p no:cacheprovider"
-if wants python; then $namespace $pytest test_python_socketio.py test_webhooks.py test_api.py || failed=1; fi
+if wants python; then $namespace $pytest test_python_socketio.py test_webhooks.py test_traces.py test_api.py || failed=1; fi
 if wants aiortc; then $namespace $pytest test_aiortc.py test_whip.py || failed=1; fi
 if wants coturn; then $namespace $pytest test_coturn.py || failed=1; fi
 # Last, because the closing lines of `node --test` are what is counted.

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import signal
 
 import aiohttp
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
+from lyceum_server import Server
 from person import unique
 from sfu_peer import Colour, Heard, Tone
 from test_aiortc import ANN, BEN, COLOUR_ERROR_MAX, HERTZ_ERROR_MAX, JOIN_S_MAX, LATE_S_MAX, call, meet, until
@@ -128,6 +130,31 @@ async def test_a_player_by_whep_sees_who_publishes_and_is_in_no_roster(person, s
                 assert response.status == 200
         finally:
             await asyncio.gather(studio.close(), player.close())
+
+
+async def test_an_end_waits_for_publishers_and_not_for_players():
+    server = await Server(settings={"LYCEUM__ADMIN__DRAIN_S": "3600"}).ready()
+    try:
+        async with aiohttp.ClientSession(server.url) as http:
+            session = unique("drain")
+            studio = await HttpPeer(http).publish(f"/whip/{session}?userId=studio", BEN)
+            player = await HttpPeer(http).play(f"/whep/{session}")
+            try:
+                await until("the player shows the studio", lambda: player.shows(BEN), JOIN_S_MAX)
+                server.process.send_signal(signal.SIGTERM)
+                await until("nobody new gets in", lambda: "nobody new gets in" in server.said(), LATE_S_MAX)
+                async with http.post(f"/whep/{session}", data="v=0", headers=SDP) as response:
+                    problem = await response.json(content_type=None)
+                    assert (response.status, problem["code"]) == (503, "server/draining")
+                assert server.process.poll() is None, "somebody publishes"
+                async with http.delete(studio.location) as response:
+                    assert response.status == 200
+                await until("it has ended", lambda: server.process.poll() is not None, LATE_S_MAX)
+                assert server.process.poll() == 0
+            finally:
+                await asyncio.gather(studio.close(), player.close())
+    finally:
+        server.stop()
 
 
 async def test_requests_that_cannot_be_served_say_why(person, server):

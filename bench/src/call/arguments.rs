@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::ask::{Api, summaries};
 use super::assertion::{self, Assertion};
-use super::chaos::Chaos;
+use super::chaos::{Chaos, Deed};
 use super::codec::Codec;
 use super::hooks::Hooks;
 use super::impair::Impair;
@@ -101,6 +101,9 @@ pub struct Arguments {
     /// What goes wrong on purpose, since media began: kill-socket@30s:10%,block-udp@60s:5%,leave@20s:10%:5s.
     #[arg(long, value_delimiter = ',')]
     pub chaos: Vec<Chaos>,
+    /// What restarts the server for --chaos restart@90s, run by sh; it is to return when the server listens again.
+    #[arg(long)]
+    pub restart_command: Option<String>,
     /// What the class is like, from a JSON file: join curve, cameras, talk, chaos.
     #[arg(long)]
     pub shape: Option<PathBuf>,
@@ -233,6 +236,10 @@ impl Arguments {
         if !(self.audio || self.video || self.screen) {
             return Err("nothing to do: give --audio, --video or --screen".to_owned());
         }
+        let restarts = self.chaos.iter().any(|chaos| chaos.deed == Deed::Restart);
+        if restarts && self.restart_command.is_none() {
+            return Err("restart@TIME needs --restart-command".to_owned());
+        }
         let signer = match (&self.secret, &self.api_key) {
             (Some(secret), _) => Some(Signer::secret(secret)),
             (None, Some(pair)) => Some(Signer::api_key(pair)?),
@@ -264,6 +271,7 @@ impl Arguments {
             path: self.path,
             impair: self.impair,
             chaos: self.chaos.clone(),
+            restart_command: self.restart_command.clone(),
             shape: shape.transpose()?,
             metrics: self.metrics.clone(),
             server_pid: self.server_pid,

@@ -216,6 +216,7 @@ async fn play(
     let candidate = caller.remote().and_then(|sdp| way::candidate(sdp, Path::Udp, shared.server_ip));
     let candidate = candidate.ok_or_else(|| io::Error::other("Janus names no UDP candidate"))?;
     let way = Way::open(Path::Udp, candidate, &Value::Null).await?;
+    caller.peer.checked_from = Some(candidate);
     let mut line = Line { janus, caller, way, began, counts };
     let ended = line.live(shared, part, &mut phase, outcome).await;
     line.finish(part, outcome);

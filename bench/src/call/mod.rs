@@ -35,13 +35,13 @@ pub mod words;
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::chaos::Chaos;
+use self::chaos::{Chaos, Deed};
 use self::codec::Codec;
 use self::impair::Impair;
 use self::live::{Histogram, Room, Sums};
@@ -105,6 +105,8 @@ pub struct Options {
     pub impair: Impair,
     /// What goes wrong on purpose.
     pub chaos: Vec<Chaos>,
+    /// What restarts the server, for a shell.
+    pub restart_command: Option<String>,
     /// What the class is like.
     pub shape: Option<Shape>,
     /// The server's metrics page, if it is to be read.
@@ -139,6 +141,7 @@ impl Default for Options {
             path: Path::Udp,
             impair: Impair::default(),
             chaos: Vec::new(),
+            restart_command: None,
             shape: None,
             metrics: None,
             server_pid: None,
@@ -190,6 +193,8 @@ pub struct Shared {
     pub lateness: Histogram,
     /// Seats that have ended.
     pub gone: AtomicUsize,
+    /// The server was restarted on purpose: who lost it comes back.
+    pub restarted: AtomicBool,
     /// Where signaling reaches the server.
     pub server_ip: Option<IpAddr>,
 }
@@ -219,6 +224,7 @@ pub async fn run(options: &Options) -> Report {
         publishers,
         lateness: Histogram::default(),
         gone: AtomicUsize::new(0),
+        restarted: AtomicBool::new(false),
         server_ip: authority.to_socket_addrs().ok().and_then(|mut all| all.next()).map(|address| address.ip()),
     });
     let process = || options.server_pid.and_then(Moment::read);
@@ -244,6 +250,7 @@ pub async fn run(options: &Options) -> Report {
     let process_began = process();
     let (measured_before, began) = ((rooms_before, shared.lateness.read(), Cpu::read()), Instant::now());
     phase.send_replace(Phase::Media);
+    let restarts = tokio::spawn(restart(shared.clone()));
     tokio::time::sleep(options.duration).await;
     let (lasted, cpu) = (began.elapsed(), Cpu::read());
     let (process_ended, received) = (process(), shared.sums().received - received_before);
@@ -258,6 +265,7 @@ pub async fn run(options: &Options) -> Report {
     let server = before.zip(after).map(|(before, after)| report::server(before, after));
     let measured = Measured { before: measured_before, cpu, lasted };
     let moments = process_idle.zip(process_began).zip(process_ended);
+    restarts.abort();
     let process = moments.map(|((a, b), c)| Process::new([a, b, c], received, options.people()));
     Report { process, ..Report::new(&shared, outcomes, seconds, server, measured) }
 }
@@ -270,6 +278,25 @@ async fn wait_for_joins(shared: &Shared) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Restarts the server whenever that is due.
+async fn restart(shared: Arc<Shared>) {
+    let options = &shared.options;
+    let deeds = options.chaos.iter().chain(options.shape.iter().flat_map(|shape| &shape.deeds));
+    let mut due: Vec<Duration> = deeds.filter(|chaos| chaos.deed == Deed::Restart).map(|chaos| chaos.at).collect();
+    due.sort();
+    let began = tokio::time::Instant::now();
+    for at in due {
+        tokio::time::sleep_until(began + at).await;
+        let Some(command) = options.restart_command.clone() else { return };
+        shared.restarted.store(true, Relaxed);
+        let run = move || std::process::Command::new("sh").arg("-c").arg(command).status();
+        match tokio::task::spawn_blocking(run).await {
+            Ok(Ok(status)) if status.success() => {}
+            failed => eprintln!("the command that restarts the server failed: {failed:?}"),
+        }
     }
 }
 

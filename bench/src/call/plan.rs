@@ -72,7 +72,8 @@ pub fn parts(options: &Options, run: u32) -> Vec<Part> {
             }
         })
         .collect();
-    for chaos in options.chaos.iter().chain(&shape.deeds) {
+    let deeds = options.chaos.iter().chain(&shape.deeds);
+    for chaos in deeds.filter(|chaos| chaos.deed != Deed::Restart) {
         strike(&mut parts, chaos, &mut rng);
     }
     parts.iter_mut().for_each(|part| part.deeds.sort_by_key(|(at, _)| *at));

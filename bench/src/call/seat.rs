@@ -73,17 +73,30 @@ pub async fn run(part: Part, shared: Arc<Shared>, mut phase: watch::Receiver<Pha
     let mut outcome = Outcome { number, user, room, ..Outcome::default() };
     let mut media_began = None;
     let mut part = part;
+    // When a server that was restarted on purpose went away.
+    let mut lost: Option<Instant> = None;
     loop {
         let mut seat = match Seat::begin(part.clone(), shared.clone(), outcome).await {
             Ok(seat) => seat,
+            Err((tried, _)) if lost.is_some_and(|at| at.elapsed() < RECONNECT_TIMEOUT) => {
+                outcome = tried;
+                tokio::time::sleep(RECONNECT_WAIT).await;
+                continue;
+            }
             Err((mut outcome, error)) => {
                 outcome.failures.push(format!("could not join: {error}"));
                 return outcome;
             }
         };
         seat.media_began = media_began;
+        seat.resumes = lost.take();
         let stop = match seat.live(&mut phase).await {
             Ok(stop) => stop,
+            Err(_) if shared.restarted.load(Relaxed) && *phase.borrow() == Phase::Media => {
+                lost = Some(Instant::now());
+                seat.end_stay(End::Dropped { at: unix_ms() });
+                Stop::Left(RECONNECT_WAIT)
+            }
             Err(error) => {
                 seat.fail(error.to_string());
                 Stop::Done
@@ -260,6 +273,8 @@ impl Seat {
         Ok(match deed {
             Deed::KillSocket => Some(Stop::Killed),
             Deed::Leave { away } => Some(Stop::Left(away)),
+            // All of them lose it at once, and notice by themselves.
+            Deed::Restart => None,
             Deed::BlockUdp => {
                 if self.path != Path::Tcp {
                     (self.up.cut, self.down.cut) = (true, true);

@@ -302,9 +302,9 @@ impl World {
     fn assert_heard(&self, receiver: usize, sender: usize, kind: Kind, missing_max: f64) {
         let label = format!("bot {receiver} of bot {sender}'s {}", kind.as_str());
         let (heard, sent) = (self.heard(receiver, sender, kind), self.sent(sender, kind));
-        let (first, (first_sequence, _)) = heard
-            .first_key_value()
-            .unwrap_or_else(|| panic!("{label}: nothing came of {sent}; {:?}; {:?}", self.sfu.counters(), self.pauses()));
+        let (first, (first_sequence, _)) = heard.first_key_value().unwrap_or_else(|| {
+            panic!("{label}: nothing came of {sent}; {:?}; {:?}", self.sfu.counters(), self.pauses())
+        });
         for (number, (sequence, _)) in &heard {
             let steps = (number - first) as u16;
             assert_eq!(sequence.wrapping_sub(*first_sequence), steps, "{label}: packet {number} out of its place");

@@ -54,9 +54,10 @@ async fn nodes_that_live_never_close_each_others_visits() {
         }
         assert_eq!(count(&one, "SELECT COUNT(*) FROM connections WHERE ended_at IS NULL").await, 2);
         let nodes = one.nodes().await.expect("it answers");
-        let mut nodes: Vec<_> = nodes.iter().map(|node| (node.node.as_str(), node.meetings)).collect();
+        let mut nodes: Vec<_> =
+            nodes.iter().map(|node| (node.node.as_str(), node.meetings, node.participants)).collect();
         nodes.sort_unstable();
-        assert_eq!(nodes, [("n_a", 1), ("n_b", 1)]);
+        assert_eq!(nodes, [("n_a", 1, 1), ("n_b", 1, 1)]);
     }
 }
 

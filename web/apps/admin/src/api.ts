@@ -2,7 +2,7 @@
 
 const KEY = 'lyceum-admin';
 /** Longer than the server's own deadline. */
-const ANSWER_MAX_MS = 15_000;
+const ANSWER_MAX_MS = 20_000;
 
 /** A refusal: `code` is stable, `message` says what to do. */
 export class Refused extends Error {
@@ -32,14 +32,15 @@ export async function signIn(credentials: string) {
   sessionStorage.setItem(KEY, credentials);
 }
 
-async function call(method: string, path: string, credentials: string, signal?: AbortSignal): Promise<Response> {
+async function call(method: string, path: string, credentials: string, signal?: AbortSignal, body?: object): Promise<Response> {
   const limit = AbortSignal.timeout(ANSWER_MAX_MS);
   let response: Response;
   try {
     response = await fetch(path, {
       method,
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
-      headers: credentials ? { authorization: `Bearer ${credentials}` } : {},
+      headers: { ...(credentials && { authorization: `Bearer ${credentials}` }), ...(body && { 'content-type': 'application/json' }) },
+      ...(body && { body: JSON.stringify(body) }),
       cache: 'no-store',
     });
   } catch (error) {
@@ -51,9 +52,9 @@ async function call(method: string, path: string, credentials: string, signal?: 
   throw new Refused(response.status, problem.code ?? '', problem.detail ?? `The server answered ${response.status}.`);
 }
 
-async function ask(method: string, path: string, signal?: AbortSignal): Promise<Response> {
+async function ask(method: string, path: string, signal?: AbortSignal, body?: object): Promise<Response> {
   try {
-    return await call(method, path, shown ?? '', signal);
+    return await call(method, path, shown ?? '', signal, body);
   } catch (error) {
     if (error instanceof Refused && error.status === 401) signOut();
     throw error;
@@ -62,10 +63,12 @@ async function ask(method: string, path: string, signal?: AbortSignal): Promise<
 
 export const get = async <T>(path: string, signal?: AbortSignal): Promise<T> => (await ask('GET', path, signal)).json() as Promise<T>;
 
-export async function post<T>(path: string): Promise<T> {
-  const text = await (await ask('POST', path)).text();
+export async function post<T>(path: string, body?: object): Promise<T> {
+  const text = await (await ask('POST', path, undefined, body)).text();
   return (text ? JSON.parse(text) : {}) as T;
 }
+
+export const remove = (path: string): Promise<unknown> => ask('DELETE', path);
 
 /** Saves what needs credentials, which a plain link cannot show. */
 export async function download(path: string, name: string) {

@@ -34,7 +34,7 @@ export interface Turn {
 
 export interface Both { fromClients: number; toClients: number }
 
-export interface NodeRow { nodeId: string; seenAt: number; meetings: number; isThis: boolean }
+export interface NodeRow { nodeId: string; seenAt: number; meetings: number; participants: number; isThis: boolean }
 
 export interface Session {
   sessionId: string;
@@ -110,32 +110,7 @@ export interface Subscription {
   lost: number;
 }
 
-export interface Meeting {
-  meetingId: string;
-  sessionId: string;
-  startedAt: number;
-  endedAt: number | null;
-  peakParticipants: number | null;
-  totalParticipants: number | null;
-}
-
-export interface Summary extends Meeting {
-  uncertaintyMs: number;
-  participants: Attendee[];
-}
-
-export interface Attendee {
-  userId: string;
-  userName: string;
-  role: string;
-  firstJoinAt: number;
-  lastLeaveAt: number | null;
-  connectedMs: number;
-  speakingMs: number;
-  cameraMs: number;
-  screenMs: number;
-  visits: { joinedAt: number; leftAt: number | null; reason: string | null }[];
-}
+export type { Attendee, Meeting, Summary } from '@lyceum/client/attendance';
 
 export interface Endpoint { id: string; url: string; events: string[] | null; enabled: boolean; disabledReason: string | null }
 

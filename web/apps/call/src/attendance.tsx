@@ -1,6 +1,7 @@
 // Who was there, when and for how long: a picture, a table and a file; loaded when it is asked for.
 
 import { useEffect, useState } from 'preact/hooks';
+import type { Attendee, Summary } from '@lyceum/client/attendance';
 import { useStore } from '@lyceum/react';
 import { Dialog } from './dialogs';
 import { page } from './page';
@@ -9,26 +10,6 @@ import { joinToken } from './token';
 import './attendance.css';
 
 const say = words.attendance;
-
-/** As docs/attendance.md has them; times are Unix ms, what is null goes on. */
-interface Visit { joinedAt: number; leftAt: number | null }
-interface Attendee {
-  userId: string;
-  userName: string;
-  role: string;
-  firstJoinAt: number;
-  lastLeaveAt: number | null;
-  connectedMs: number;
-  speakingMs: number;
-  visits: Visit[];
-}
-export interface Summary {
-  meetingId: string;
-  sessionId: string;
-  startedAt: number;
-  endedAt: number | null;
-  participants: Attendee[];
-}
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });

@@ -102,7 +102,7 @@ function More() {
     if (menu.current?.matches(':popover-open')) menu.current.hidePopover();
     act();
   };
-  const link = inviteLink(sessionId);
+  const link = useRoomState((state) => inviteLink(sessionId, state.metadata));
   return (
     <>
       <button class="round" data-action="more" popovertarget="more" aria-label={words.bar.more} title={words.bar.more}><Icon name="more" /></button>

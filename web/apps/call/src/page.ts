@@ -89,9 +89,15 @@ export const wantedSession = claims.sessionId ?? query.get('session');
 /** `?relay=1`, or `udp`, `tcp` or `tls`. */
 export const relayWanted = (['1', 'udp', 'tcp', 'tls'] as const).find((one) => one === query.get('relay')) ?? '';
 
-/** Where others come in. Only in open mode: a token is for one person. */
-export const inviteLink = (session: string): string =>
-  (joinToken() ? '' : `${location.origin}${location.pathname}?${new URLSearchParams({ session })}`);
+/**
+ * Where others come in; empty: nobody knows. A token is for one person: then only the application has a link for all, which it
+ * names as `joinUrl` in the session's metadata.
+ */
+export function inviteLink(session: string, metadata: unknown): string {
+  const named = metadata instanceof Object && 'joinUrl' in metadata ? String(metadata.joinUrl) : '';
+  if (/^https?:\/\//.test(named) && URL.canParse(named)) return named;
+  return joinToken() ? '' : `${location.origin}${location.pathname}?${new URLSearchParams({ session })}`;
+}
 
 /** The address under which a reload comes back to this session. */
 export function addressOf(session: string): string {

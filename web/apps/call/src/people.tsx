@@ -35,8 +35,10 @@ export function PeoplePanel() {
 }
 
 function Invite() {
-  const link = inviteLink(useStore(page, (state) => state.sessionId));
-  if (!link) return null;
+  const session = useStore(page, (state) => state.sessionId);
+  const link = useRoomState((state) => inviteLink(session, state.metadata));
+  const moderates = useRoomState((state) => state.permissions.moderate);
+  if (!link) return moderates ? <p class="dim" data-invite="none">{say.inviteEach}</p> : null;
   return (
     <label class="invite">
       {say.invite}

@@ -114,6 +114,7 @@ export const words = {
     title: (count: number) => `People (${count})`,
     instructor: 'Instructor', observer: 'Observer',
     invite: 'Link to invite',
+    inviteEach: 'To invite somebody, send them to the site where you joined: each person gets a link of their own there.',
     waiting: (count: number) => `Waiting to be let in (${count})`,
     admit: 'Admit', admitAll: 'Admit all', deny: 'Turn away',
     admitOf: (name: string) => `Admit ${name}`, denyOf: (name: string) => `Turn away ${name}`,

@@ -83,6 +83,8 @@ export interface RoomState {
   role: string;
   permissions: Permissions;
   rules: SessionRules;
+  /** What the application says of the session: any JSON. */
+  metadata: unknown;
   /** In order of arrival, oneself among them. */
   participants: readonly Participant[];
   tracks: readonly RemoteTrack[];

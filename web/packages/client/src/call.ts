@@ -62,7 +62,7 @@ export interface CallEvents {
   lobby(waiting: Waiting[]): void;
   hand(participantId: string, raised: boolean, position: number): void;
   reaction(what: { participantId: string; userId: string; emoji: string }): void;
-  rules(rules: Partial<SessionRules>): void;
+  rules(rules: Partial<SessionRules>, metadata: unknown): void;
   unavailable(trackId: string, reason: string): void;
   data(label: string, from: string, data: Data): void;
   draining(deadline: number): void;
@@ -309,7 +309,7 @@ export class Call {
       this.setRoster(this.participants.map((one) => (one.participantId === participantId ? { ...one, handRaised: raised } : one)));
     });
     socket.on('reaction', (body) => this.events.reaction(body));
-    socket.on('session-updated', (body) => this.events.rules(body));
+    socket.on('session-updated', (body) => this.events.rules(body, body.metadata));
     socket.on('track-unavailable', (body) => this.events.unavailable(body.trackId, body.reason));
     socket.on('server-draining', ({ deadline }) => this.events.draining(deadline));
   }

@@ -61,7 +61,8 @@ export class Peer {
   private work: Promise<void> = Promise.resolve(); // descriptions are taken one after the other
   private lastAnswer = '';
   private closed = false;
-  private begin: ((iceServers: RTCIceServer[]) => void) | null = null; // ends the wait of `offerAhead`
+  private begin = (_iceServers: RTCIceServer[]): void => {}; // ends the wait of `offerAhead`
+  private isAhead = false; // an offer is made and not applied yet
 
   /**
    * `stale`: the SDP origin of the server's peer that went with the page before a reload. When a page takes up its seat the
@@ -146,6 +147,7 @@ export class Peer {
    * candidates are gathered, when `start` says so. Until then what the server says waits.
    */
   offerAhead(): void {
+    this.isAhead = true;
     const offered = this.pc.createOffer();
     const known = new Promise<RTCIceServer[]>((done) => { this.begin = done; });
     void offered.then(({ type, sdp = '' }) => {
@@ -155,6 +157,7 @@ export class Peer {
       if (this.closed) return;
       this.pc.setConfiguration(configuration(iceServers, this.relay));
       await this.pc.setLocalDescription(await offered);
+      this.isAhead = false;
     }).catch((error) => {
       console.warn('offer ahead', error);
       if (!this.closed) this.events.stuck();
@@ -163,8 +166,7 @@ export class Peer {
 
   /** The server let this person in, and takes what was offered ahead. */
   start(iceServers: RTCIceServer[]): void {
-    this.begin?.(iceServers);
-    this.begin = null;
+    this.begin(iceServers);
   }
 
   /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
@@ -237,7 +239,7 @@ export class Peer {
   }
 
   private async offer(): Promise<void> {
-    if (this.begin) return; // it is asked for again when what was offered ahead is agreed
+    if (this.isAhead) return; // it is asked for again when what was offered ahead is agreed
     try {
       await this.pc.setLocalDescription();
       this.tell();

@@ -174,10 +174,10 @@ export class LiveRoom extends Box<RoomState> implements Room {
     return {
       status: (status, code = '') => (status === 'ended' ? this.end(code) : this.set({ status, reason: code })),
       waiting: () => this.set({ status: 'waiting', reason: '' }),
-      joined: ({ sessionId, meetingId, participantId, resumeToken, resumed, locked, chat }) => {
+      joined: ({ sessionId, meetingId, participantId, resumeToken, resumed, locked, metadata = null, chat }) => {
         // What is paused and how good connections are is told again after each join.
         this.set({
-          sessionId, meetingId, ownId: participantId,
+          sessionId, meetingId, metadata, ownId: participantId,
           rules: withRules(this.state.rules, locked === undefined ? {} : { locked }),
           messages: withMessages(this.state.messages, chat ?? []),
           paused: new Set(), qualities: new Map(),
@@ -205,7 +205,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
       relayed: (relayed) => this.set({ relayed }),
       lobby: (waiting) => this.set({ waiting }),
       hand: (participantId, raised, position) => this.set({ hands: withHand(this.state.hands, participantId, raised, position) }),
-      rules: (said) => this.set({ rules: withRules(this.state.rules, said) }),
+      rules: (said, metadata = null) => this.set({ rules: withRules(this.state.rules, said), metadata }),
       reaction: (what) => events.emit('reaction', what),
       data: (label, from, data) => events.emit('data', { label, from, data }),
       draining: (deadline) => events.emit('draining', deadline),

@@ -16,7 +16,7 @@ const NOTHING = {
 } satisfies Partial<RoomState>;
 
 export function beginning(sessionId: string, role: string, permissions: Permissions): RoomState {
-  return { status: 'idle', reason: '', sessionId, meetingId: '', ownId: '', role, permissions, rules: RULES, messages: [], ...NOTHING };
+  return { status: 'idle', reason: '', sessionId, meetingId: '', ownId: '', role, permissions, rules: RULES, metadata: null, messages: [], ...NOTHING };
 }
 
 /** What was said stays readable after the end. */

@@ -93,16 +93,17 @@ export function Overview() {
         <Fault words={nodes.fault} />
         {nodes.data?.nodes.length === 0 && <Empty>No node has written to the database yet.</Empty>}
         {nodes.data && nodes.data.nodes.length > 0 && (
-          <Table label="Nodes" heads={['Node', 'Last seen', 'Meetings that are on']}>
+          <Table label="Nodes" heads={['Node', 'Last seen', 'Meetings that are on', 'People in them']}>
             {nodes.data.nodes.map((one) => (
               <tr key={one.nodeId}>
                 <td><code>{one.nodeId}</code> {one.isThis && <Pill tone="plain">this one</Pill>}</td>
                 <td>{one.isThis || data.timestamp - one.seenAt < 60_000 ? <Pill tone="good">lives</Pill> : <Pill tone="bad">silent since {time(one.seenAt)}</Pill>}</td>
-                <td>{one.meetings}</td>
+                <td>{one.meetings}</td><td>{one.participants}</td>
               </tr>
             ))}
           </Table>
         )}
+        {nodes.data && nodes.data.nodes.length > 1 && <p class="dim">Of other nodes this is what they last wrote to the database, every few seconds. How media flows there, each shows on its own <code>/admin</code>.</p>}
       </Card>
       <p class="spoken" role="status">{percent(workers.length ? 1 - dead / workers.length : 0)} of the media workers run.</p>
     </>

@@ -71,7 +71,7 @@ class FakeRoom extends Box<RoomState> implements Room {
     const said = (at: number, who: number, message: string): ChatMessage =>
       ({ id: `m${at}`, userId: `u${who}`, userName: NAMES[who - 1] ?? '', message, timestamp: Date.now() - (9 - at) * 60_000 });
     super({
-      status: 'idle', reason: '', sessionId, meetingId: 'mtg_1', ownId: '', role: 'instructor',
+      status: 'idle', reason: '', metadata: null, sessionId, meetingId: 'mtg_1', ownId: '', role: 'instructor',
       permissions: { publish: ['camera', 'microphone', 'screen', 'screen-audio'], subscribe: true, chat: true, data: true, moderate: true },
       rules: { locked: false, waitingRoom: query.has('wait'), chat: true, video: true, screenShare: true },
       participants: [person(0, own, ['camera', 'microphone']), ...others],
