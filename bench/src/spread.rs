@@ -83,14 +83,8 @@ impl Spread {
                 hall.join(&[]);
             }
         }
-        let mut it = Spread {
-            halls,
-            frames: 0,
-            burst: Vec::new(),
-            batch: PipeBatch::default(),
-            crossed: 0,
-            allocations: 0,
-        };
+        let mut it =
+            Spread { halls, frames: 0, burst: Vec::new(), batch: PipeBatch::default(), crossed: 0, allocations: 0 };
         if subscribers[1] > 0 {
             for (one, other) in [(0, 1), (1, 0)] {
                 let others = [other].into_iter().collect();
@@ -207,7 +201,14 @@ pub fn run(subscribers: &[usize], frames: usize) -> Table {
         let (one_us, first_us, second_us) = (median(alone), median(first), median(second));
         let published = frames as f64 * f64::from(BURST);
         let crossed = (two.crossed - crossed) as f64 / published;
-        Row { subscribers: *subscribers, one_us, first_us, second_us, capacity: one_us / first_us.max(second_us), crossed }
+        Row {
+            subscribers: *subscribers,
+            one_us,
+            first_us,
+            second_us,
+            capacity: one_us / first_us.max(second_us),
+            crossed,
+        }
     };
     Table(subscribers.iter().map(row).collect())
 }
