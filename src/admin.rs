@@ -178,6 +178,7 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("nacks_out_total", "Packets asked again of publishers.", sum(|c| c.nack_out)),
         ("keyframe_requests_in_total", "Keyframe requests from subscribers.", sum(|c| c.keyframe_requests_in)),
         ("keyframe_requests_out_total", "Keyframe requests to publishers.", sum(|c| c.keyframe_requests_out)),
+        ("piped_packets_total", "RTP packets handed from one media worker to another.", sum(|c| c.piped_out)),
         ("egress_runs_total", "GSO runs that carried RTP.", sum(|c| c.runs)),
         ("dtls_connected_total", "DTLS handshakes completed.", sum(|c| c.dtls_connected)),
         ("dtls_failed_total", "DTLS handshakes failed.", sum(|c| c.dtls_failed)),

@@ -38,6 +38,10 @@ pub(crate) use self::webhooks::WebhookSettings;
 /// Most media workers: each has a thread and a port.
 const WORKERS_MAX: usize = 64;
 
+/// How many participants of a room one worker has before the next are placed on another. Raising it makes large rooms slow
+/// where one core does not carry them; lowering it makes rooms pay for pipes that one core would carry.
+const ROOM_SPREAD_AT: usize = 100;
+
 /// How long calls may go on when the server is told to end: less than the 30 s after which Kubernetes kills by default.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 
@@ -56,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) tcp: bool,
     /// Media worker threads, `1..=WORKERS_MAX`.
     pub(crate) workers: usize,
+    /// Participants of a room on one worker from which on the next are placed on another; 0 never.
+    pub(crate) room_spread_at: usize,
     /// Addresses announced for media, best first; empty: those of the interfaces.
     pub(crate) addresses: Vec<IpAddr>,
     /// A STUN server, `host:port`, that is asked for our public address; empty: none.
@@ -141,6 +147,7 @@ impl Default for Settings {
             media_port: 7882,
             tcp: true,
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX),
+            room_spread_at: ROOM_SPREAD_AT,
             addresses: Vec::new(),
             stun: String::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),

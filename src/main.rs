@@ -27,6 +27,7 @@ mod joins;
 mod journal;
 mod origin;
 mod outbound;
+mod pipe;
 mod ports;
 mod pulse;
 mod recent;
@@ -149,6 +150,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     };
     let mut lobby = Lobby::new(lobby_config, rand::random());
     lobby.set_room_settings(settings.rooms.0.clone());
+    lobby.set_spread(settings.room_spread_at);
     let counts = Arc::new(Counts::default());
     let facts = history.journal.facts.clone();
     let control = control::run(lobby, inputs, workers.clone(), turn.clone(), facts, auth.clone(), counts.clone());
@@ -314,11 +316,14 @@ fn start_media(
     };
     let bound = settings.has_turn_server().then(|| turn::bind(&settings.turn, certificates)).transpose()?;
     let (mut workers, mut crossings) = (Vec::new(), Vec::new());
-    for i in 0..settings.workers {
+    let waiting = (0..settings.workers).map(|i| worker::Waiting::new(WorkerId(i))).collect::<Result<Vec<_>, _>>()?;
+    let wakers: Vec<_> = waiting.iter().map(|waiting| waiting.waker.clone()).collect();
+    for ((i, mut waiting), pipes) in waiting.into_iter().enumerate().zip(pipe::mesh(&wakers)) {
         let reach = worker::Reach { port: port(i), tcp: settings.tcp, addresses };
         let waker = bound.as_ref().map(turn::Bound::waker);
+        waiting.pipes = pipes;
         let (worker, end) =
-            worker::start(WorkerId(i), reach, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
+            worker::start(WorkerId(i), reach, waiting, certificate.clone(), inbox.clone(), ended.clone(), waker)?;
         crossings.extend(end.map(|end| (worker.candidates.clone(), end)));
         workers.push(worker);
     }

@@ -150,8 +150,10 @@ impl Certificates {
         self.held.loaded().map_or(0, |loaded| *loaded.facts.validity.end())
     }
 
-    /// Why nobody can be served over TLS, in a sentence; `None`: they can.
+    /// Why nobody can be served over TLS by the certificate that we get ourselves, in a sentence; `None`: they can, or it is one of
+    /// files, and whoever put them there may have something before us that does not look at it.
     pub(crate) fn unfit(&self) -> Option<String> {
+        self.wanted.as_ref()?;
         match self.ends_s() {
             0 => {
                 let why = self.held.trouble.read().unwrap_or_else(PoisonError::into_inner).clone();

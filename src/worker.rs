@@ -15,6 +15,7 @@ use crate::clock;
 use crate::control;
 use crate::crossing::{self, Crossed, TurnEnd, WorkerEnd};
 use crate::error::Failure;
+use crate::pipe::Ends;
 use crate::ports;
 use crate::pulse::{End, Pulse, REPORT_EVERY};
 use crate::stream::Listeners;
@@ -147,11 +148,31 @@ pub(crate) struct Reach<'a> {
     pub(crate) addresses: &'a [IpAddr],
 }
 
+/// What a worker waits with, and what wakes it: others need that before it starts.
+pub(crate) struct Waiting {
+    poll: Poll,
+    /// Wakes the worker.
+    pub(crate) waker: Arc<Waker>,
+    /// Its ways to the other workers.
+    pub(crate) pipes: Ends,
+}
+
+impl Waiting {
+    /// For the worker of this number.
+    pub(crate) fn new(id: WorkerId) -> Result<Self, Failure> {
+        let made = Poll::new().and_then(|poll| Ok((Waker::new(poll.registry(), WAKE)?, poll)));
+        let (waker, poll) =
+            made.map_err(|error| Failure::Broken(format!("media worker {} cannot wait for anything: {error}", id.0)))?;
+        Ok(Waiting { poll, waker: Arc::new(waker), pipes: Ends::default() })
+    }
+}
+
 /// Starts the thread of worker `id`. What ends it goes to `ended`, once. With `turn`, which wakes the TURN thread, clients of
 /// the TURN server cross to it, and the other end of their crossing is given back.
 pub(crate) fn start(
     id: WorkerId,
     reach: Reach<'_>,
+    Waiting { poll, waker, pipes }: Waiting,
     certificate: Arc<Certificate>,
     inbox: mpsc::Sender<control::Input>,
     ended: mpsc::UnboundedSender<Failure>,
@@ -162,7 +183,7 @@ pub(crate) fn start(
     let has_v6 = sockets.v6.is_some();
     let candidates: Vec<SocketAddr> =
         reach.addresses.iter().filter(|a| a.is_ipv4() || has_v6).map(|a| SocketAddr::new(*a, port)).collect();
-    let (poll, waker, tcp) = waiting(&mut sockets, listeners)
+    let tcp = register(&poll, &mut sockets, listeners)
         .map_err(|error| Failure::Broken(format!("media worker {} cannot wait for its sockets: {error}", id.0)))?;
     let (turn_end, crossing) = turn.map(|turn| crossing::crossing(turn, waker.clone())).unzip();
     let (requests, queue) = sync_channel(REQUESTS_MAX);
@@ -183,6 +204,7 @@ pub(crate) fn start(
                 batch: Batch::new(),
                 tcp,
                 crossing,
+                pipes,
                 poll,
                 queue,
                 queued: thread_queued,
@@ -199,15 +221,12 @@ pub(crate) fn start(
     Ok((Worker { port, candidates, requests, queued, waker, pulse }, turn_end))
 }
 
-fn waiting(sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<(Poll, Arc<Waker>, Tcp)> {
-    let poll = Poll::new()?;
+fn register(poll: &Poll, sockets: &mut Sockets, listeners: Listeners) -> std::io::Result<Tcp> {
     poll.registry().register(&mut sockets.v4.socket, V4, Interest::READABLE)?;
     if let Some(v6) = &mut sockets.v6 {
         poll.registry().register(&mut v6.socket, V6, Interest::READABLE)?;
     }
-    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    let tcp = Tcp::new(poll.registry().try_clone()?, listeners, ACCEPT)?;
-    Ok((poll, waker, tcp))
+    Tcp::new(poll.registry().try_clone()?, listeners, ACCEPT)
 }
 
 /// What a worker thread owns.
@@ -218,6 +237,7 @@ struct Machine {
     batch: Batch,
     tcp: Tcp,
     crossing: Option<WorkerEnd>,
+    pipes: Ends,
     poll: Poll,
     queue: Receiver<Request>,
     queued: Arc<AtomicUsize>,
@@ -266,13 +286,16 @@ impl Machine {
                 self.sfu.handle(Input::Tick, now);
             }
             self.receive();
-            let more_crossed = self.receive_crossed();
+            let more_crossed = self.receive_crossed() | self.receive_piped();
+            // The other workers go on with it while we send.
+            self.pipes.send(&mut self.sfu);
             self.tcp.accept(now.mono);
             unfinished = self.flush() || more_requests || more_crossed;
             while let Some(path) = self.tcp.ended() {
                 self.sfu.handle(Input::PathClosed(path), now);
             }
             self.tell();
+            self.pipes.send(&mut self.sfu);
             if let Some(crossing) = &mut self.crossing {
                 crossing.flush();
             }
@@ -339,6 +362,12 @@ impl Machine {
                 Crossed::Closed(path) => self.sfu.handle(Input::PathClosed(path), now),
             }
         })
+    }
+
+    /// Takes what other workers pipe; `true` when some may be left.
+    fn receive_piped(&mut self) -> bool {
+        let sfu = &mut self.sfu;
+        self.pipes.take(|worker, batch| sfu.receive_pipe(worker, batch, clock::now()))
     }
 
     /// Sends what waits, for [`FLUSH_MAX`] at most; `true` when some is left.

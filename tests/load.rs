@@ -45,7 +45,7 @@ impl Server {
             command.env_remove(name);
         }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
-        command.args(["--workers", "1", "--address", "127.0.0.1", "--log-format", "json"]);
+        command.args(["--address", "127.0.0.1", "--log-format", "json"]).env("LYCEUM__MEDIA__WORKERS", "1");
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", &dir);
         set(&mut command);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
@@ -130,6 +130,29 @@ async fn rooms_are_measured_from_the_socket_to_the_picture() {
 
     let strangers = run(&Options { signer: None, duration: Duration::ZERO, ..options }).await;
     assert!(!strangers.passed() && strangers.to_string().contains("auth/missing"), "{strangers}");
+}
+
+/// A room that outgrows its worker: who is on another hears and sees all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_on_two_workers_is_one_room() {
+    let server = Server::start(|command| {
+        command.env("LYCEUM__MEDIA__WORKERS", "2").env("LYCEUM__MEDIA__ROOM_SPREAD_AT", "2");
+    });
+    let options = Options {
+        rooms: 1,
+        participants: 4,
+        screen: true,
+        simulcast: true,
+        metrics: Some(server.metrics.clone()),
+        ..options(&server)
+    };
+    let report = run(&options).await;
+    assert!(report.passed(), "{report}");
+    // Five are heard and seen by four, and a screen by four.
+    assert_eq!((report.streams_expected, report.streams_missing), (20 + 20 + 4, 0), "{report}");
+    assert_holds(&report, "joined=100%,loss<40%,received>500,first_audio_p95<60s,first_frame_p95<60s");
+    let page = bench::metrics::scrape(&server.metrics).await.expect("metrics");
+    assert!(page.value("lyceum_piped_packets_total").is_some_and(|piped| piped > 100.0), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,10 +26,10 @@ pub const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// Time is taken over slices of so many frames; the median slice counts, so that a neighbour's burst does not.
 const SLICE_FRAMES: u64 = 16;
 /// Virtual time of one frame.
-const FRAME_TIME: Duration = Duration::from_nanos(1_000_000_000 / media::VIDEO_FPS as u64);
+pub(crate) const FRAME_TIME: Duration = Duration::from_nanos(1_000_000_000 / media::VIDEO_FPS as u64);
 /// Clients speak up (consent checks) once in so many frames.
-const CLIENT_FRAMES: u64 = media::VIDEO_FPS as u64;
-const FRAME_TICKS: u32 = media::VIDEO_CLOCK_HZ / media::VIDEO_FPS;
+pub(crate) const CLIENT_FRAMES: u64 = media::VIDEO_FPS as u64;
+pub(crate) const FRAME_TICKS: u32 = media::VIDEO_CLOCK_HZ / media::VIDEO_FPS;
 
 /// What one room size cost.
 #[derive(Clone, Debug, Serialize)]

@@ -19,8 +19,10 @@ const IDLE_STEP: Duration = Duration::from_millis(20);
 pub struct Hall {
     /// The SFU.
     pub sfu: Sfu,
-    /// The clients; client *i* is `PeerId(i)`.
+    /// The clients; client *i* is `PeerId(first + i)`.
     pub clients: Vec<ClientPeer>,
+    /// 0 but where there are several halls.
+    pub first: u64,
     /// What each client heard.
     pub heard: Vec<Heard>,
     /// The present moment.
@@ -40,13 +42,19 @@ pub struct Hall {
 impl Hall {
     /// An SFU whose randomness comes from `seed`, and nobody in it yet.
     pub fn new(seed: u8) -> Hall {
+        Hall::nth(seed, 0, Instant::now())
+    }
+
+    /// One of several workers, whose clients have numbers of their own.
+    pub fn nth(seed: u8, first: u64, now: Instant) -> Hall {
         let (certificate_der, private_key_der) = self_signed("sfu");
         let certificate = Arc::new(Certificate { certificate_der, private_key_der });
         let config = Config { certificate, udp_candidates: vec![SERVER], tcp_candidates: vec![] };
-        let now = Now { mono: Instant::now(), unix_ms: 1_700_000_000_000 };
+        let now = Now { mono: now, unix_ms: 1_700_000_000_000 };
         Hall {
             sfu: Sfu::new(config, [seed; 32], now),
             clients: Vec::new(),
+            first,
             heard: Vec::new(),
             now,
             events: Vec::new(),
@@ -62,8 +70,8 @@ impl Hall {
     pub fn join(&mut self, kinds: &[Kind]) -> usize {
         let index = self.clients.len();
         let client = ClientPeer::new(self.identity.clone(), index as u64, kinds, index as u64);
-        let peer = PeerId(index as u64);
-        let participant: Arc<str> = format!("pa_{index}").into();
+        let peer = PeerId(self.first + index as u64);
+        let participant: Arc<str> = format!("pa_{}", peer.0).into();
         let room = RoomId(1);
         self.request(Request::Join {
             peer,
@@ -175,13 +183,14 @@ impl Hall {
             moved = true;
             match output {
                 Output::Event(Event::Answer { peer, sdp, tracks }) => {
-                    let client = &mut self.clients[peer.0 as usize];
+                    let client = &mut self.clients[(peer.0 - self.first) as usize];
                     client.lines = tracks;
                     client.handle_answer(&sdp, self.now.mono);
                 }
                 Output::Event(Event::Offer { peer, sdp, tracks }) => {
-                    self.offers[peer.0 as usize] += 1;
-                    let client = &mut self.clients[peer.0 as usize];
+                    let index = (peer.0 - self.first) as usize;
+                    self.offers[index] += 1;
+                    let client = &mut self.clients[index];
                     client.lines = tracks;
                     let sdp = client.handle_offer(&sdp, self.now.mono);
                     self.request(Request::Answer { peer, sdp, tracks: Vec::new() });

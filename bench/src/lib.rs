@@ -19,4 +19,5 @@ pub mod peer;
 pub mod report;
 pub mod socketio;
 pub mod sockets;
+pub mod spread;
 pub mod turn;

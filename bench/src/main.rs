@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::call::words::parse_duration;
-use bench::{bots, call, forward, idle, network, sockets, turn};
+use bench::{bots, call, forward, idle, network, sockets, spread, turn};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -31,6 +31,8 @@ enum Command {
     Idle(IdleArguments),
     /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
     Network(NetworkArguments),
+    /// What a room costs one worker, and two that it is spread over, in memory.
+    Spread(SpreadArguments),
     /// What signaling costs a server on this machine: idle sockets, events, a broadcast.
     Sockets(SocketArguments),
     /// What the TURN server costs per relayed packet, beside coturn with the same client; starts both servers itself.
@@ -75,6 +77,19 @@ struct BotArguments {
     /// The server's metrics page, for its CPU time and counters.
     #[arg(long)]
     metrics: Option<String>,
+}
+
+#[derive(Args)]
+struct SpreadArguments {
+    /// Subscribers of each run.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,500")]
+    subscribers: Vec<usize>,
+    /// Frames of ten packets in each run.
+    #[arg(long, default_value_t = 300)]
+    frames: usize,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -175,6 +190,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Network(arguments) => run_network(&arguments),
+        Command::Spread(arguments) => {
+            print(arguments.json, &spread::run(&arguments.subscribers, arguments.frames));
+            ExitCode::SUCCESS
+        }
         Command::Sockets(arguments) => run_sockets(&arguments),
         Command::Turn(arguments) => run_turn(arguments),
     }

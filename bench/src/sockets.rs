@@ -212,10 +212,10 @@ impl Crowd {
             };
             let (shared, watcher) = (hall.clone(), watcher.clone());
             tasks.spawn(async move {
-                if let Err(error) = live(socket, shared.clone(), watcher).await {
-                    if shared.failed.fetch_add(1, Relaxed) == 0 {
-                        eprintln!("a socket failed: {error}");
-                    }
+                if let Err(error) = live(socket, shared.clone(), watcher).await
+                    && shared.failed.fetch_add(1, Relaxed) == 0
+                {
+                    eprintln!("a socket failed: {error}");
                 }
             });
             while number + 1 - (hall.joined.load(Relaxed) + hall.failed.load(Relaxed)) > CONNECTING_MAX {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use turn_server::Now;
 
-use crate::{Snapshot, sdp};
+use crate::{Snapshot, Workers, sdp};
 
 /// A peer: one participant's transport in the SFU. Minted by signaling, unique for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -338,6 +338,15 @@ pub enum Request {
         only: Option<Arc<str>>,
         /// The answer has the same.
         ticket: u64,
+    },
+    /// A room has peers on these other workers, too: its tracks cross to them and theirs come here, through pipes
+    /// ([`crate::Sfu::take_pipe`]). All workers of a room are told whenever that changes, behind the [`Request::Join`] or
+    /// [`Request::Leave`] by which it does.
+    Spread {
+        /// Which.
+        room: RoomId,
+        /// All workers that have peers of it, but the one that is told.
+        others: Workers,
     },
 }
 
@@ -727,6 +736,10 @@ pub struct Counters {
     pub keyframe_requests_out: u64,
     /// Keyframe requests from subscribers.
     pub keyframe_requests_in: u64,
+    /// RTP packets handed to other workers, each worker's counted.
+    pub piped_out: u64,
+    /// RTP packets that came from other workers.
+    pub piped_in: u64,
     /// GSO runs handed out by [`crate::Sfu::next_run`] that carried RTP.
     pub runs: u64,
     /// For each of them that carried what had not been sent before: from the arrival of its oldest packet at the machine to its
@@ -807,4 +820,6 @@ drops! {
     DataTooLong = "data_too_long",
     /// A padding-only packet (nothing to forward).
     Padding = "padding",
+    /// A packet to another worker that does not keep up.
+    PipeFull = "pipe_full",
 }

@@ -56,12 +56,22 @@ impl Sfu {
         let Some(peer) = self.peers.get(key) else { return };
         let Some(stream) = peer.streams.iter().find(|s| s.ssrc == ssrc) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
-        let Some(layer) = track.layers.iter_mut().find(|layer| layer.ssrc == Some(ssrc)) else { return };
-        let first = layer.clock.replace(SenderClock { ntp, timestamp, arrival: self.arrived }).is_none();
+        let Some(place) = track.layers.iter().position(|layer| layer.ssrc == Some(ssrc)) else { return };
+        let clock = SenderClock { ntp, timestamp, arrival: self.arrived };
+        self.pipes.tell_clock(track, place, clock);
+        self.set_clock(stream.track, place, clock);
+    }
+
+    /// Notes which time a layer's timestamps stand for.
+    pub(crate) fn set_clock(&mut self, track_key: usize, place: usize, clock: SenderClock) {
+        let Some(track) = self.tracks.get_mut(track_key) else { return };
+        let Some(layer) = track.layers.get_mut(place) else { return };
+        let first = layer.clock.replace(clock).is_none();
         if first && track.layers.len() > 1 {
             // Whoever waits to go over to it had to wait for this, and may have let a keyframe pass.
             track.survey_due = Some(self.latest);
-            self.arm(key, self.latest);
+            let publisher = track.publisher;
+            self.arm(publisher, self.latest);
         }
     }
 
@@ -82,6 +92,7 @@ impl Sfu {
                 && let Some(track) = self.tracks.get_mut(subscription.track)
             {
                 track.lost.note(block.fraction_lost, now);
+                self.pipes.tell_loss(track, now);
             }
         }
         if let Some(lost) = worst {

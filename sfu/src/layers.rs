@@ -25,6 +25,9 @@ impl Sfu {
         let Some(of) = track.layers.get_mut(layer) else { return };
         track.watched |= 1 << layer;
         of.watched_at = now;
+        if let Some(pipe) = &mut track.source_pipe {
+            pipe.wanted |= 1 << layer;
+        }
         if needs_keyframe {
             self.want_keyframe(track_key, layer, now);
         }
@@ -60,7 +63,7 @@ impl Sfu {
     /// Finds out who watches which layer, and has keyframes asked for again that are still awaited.
     fn note_watched(&mut self, track_key: usize, now: Instant) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
-        let mut watched = 0;
+        let mut watched = track.ends.iter().fold(0, |all, end| all | end.wanted);
         for subscriber in &track.subscribers {
             let subscription =
                 self.peers.get(subscriber.peer).and_then(|p| p.subscriptions.get(subscriber.subscription));
@@ -79,6 +82,9 @@ impl Sfu {
                 layer.keyframes.remind(now);
             }
         }
+        if let Some(pipe) = &mut track.source_pipe {
+            pipe.wanted = watched;
+        }
         if watched != 0 && !track.layers.iter().any(|layer| layer.alive) {
             // Nothing comes of what is watched: anything else will do.
             watched = u8::MAX;
@@ -96,6 +102,9 @@ impl Sfu {
 
     /// Tells a publisher which of its layers are wanted, if that has changed.
     fn tell_layers(&mut self, track_key: usize, now: Instant) {
+        if self.tracks.get(track_key).is_some_and(|track| track.source_pipe.is_some()) {
+            return self.tell_interest(track_key);
+        }
         let Some(track) = self.tracks.get_mut(track_key).filter(|track| is_simulcast(track)) else { return };
         let lasts = |at: Instant| now.saturating_duration_since(at) < INTEREST_LASTS;
         let wanted = track.layers.iter().enumerate().filter(|(_, layer)| lasts(layer.watched_at));

@@ -24,13 +24,14 @@ mod layers;
 mod negotiation;
 pub mod payload;
 mod peer;
+mod pipe;
 mod program;
 mod quality;
 mod receive;
 mod requests;
 mod rights;
-mod roam;
 mod ring;
+mod roam;
 mod room;
 pub mod rtcp;
 pub mod rtp;
@@ -47,6 +48,7 @@ pub mod twcc;
 
 pub use api::*;
 pub use durations::{BOUNDS_US, Durations};
+pub use pipe::{PipeBatch, Workers};
 pub use snapshot::{LayerSnapshot, PeerSnapshot, SNAPSHOT_PEERS_MAX, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use std::cmp::Reverse;
@@ -143,6 +145,7 @@ pub struct Sfu {
     scratch: Vec<u8>,
     sequences: Vec<u16>,
     allocation: allocate::Scratch,
+    pipes: pipe::Pipes,
     counters: Counters,
     /// The peer that pays if what happens now panics.
     blame: Option<usize>,
@@ -179,6 +182,7 @@ impl Sfu {
             scratch: Vec::with_capacity(2_048),
             sequences: Vec::new(),
             allocation: allocate::Scratch::default(),
+            pipes: pipe::Pipes::default(),
             counters: Counters::default(),
             blame: None,
             latest: now.mono,
@@ -225,9 +229,9 @@ impl Sfu {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             rooms: self.rooms.len(),
-            peers: self.peers.len(),
+            peers: self.peers.iter().filter(|(_, p)| p.pipe.is_none()).count(),
             peers_connected: self.peers.iter().filter(|(_, p)| p.connected()).count(),
-            tracks: self.tracks.len(),
+            tracks: self.tracks.iter().filter(|(_, track)| track.source_pipe.is_none()).count(),
             subscriptions: self.peers.iter().map(|(_, p)| p.subscriptions.len()).sum(),
         }
     }
@@ -244,13 +248,16 @@ impl Sfu {
             if let Some(key) = self.blame.take()
                 && let Some(peer) = self.peers.get(key)
             {
-                let peer = peer.id;
+                let (peer, stands_in) = (peer.id, peer.pipe.is_some());
                 // Should its state be too broken even to be taken down, the rest of it is forgotten: the others go on.
                 if catch_unwind(AssertUnwindSafe(|| self.remove_peer(key, now))).is_err() {
                     self.peers.try_remove(key);
                     self.by_id.remove(&peer);
                 }
-                self.event(Event::Closed { peer, reason: CloseReason::Internal });
+                // Who lives on another worker goes on there.
+                if !stands_in {
+                    self.event(Event::Closed { peer, reason: CloseReason::Internal });
+                }
             }
         }
         done.ok()
@@ -304,6 +311,9 @@ impl Sfu {
 
     fn tick_peer(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.pipe.is_some() {
+            return self.tick_stand_in(key, now);
+        }
         if let Some(due) = peer.due.take() {
             peer.quality.note_late(now.mono.saturating_duration_since(due), now.mono);
         }

@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) auto_subscribe: bool,
     pub(crate) rights: Rights,
     pub(crate) view: View,
+    /// It stands in for a peer of this worker: without a transport, it publishes what comes through the pipe.
+    pub(crate) pipe: Option<usize>,
 
     pub(crate) ice: Ice,
     pub(crate) dtls: Option<Dtls>,

@@ -321,7 +321,7 @@ impl Sfu {
         let recover = track.codecs[codec].feedback.nack && track.is_watched(place) && !track.held;
         let red = red_primary(track, codec, payload)?;
         let video = track.video_codec(codec as u8);
-        let (kind, clock_rate) = (track.kind, track.clock_rate());
+        let clock_rate = track.clock_rate();
         let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
         let (seq, gap_too_large) = arrive(layer, header, seq, repaired, recover, now)?;
         if repaired {
@@ -338,21 +338,6 @@ impl Sfu {
             Some(codec) => payload::describe(codec, payload, extensions.descriptor, &mut layer.descriptors),
             None => sound(payload),
         };
-        let woke = layer.heard(header.timestamp, now.mono);
-        if layer.levels.note(&description, payload.len() + header.header_len, now.mono) || woke {
-            // Before the packet lies in the ring: what begins with it can be seen to begin.
-            track.rank(now.mono);
-            self.reaim(track_key, now.mono);
-        }
-        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
-        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
-        if description.starts_keyframe {
-            layer.keyframes.arrived();
-        }
-        if gap_too_large && kind == Kind::Video {
-            layer.keyframes.want(now.mono);
-        }
-        let skip = red.map_or(0, |primary| primary.offset as u16);
         let incoming = Incoming {
             seq,
             epoch: layer.epoch,
@@ -363,14 +348,49 @@ impl Sfu {
             description,
             level: extensions.level,
             descriptor: extensions.descriptor,
-            skip,
+            skip: red.map_or(0, |primary| primary.offset as u16),
             payload,
         };
-        layer.ring.push(incoming, now.mono);
-        layer.ring.last_waited(now.mono.saturating_duration_since(self.arrived));
+        self.counters.rtp_in += 1;
+        let bytes = payload.len() + header.header_len;
+        let came = Came { arrived: self.arrived, bytes, repaired, gap_too_large };
+        self.take_in(key, (track_key, place), &incoming, came, now)
+    }
+
+    /// The *Track* step of a packet that is new: from its publisher, or through a pipe.
+    pub(crate) fn take_in(
+        &mut self,
+        key: usize,
+        (track_key, place): (usize, usize),
+        incoming: &Incoming<'_>,
+        came: Came,
+        now: Now,
+    ) -> Result<(), Drop> {
+        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
+        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        let woke = layer.heard(incoming.timestamp, now.mono);
+        if layer.levels.note(&incoming.description, came.bytes, now.mono) || woke {
+            // Before the packet lies in the ring: what begins with it can be seen to begin.
+            track.rank(now.mono);
+            self.reaim(track_key, now.mono);
+        }
+        let track = self.tracks.get_mut(track_key).ok_or(Drop::UnknownStream)?;
+        if !track.ends.is_empty() {
+            self.pipes.push(track, place, incoming, came, &mut self.counters);
+        }
+        let kind = track.kind;
+        let layer = track.layers.get_mut(place).ok_or(Drop::UnknownStream)?;
+        if incoming.description.starts_keyframe {
+            layer.keyframes.arrived();
+        }
+        if came.gap_too_large && kind == Kind::Video {
+            layer.keyframes.want(now.mono);
+        }
+        layer.ring.push(*incoming, now.mono);
+        layer.ring.last_waited(now.mono.saturating_duration_since(came.arrived));
         let mut due = [layer.reception.nack_due(), layer.keyframes.due()].into_iter().flatten().min();
-        let onset = kind == Kind::Audio && !repaired && track.voice.note(extensions.level, now.mono);
-        let onset = extensions.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
+        let onset = kind == Kind::Audio && !came.repaired && track.voice.note(incoming.level, now.mono);
+        let onset = incoming.level.filter(|_| onset).map(|level| 127 - (level & 0x7f));
         let forwarded = track.forwarded;
         if kind == Kind::Video && track.survey_due.is_none() {
             let survey = now.mono + SURVEY_INTERVAL;
@@ -380,7 +400,6 @@ impl Sfu {
         if !std::mem::replace(&mut track.fresh, true) {
             self.fresh.push(track_key);
         }
-        self.counters.rtp_in += 1;
         if !forwarded {
             self.passed_over(track_key, onset, now);
         }
@@ -389,6 +408,19 @@ impl Sfu {
         }
         Ok(())
     }
+}
+
+/// How a packet came, beside what it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Came {
+    /// When it came to us.
+    pub(crate) arrived: Instant,
+    /// Its length, with its header.
+    pub(crate) bytes: usize,
+    /// As a retransmission.
+    pub(crate) repaired: bool,
+    /// What is missing before it is given up.
+    pub(crate) gap_too_large: bool,
 }
 
 /// Where the Opus of a RED packet lies. One whose blocks cannot be told apart is of no use to anybody.

@@ -12,23 +12,23 @@ use crate::negotiation::{FIRST_OFFER_DELAY, Inbound, Line, Negotiation, REOFFER_
 use crate::peer::{Peer, REPORT_INTERVAL, Stream};
 use crate::quality::Quality;
 use crate::room::Room;
-use crate::sdp::{self, Description as Sdp, MediaKind, Setup};
+use crate::sdp::{self, Codec, Description as Sdp, MediaKind, Setup};
 use crate::shared::NOBODY;
 use crate::subscription::{ExtensionIds, Stamps};
 use crate::track::Track;
 use crate::{
-    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, TrackHint, TrackId,
-    TrackInfo, Unavailable, View, twcc,
+    Codecs, Description, Event, Kind, Now, Path, PeerId, Refusal, Request, Rights, RoomId, Sfu, Source, TrackHint,
+    TrackId, TrackInfo, Unavailable, View, twcc,
 };
 
 /// The parts of a [`Request::Join`] that its peer keeps.
-struct Newcomer {
-    participant: Arc<str>,
-    auto_subscribe: bool,
-    offer_first: bool,
-    rights: Rights,
-    codecs: Codecs,
-    view: View,
+pub(crate) struct Newcomer {
+    pub(crate) participant: Arc<str>,
+    pub(crate) auto_subscribe: bool,
+    pub(crate) offer_first: bool,
+    pub(crate) rights: Rights,
+    pub(crate) codecs: Codecs,
+    pub(crate) view: View,
 }
 
 impl Sfu {
@@ -41,6 +41,9 @@ impl Sfu {
             let snapshot = Box::new(self.snapshot(room, only.as_deref(), now.mono));
             return self.event(Event::Snapshot { ticket, snapshot });
         }
+        if let Request::Spread { room, others } = request {
+            return self.spread(room, others);
+        }
         let id = match &request {
             Request::Join { peer, .. }
             | Request::Offer { peer, .. }
@@ -52,9 +55,12 @@ impl Sfu {
             | Request::Hold { peer, .. }
             | Request::Rights { peer, .. }
             | Request::Leave { peer } => *peer,
-            Request::Snapshot { .. } => return,
+            Request::Snapshot { .. } | Request::Spread { .. } => return,
         };
         let Some(key) = self.by_id.get(&id).copied() else { return };
+        if self.peers.get(key).is_some_and(|peer| peer.pipe.is_some()) {
+            return;
+        }
         self.blame = Some(key);
         match request {
             Request::Offer { sdp, tracks, saw_ours, .. } => self.on_offer(key, &sdp, &tracks, saw_ours, now),
@@ -66,19 +72,27 @@ impl Sfu {
             Request::Hold { track, held, .. } => self.hold(key, track, held, now),
             Request::Rights { rights, .. } => self.set_rights(key, rights, now),
             Request::Leave { .. } => self.remove_peer(key, now),
-            Request::Join { .. } | Request::Snapshot { .. } => {}
+            Request::Join { .. } | Request::Snapshot { .. } | Request::Spread { .. } => {}
         }
         self.blame = None;
     }
 
-    fn join(&mut self, id: PeerId, room_id: RoomId, newcomer: Newcomer, now: Now) {
-        let Newcomer { participant, auto_subscribe: auto, offer_first, rights, codecs, view } = newcomer;
+    fn join(&mut self, id: PeerId, room: RoomId, newcomer: Newcomer, now: Now) {
         if self.by_id.contains_key(&id) {
             return;
         }
+        let key = self.insert_peer(id, room, newcomer, now);
+        let ufrag = self.peers[key].ice.current.local.ufrag.clone();
+        self.ufrags.insert(ufrag, key);
+        self.subscribe_all(key, now);
+        self.arm(key, now.mono);
+    }
+
+    /// A peer in its room, of which nothing has come.
+    pub(crate) fn insert_peer(&mut self, id: PeerId, room_id: RoomId, newcomer: Newcomer, now: Now) -> usize {
+        let Newcomer { participant, auto_subscribe: auto, offer_first, rights, codecs, view } = newcomer;
         let room = *self.rooms_by_id.entry(room_id).or_insert_with(|| self.rooms.insert(Room::new(room_id)));
         let local = Credentials::random(&mut self.rng);
-        let ufrag = local.ufrag.clone();
         let mut negotiation = Negotiation::new(self.rng.random::<u64>() >> 2, offer_first, now.mono);
         negotiation.only_answers = view != View::Tracks;
         negotiation.rules = Rules { publish: rights.publish, codecs };
@@ -89,6 +103,7 @@ impl Sfu {
             auto_subscribe: auto,
             rights,
             view,
+            pipe: None,
             ice: Ice::new(local, now.mono),
             dtls: None,
             early_dtls: Vec::new(),
@@ -121,10 +136,8 @@ impl Sfu {
         };
         let key = self.peers.insert(peer);
         self.by_id.insert(id, key);
-        self.ufrags.insert(ufrag, key);
         self.rooms[room].peers.push(key);
-        self.subscribe_all(key, now);
-        self.arm(key, now.mono);
+        key
     }
 
     fn refuse(&mut self, key: usize, description: Description, (refusal, message): Refused) {
@@ -380,55 +393,88 @@ impl Sfu {
                 Some(existing) => *existing,
                 None => self.publish(key, line, inbound, now),
             };
-            self.rename(track_key, inbound, now);
+            self.rename(track_key, inbound.source, inbound.muted, now);
             let Some(track) = self.tracks.get_mut(track_key) else { continue };
             // Indices into the codecs are in the ring: they may grow in number but not change their order.
             if track.is_silent() {
-                track.codecs.clone_from(&line.codecs);
-                if track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono) {
-                    self.reaim(track_key, now.mono);
-                }
+                self.describe_track(track_key, &line.codecs, &inbound.rids, inbound.ssrcs.len(), now);
             }
             let (Some(track), Some(peer)) = (self.tracks.get(track_key), self.peers.get_mut(key)) else { continue };
             announce_streams(peer, track_key, track.layers.len(), inbound);
         }
     }
 
-    /// A later description may say of a track that it shows something else, or that it is muted.
-    fn rename(&mut self, track_key: usize, inbound: &Inbound, now: Now) {
+    /// What a description says of a track of which no packet has come.
+    pub(crate) fn describe_track(
+        &mut self,
+        track_key: usize,
+        codecs: &[Codec],
+        rids: &[Arc<str>],
+        ssrcs: usize,
+        now: Now,
+    ) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
-        if (track.source, track.muted) == (inbound.source, inbound.muted) {
+        let others = track.codecs != codecs;
+        if others {
+            track.codecs = codecs.to_vec();
+        }
+        let reaims = track.take_layers(rids, ssrcs, now.mono);
+        if reaims {
+            self.reaim(track_key, now.mono);
+        }
+        if others || reaims {
+            self.announce(track_key);
+        }
+    }
+
+    /// A later description may say of a track that it shows something else, or that it is muted.
+    pub(crate) fn rename(&mut self, track_key: usize, source: Source, muted: bool, now: Now) {
+        let Some(track) = self.tracks.get_mut(track_key) else { return };
+        if (track.source, track.muted) == (source, muted) {
             return;
         }
-        (track.source, track.muted) = (inbound.source, inbound.muted);
+        (track.source, track.muted) = (source, muted);
         for subscriber in &track.subscribers {
             let Some(peer) = self.peers.get_mut(subscriber.peer) else { continue };
             if let Some(subscription) = peer.subscriptions.get_mut(subscriber.subscription) {
-                subscription.source = inbound.source;
+                subscription.source = source;
             }
         }
         let info = TrackInfo { track: track.id, kind: track.kind, source: track.source, muted: track.is_muted() };
-        let Some((peer, room)) = self.peers.get(track.publisher).map(|peer| (peer.id, peer.room)) else { return };
-        self.event(Event::TrackPublished { peer, info });
+        let Some(peer) = self.peers.get(track.publisher) else { return };
+        let (peer, room, stands_in) = (peer.id, peer.room, peer.pipe.is_some());
+        if !stands_in {
+            self.event(Event::TrackPublished { peer, info });
+        }
         self.reaim(track_key, now.mono);
         self.direct_room(room, now);
+        self.announce(track_key);
     }
 
     fn publish(&mut self, key: usize, line: &Line, inbound: &Inbound, now: Now) -> usize {
         let peer = &mut self.peers[key];
         let kind = if line.kind == MediaKind::Audio { Kind::Audio } else { Kind::Video };
-        let mode = self.rooms[peer.room].floor.mode;
         let mut track = Track::new(inbound.track, kind, inbound.source, key, peer.participant.clone(), line.mid);
         track.muted = inbound.muted;
         track.codecs.clone_from(&line.codecs);
         track.take_layers(&inbound.rids, inbound.ssrcs.len(), now.mono);
-        track.forwarded = kind == Kind::Video || mode == Mode::All;
         let info = TrackInfo { track: track.id, kind, source: track.source, muted: track.muted };
-        let (id, room) = (peer.id, peer.room);
+        let peer = peer.id;
+        self.event(Event::TrackPublished { peer, info });
+        let track_key = self.insert_track(track, now);
+        self.announce(track_key);
+        track_key
+    }
+
+    /// A track begins: whoever takes what there is subscribes to it.
+    pub(crate) fn insert_track(&mut self, mut track: Track, now: Now) -> usize {
+        let (id, kind, publisher) = (track.id, track.kind, track.publisher);
+        let room = self.peers[publisher].room;
+        let mode = self.rooms[room].floor.mode;
+        track.forwarded = kind == Kind::Video || mode == Mode::All;
         let track_key = self.tracks.insert(track);
-        peer.published.push(track_key);
-        self.tracks_by_id.insert(inbound.track, track_key);
-        self.event(Event::TrackPublished { peer: id, info });
+        self.peers[publisher].published.push(track_key);
+        self.tracks_by_id.insert(id, track_key);
         let subscribers: Vec<usize> =
             self.rooms[room].peers.iter().copied().filter(|p| self.peers[*p].auto_subscribe).collect();
         if kind == Kind::Video || mode != Mode::Shared {
@@ -451,7 +497,8 @@ impl Sfu {
         }
     }
 
-    fn unpublish(&mut self, track_key: usize, now: Now) {
+    pub(crate) fn unpublish(&mut self, track_key: usize, now: Now) {
+        self.announce_end(track_key);
         let Some(track) = self.tracks.try_remove(track_key) else { return };
         self.tracks_by_id.remove(&track.id);
         self.fresh.retain(|t| *t != track_key);
@@ -476,7 +523,9 @@ impl Sfu {
             publisher.published.retain(|t| *t != track_key);
             publisher.streams.retain(|s| s.track != track_key);
             let (peer, room) = (publisher.id, publisher.room);
-            self.event(Event::TrackUnpublished { peer, track: track.id });
+            if track.source_pipe.is_none() {
+                self.event(Event::TrackUnpublished { peer, track: track.id });
+            }
             if track.kind == Kind::Audio {
                 self.count_audio(room, now);
             }

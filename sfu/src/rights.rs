@@ -23,6 +23,7 @@ impl Sfu {
             self.demote(key);
             self.direct_room(room, now);
             self.allocate_room(room, now.mono);
+            self.announce_peer(key);
         }
         self.arm(key, now.mono);
     }
@@ -121,5 +122,6 @@ impl Sfu {
             self.direct_room(room, now);
         }
         self.reaim(track_key, now.mono);
+        self.announce(track_key);
     }
 }

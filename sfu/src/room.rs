@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::RoomId;
 use crate::floor::Floor;
+use crate::pipe::Workers;
 use crate::speakers::Told;
 
 /// How often the speakers of a room are looked at.
@@ -26,6 +27,8 @@ pub(crate) struct Room {
     pub(crate) floor: Floor,
     /// When the speakers are looked at next; `None` while nobody is heard.
     pub(crate) speakers_due: Option<Instant>,
+    /// The other workers that have peers of it.
+    pub(crate) others: Workers,
 }
 
 impl Room {
@@ -39,6 +42,7 @@ impl Room {
             told: Told::default(),
             floor: Floor::default(),
             speakers_due: None,
+            others: Workers::default(),
         }
     }
 

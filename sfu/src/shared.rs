@@ -86,6 +86,7 @@ impl Sfu {
         (subscription.chosen, subscription.awaited, subscription.eager) = (None, None, true);
         track.subscribers.push(Subscriber { peer: key, subscription: subscription_key });
         let from = track.layers.first().filter(|_| track.kind == Kind::Audio).map(|l| preroll(&l.ring, now.mono));
+        self.tell_interest(track_key);
         self.heed(key, subscription_key, now.mono);
         let subscription = self.peers.get_mut(key).and_then(|peer| peer.subscriptions.get_mut(subscription_key));
         if let (Some(subscription), Some(from)) = (subscription, from) {

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerSnapshot>,
     /// There are more.
     pub truncated: bool,
+    /// How many peers of this worker subscribe to which tracks of other workers.
+    pub elsewhere: Vec<(TrackId, usize)>,
 }
 
 /// One participant's transport.
@@ -110,7 +112,11 @@ impl Sfu {
         let room = self.rooms_by_id.get(&room).and_then(|room| self.rooms.get(*room));
         let keys = room.map(|room| room.peers.as_slice()).unwrap_or_default();
         let wanted = keys.iter().filter_map(|key| self.peers.get(*key));
-        let mut wanted = wanted.filter(|peer| only.is_none_or(|only| *peer.participant == *only));
+        let (own, stand_ins): (Vec<_>, Vec<_>) = wanted.partition(|peer| peer.pipe.is_none());
+        let foreign = stand_ins.iter().flat_map(|peer| &peer.published).filter_map(|track| self.tracks.get(*track));
+        let elsewhere = foreign.filter(|track| !track.subscribers.is_empty());
+        let elsewhere = elsewhere.map(|track| (track.id, track.subscribers.len())).collect();
+        let mut wanted = own.into_iter().filter(|peer| only.is_none_or(|only| *peer.participant == *only));
         let peers = wanted.by_ref().take(SNAPSHOT_PEERS_MAX).map(|peer| {
             let (score, cause) = peer.quality.verdict();
             let tracks = peer.published.iter().filter_map(|track| self.tracks.get(*track));
@@ -125,7 +131,7 @@ impl Sfu {
                 subscriptions: subscriptions.map(|(_, s)| self.of_subscription(s)).collect(),
             }
         });
-        Snapshot { peers: peers.collect(), truncated: wanted.next().is_some() }
+        Snapshot { peers: peers.collect(), truncated: wanted.next().is_some(), elsewhere }
     }
 
     fn of_subscription(&self, subscription: &Subscription) -> SubscriptionSnapshot {

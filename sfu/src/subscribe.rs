@@ -52,6 +52,8 @@ impl Sfu {
         }
         let subscription = peer.subscriptions.insert(Subscription::new(track_key, track, draw, now.mono));
         track.subscribers.push(Subscriber { peer: key, subscription });
+        self.tell_interest(track_key);
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.negotiation.wants_offer = true;
         self.reaim_one(key, subscription, now.mono);
         self.arm(key, now.mono);

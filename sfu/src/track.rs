@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::keyframe::VideoCodec;
 use crate::payload::DescriptorState;
+use crate::pipe::{PipeEnd, SourcePipe};
 use crate::quality::FREEZE;
 use crate::ring::Ring;
 use crate::rtp;
@@ -396,6 +397,18 @@ impl Layer {
         self.clock.is_none() && self.last.saturating_duration_since(self.since) >= REPORTS_AWAITED
     }
 
+    /// What comes through a pipe is of this stream from now on. If it began anew, its clock is another's.
+    pub(crate) fn follow(&mut self, ssrc: Option<u32>, epoch: u16, now: Instant) {
+        if (self.ssrc, self.epoch) == (ssrc, epoch) {
+            return;
+        }
+        if self.epoch != epoch {
+            self.clock = None;
+        }
+        (self.ssrc, self.epoch) = (ssrc, epoch);
+        self.keyframes.want(now);
+    }
+
     /// The publisher begins a stream on this layer, or a new one: numbers and timestamps start anew. Should its first packets
     /// be lost, nobody could know: a keyframe is wanted unless this is one.
     pub(crate) fn restart(&mut self, ssrc: u32, first_seq: u16, now: Instant) {
@@ -446,6 +459,10 @@ pub(crate) struct Track {
     pub(crate) fresh: bool,
     /// How loud it is.
     pub(crate) voice: Voice,
+    /// The workers that take it for subscribers there; empty in rooms that live on one worker.
+    pub(crate) ends: Vec<PipeEnd>,
+    /// It comes through a pipe from the worker that has its publisher.
+    pub(crate) source_pipe: Option<SourcePipe>,
     /// What listeners without RED lose of it.
     pub(crate) lost: ListenerLoss,
     /// Its packets go to its subscribers; of audio in large rooms only some are heard.
@@ -480,6 +497,8 @@ impl Track {
             subscribers: Vec::new(),
             fresh: false,
             voice: Voice::default(),
+            ends: Vec::new(),
+            source_pipe: None,
             lost: ListenerLoss::default(),
             forwarded: true,
         }
@@ -589,7 +608,7 @@ impl Track {
 
     /// Whether somebody gets or waits for a layer.
     pub(crate) fn is_watched(&self, layer: usize) -> bool {
-        !self.subscribers.is_empty() && self.watched >> layer & 1 == 1
+        !(self.subscribers.is_empty() && self.ends.is_empty()) && self.watched >> layer & 1 == 1
     }
 
     /// The RTP clock rate, Hz.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sfu::{Cause, Pause, PeerId, RoomId, TrackId};
 
 use crate::Lobby;
-use crate::api::{Recipients, SocketId};
+use crate::api::{Recipients, SocketId, WorkerId};
 use crate::limits::QUALITY_TO_ALL_MAX;
 use crate::room::Room;
 use crate::seat::{Peer, Place, Seat};
@@ -19,9 +19,17 @@ use crate::wire::encode;
 const EXCELLENT: u8 = 4;
 
 impl Lobby {
-    /// Who speaks, and which shared m-line carries whom.
-    pub(crate) fn speakers(&mut self, room: RoomId, speakers: &[(PeerId, u8)], audio: &[(u8, PeerId)]) {
-        self.note_speakers(room, speakers);
+    /// Who speaks, and which shared m-line carries whom: a worker says it to its own, for the m-lines are its.
+    pub(crate) fn speakers(
+        &mut self,
+        worker: WorkerId,
+        room: RoomId,
+        speakers: &[(PeerId, u8)],
+        audio: &[(u8, PeerId)],
+    ) {
+        if self.rooms.get(&room).is_some_and(|room| room.speaks_for_all(worker)) {
+            self.note_speakers(room, speakers);
+        }
         let Some(r) = self.rooms.get(&room) else { return };
         let participant = |peer: &PeerId| {
             let place = self.peers.get(peer).filter(|place| place.room == room)?;
@@ -36,7 +44,7 @@ impl Lobby {
         if !audio.is_empty() {
             payload["audio"] = audio.iter().filter_map(line).collect();
         }
-        let to = r.sockets(None);
+        let to = r.sockets_at(worker);
         self.emit(to, "active-speakers", &payload);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sfu::{Flow, LayerSnapshot, PeerSnapshot, Request, Sample, Snapshot, SubscriptionSnapshot, TrackSnapshot};
+use sfu::{Flow, LayerSnapshot, PeerSnapshot, Sample, Snapshot, SubscriptionSnapshot, TrackSnapshot};
 
 use crate::Lobby;
 use crate::api::{Actor, Granted, HttpId};
@@ -12,18 +12,15 @@ use crate::flow::{cause_word, pause_word};
 use crate::moderation::not_live;
 
 impl Lobby {
-    /// Asks the worker, which is answered with [`Lobby::tell_snapshot`]; says at once why not.
+    /// Asks the workers of its room, which is answered with [`Lobby::tell_snapshot`]; says at once why not.
     pub(crate) fn inspect(&mut self, http: HttpId, actor: &Actor, session: &str, only: Option<Arc<str>>) {
         let asked = match actor {
             Actor::Operator => Ok(()),
             Actor::Member(_) => Err(ErrorCode::Forbidden.because("Only operators see how media flows.")),
         };
-        let found = || {
-            let room = self.sessions.get(session.trim())?;
-            Some((*room, self.rooms.get(room)?.worker))
-        };
+        let found = || self.sessions.get(session.trim()).copied();
         let refused: Refused = match asked.and_then(|()| found().ok_or_else(not_live)) {
-            Ok((room, worker)) => return self.request(worker, Request::Snapshot { room, only, ticket: http.0 }),
+            Ok(room) => return self.ask_snapshot(room, only, http.0),
             Err(why) => why,
         };
         self.reply_http(http, Err(refused));

@@ -25,6 +25,7 @@ mod room;
 mod roster;
 mod seat;
 mod socket;
+mod spread;
 mod tokens;
 mod waiting;
 mod whip;
@@ -85,6 +86,10 @@ pub struct Lobby {
     /// Who holds TURN credentials by a token: at most [`limits::TOKEN_HOLDERS_MAX`].
     token_holders: BTreeMap<HolderId, TokenHolder>,
     workers: Vec<Load>,
+    /// Peers of a room on one worker from which on the next are placed on another; 0 never.
+    spread_at: usize,
+    /// Snapshots of which some workers have not told their part: at most [`limits::SNAPSHOTS_MAX`].
+    snapshots: BTreeMap<u64, spread::Gathered>,
     seats: usize,
     /// How many facts there were.
     facts: u64,
@@ -180,6 +185,8 @@ impl Lobby {
             queues: BTreeMap::new(),
             revoked: BTreeMap::new(),
             token_holders: BTreeMap::new(),
+            spread_at: 0,
+            snapshots: BTreeMap::new(),
             seats: 0,
             facts: 0,
             now: None,
@@ -197,6 +204,12 @@ impl Lobby {
     /// The rules of rooms that begin from now on.
     pub fn set_room_settings(&mut self, settings: RoomSettings) {
         self.room_settings = settings;
+    }
+
+    /// How many peers of a room one worker has at most while others have fewer; with 0 a room stays on one worker. Of rooms
+    /// that go on, only newcomers are placed by it.
+    pub fn set_spread(&mut self, peers: usize) {
+        self.spread_at = peers;
     }
 
     /// Takes one thing that happened. Never blocks, never fails.
@@ -234,9 +247,9 @@ impl Lobby {
             Input::Settings { session, settings } => self.set_rules(&session, settings, now),
             Input::Command { http, actor, command } => self.command(http, &actor, command, now),
             Input::Ask { http, address, ask } => self.ask(http, address, ask, now),
-            Input::Media { worker: _, event } => {
+            Input::Media { worker, event } => {
                 if let Some(event) = self.resource_event(event, now) {
-                    self.media_event(event, now);
+                    self.media_event(worker, event, now);
                 }
             }
             Input::Tick => {}

@@ -28,6 +28,8 @@ pub const CLIENT_IDS_MAX: usize = 64;
 pub const SOCKETS_PER_ADDRESS_MAX: usize = 2_000;
 /// Rooms; one more is `server/overloaded`.
 pub const ROOMS_MAX: usize = 10_000;
+/// Snapshots of rooms on several workers that are being gathered. When full, further ones are refused.
+pub const SNAPSHOTS_MAX: usize = 64;
 /// Seats in all rooms, empty ones within their grace time too; one more is `server/overloaded`.
 pub const SEATS_MAX: usize = 20_000;
 /// Seats of a room unless its settings say otherwise; one more is `session/full`.

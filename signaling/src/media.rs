@@ -18,8 +18,8 @@ use crate::wire::{Line, Media, SFU, encode};
 impl Lobby {
     /// A seat's peer, and the worker that has it.
     pub(crate) fn peer_mut(&mut self, place: Place) -> Option<(WorkerId, &mut Peer)> {
-        let room = self.rooms.get_mut(&place.room)?;
-        Some((room.worker, room.seats.get_mut(&place.seat)?.peer.as_mut()?))
+        let peer = self.seat_mut(place)?.peer.as_mut()?;
+        Some((peer.worker, peer))
     }
 
     /// Makes the seat's peer, if it has none.
@@ -28,6 +28,7 @@ impl Lobby {
             return;
         }
         let id = PeerId(self.mint());
+        let worker = self.worker_for(place.room);
         let Some(room) = self.rooms.get_mut(&place.room) else {
             return;
         };
@@ -35,7 +36,7 @@ impl Lobby {
         let Some(seat) = room.seats.get_mut(&place.seat) else {
             return;
         };
-        seat.peer = Some(Peer::new(id));
+        seat.peer = Some(Peer::new(id, worker));
         let request = Request::Join {
             peer: id,
             room: place.room,
@@ -46,10 +47,9 @@ impl Lobby {
             codecs,
             view: View::Tracks,
         };
-        let worker = room.worker;
-        self.workers[worker.0].peers += 1;
         self.peers.insert(id, place);
         self.request(worker, request);
+        self.peer_came(place.room, worker);
         self.repeat_flow(place);
     }
 
@@ -66,15 +66,14 @@ impl Lobby {
         for track in tracks.keys() {
             room.tracks.remove(track);
         }
-        let worker = room.worker;
         for track in tracks.into_keys() {
             self.forget_flow(place.room, track);
         }
-        self.workers[worker.0].peers -= 1;
         self.peers.remove(&peer.id);
         if ask {
-            self.request(worker, Request::Leave { peer: peer.id });
+            self.request(peer.worker, Request::Leave { peer: peer.id });
         }
+        self.peer_went(place.room, peer.worker);
         self.line_changed(place);
     }
 
@@ -152,7 +151,7 @@ impl Lobby {
         }
     }
 
-    pub(crate) fn media_event(&mut self, event: Event, now: Now) {
+    pub(crate) fn media_event(&mut self, worker: WorkerId, event: Event, now: Now) {
         match event {
             Event::Answer { peer, sdp, tracks } => self.sfu_answer(peer, &sdp, &tracks, now),
             Event::Offer { peer, sdp, tracks } => self.sfu_offer(peer, &sdp, &tracks),
@@ -178,9 +177,9 @@ impl Lobby {
             Event::TrackPaused { peer, track, reason } => self.track_flow(peer, track, true, reason),
             Event::TrackResumed { peer, track, reason } => self.track_flow(peer, track, false, reason),
             Event::LayersWanted { peer, track, layers } => self.layers_wanted(peer, track, &layers),
-            Event::Snapshot { ticket, snapshot } => self.tell_snapshot(ticket, &snapshot),
+            Event::Snapshot { ticket, snapshot } => self.gather_snapshot(ticket, *snapshot),
             Event::Quality { peer, score, cause } => self.quality(peer, score, cause),
-            Event::Speakers { room, speakers, audio } => self.speakers(room, &speakers, &audio),
+            Event::Speakers { room, speakers, audio } => self.speakers(worker, room, &speakers, &audio),
             Event::Sample { peer, sample } => self.sampled(peer, sample.silence),
         }
     }

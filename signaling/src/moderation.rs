@@ -295,14 +295,14 @@ impl Lobby {
             return;
         };
         let standing = room.standing(&user, given);
-        let worker = room.worker;
         let Some(seat) = room.seats.get_mut(&place.seat) else { return };
         let old = std::mem::replace(&mut seat.standing, standing);
         if old == standing {
             return;
         }
         let (socket, participant) = (seat.socket, seat.participant.clone());
-        if let Some(peer) = seat.peer.as_ref().map(|peer| peer.id).filter(|_| old.rights() != standing.rights()) {
+        let peer = seat.peer.as_ref().map(|peer| (peer.id, peer.worker));
+        if let Some((peer, worker)) = peer.filter(|_| old.rights() != standing.rights()) {
             self.request(worker, Request::Rights { peer, rights: standing.rights() });
         }
         if old.role != standing.role {

@@ -168,8 +168,10 @@ impl Person {
 pub(crate) struct Room {
     pub(crate) session: Arc<str>,
     pub(crate) meeting: Arc<str>,
-    /// Its home, for the room's life.
+    /// Its home, for the room's life: where its first peers are.
     pub(crate) worker: WorkerId,
+    /// Where its peers are, and how many.
+    pub(crate) spread: BTreeMap<WorkerId, usize>,
     pub(crate) settings: RoomSettings,
     pub(crate) seats: BTreeMap<SeatId, Seat>,
     pub(crate) people: BTreeMap<Arc<str>, Person>,
@@ -195,6 +197,7 @@ impl Room {
             session,
             meeting,
             worker,
+            spread: BTreeMap::new(),
             settings,
             seats: BTreeMap::new(),
             people: BTreeMap::new(),

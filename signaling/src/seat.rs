@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sfu::{Cause, Pause, PeerId, TrackId, TrackInfo};
 
 use crate::access::{Identity, Permissions, Role, Standing};
-use crate::api::SocketId;
+use crate::api::{SocketId, WorkerId};
 use crate::history::Connection;
 use crate::room::SeatId;
 use crate::roster::Entry;
@@ -70,6 +70,8 @@ impl Seat {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
+    /// Who has it, for its life.
+    pub(crate) worker: WorkerId,
     /// Whether the client on the present socket is known to speak to the SFU; else it gets nothing from it.
     pub(crate) listening: bool,
     /// The SFU's unanswered offer.
@@ -105,9 +107,10 @@ pub(crate) struct Offered {
 }
 
 impl Peer {
-    pub(crate) fn new(id: PeerId) -> Self {
+    pub(crate) fn new(id: PeerId, worker: WorkerId) -> Self {
         Peer {
             id,
+            worker,
             listening: true,
             offer: None,
             answered: None,

@@ -11,7 +11,7 @@ use serde_json::json;
 use sfu::{Event, Now, PeerId, Request, Rights, RoomId, Sources, View};
 
 use crate::access::Identity;
-use crate::api::{Ask, Granted, HttpId, Output};
+use crate::api::{Ask, Granted, HttpId, Output, WorkerId};
 use crate::code::{ErrorCode, Refused};
 use crate::fact::{FactId, Reason};
 use crate::join::overloaded;
@@ -32,6 +32,7 @@ struct Viewer {
 #[derive(Debug)]
 pub(crate) struct Resource {
     peer: PeerId,
+    worker: WorkerId,
     room: RoomId,
     /// `None` for a viewer.
     seat: Option<SeatId>,
@@ -109,13 +110,14 @@ impl Lobby {
         let participant = seat.participant.clone();
         self.tell_joined(place);
         self.start_peer(place, false);
-        let (_, peer) = self.peer_mut(place).ok_or_else(lost)?;
+        let (worker, peer) = self.peer_mut(place).ok_or_else(lost)?;
         peer.asked = 1;
         let peer = peer.id;
         self.hold_resource(
             id,
             Resource {
                 peer,
+                worker,
                 room: place.room,
                 seat: Some(place.seat),
                 user: None,
@@ -157,7 +159,8 @@ impl Lobby {
         {
             return Err(ErrorCode::UnknownTarget.because("participantId is nobody in this session."));
         }
-        let (worker, codecs) = (live.worker, live.settings.codecs());
+        let codecs = live.settings.codecs();
+        let worker = self.worker_for(room);
         let peer = PeerId(self.mint());
         let id: Arc<str> = self.random_id("", 32).into();
         let viewer: Arc<str> = self.random_id("v_", 16).into();
@@ -172,12 +175,13 @@ impl Lobby {
             codecs,
             view: View::Program { participant },
         };
-        self.workers[worker.0].peers += 1;
         self.request(worker, join);
+        self.peer_came(room, worker);
         self.hold_resource(
             id,
             Resource {
                 peer,
+                worker,
                 room,
                 seat: None,
                 user: identity.map(|identity| identity.user.clone()),
@@ -204,7 +208,7 @@ impl Lobby {
 
     fn offer_resource(&mut self, id: &str) {
         let Some(resource) = self.resources.get(id) else { return };
-        let Some(worker) = self.rooms.get(&resource.room).map(|room| room.worker) else { return };
+        let worker = resource.worker;
         let request =
             Request::Offer { peer: resource.peer, sdp: resource.offer.clone(), tracks: Vec::new(), saw_ours: false };
         self.request(worker, request);
@@ -283,13 +287,12 @@ impl Lobby {
         match resource.seat {
             Some(seat) => self.leave(Place { room: resource.room, seat }, reason),
             None => {
-                let (peer, room, viewer) = (resource.peer, resource.room, resource.participant.clone());
+                let (peer, worker, room) = (resource.peer, resource.worker, resource.room);
+                let viewer = resource.participant.clone();
                 self.drop_resource(id);
                 self.revoke(viewer);
-                if let Some(worker) = self.rooms.get(&room).map(|room| room.worker) {
-                    self.workers[worker.0].peers -= 1;
-                    self.request(worker, Request::Leave { peer });
-                }
+                self.request(worker, Request::Leave { peer });
+                self.peer_went(room, worker);
             }
         }
     }

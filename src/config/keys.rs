@@ -179,6 +179,13 @@ const MEDIA: &[Key] = &[
         |s| whole(s.workers),
     )
     .example("4"),
+    Key::one(
+        "media",
+        "room_spread_at",
+        "Participants of a room on one media thread from which on the next are placed on another. 0: never.",
+        |s, v| put(&mut s.room_spread_at, number(&v[0], 0, 10_000).map(|n| n as usize)),
+        |s| whole(s.room_spread_at),
+    ),
     Key::list(
         "media",
         "addresses",

@@ -91,10 +91,24 @@ fn a_certificate_has_a_key() {
     for (given, says) in [
         (certificate, "[tls] certificate is set, but [tls] key is not; both name PEM files"),
         (key, "[tls] key is set, but [tls] certificate is not; both name PEM files"),
-        (listen, "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key"),
+        (
+            listen,
+            "[tls] listen is set, but [tls] certificate is not; name PEM files with it and [tls] key, or names in [tls] acme_domains",
+        ),
     ] {
         assert_eq!(with(&[], &[given]).expect_err(says), says);
     }
+    let domains = ("LYCEUM__TLS__ACME_DOMAINS", "calls.school.example");
+    for (given, says) in [
+        (vec![domains], "[tls] acme_domains is set, but [tls] listen is not"),
+        (vec![domains, listen], "[tls] acme_domains is set, but [tls] acme_accept_terms is not"),
+        (vec![domains, listen, certificate, key], "remove one or the other"),
+    ] {
+        let said = with(&[], &given).expect_err(says);
+        assert!(said.contains(says), "{said}");
+    }
+    let agreed = ("LYCEUM__TLS__ACME_ACCEPT_TERMS", "true");
+    assert!(with(&[], &[domains, listen, agreed]).expect("all of these are good").has_certificate());
     let error = with(&[], &[("LYCEUM__TLS__KEY", "-----BEGIN PRIVATE KEY-----\nMIG")]).expect_err("no path");
     assert_eq!(error, "LYCEUM__TLS__KEY in the environment: expected the path of a PEM file, not what stands in it");
 }
@@ -291,7 +305,7 @@ fn what_is_shown_can_be_given() {
     let (again, origins) = loaded(&["--config", file.to_str().expect("a plain path")], &[]);
     std::fs::remove_file(&file).expect("it is there");
     let values = |text: &str| -> Vec<String> {
-        text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim_end().to_owned()).collect()
+        text.lines().map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned()).collect()
     };
     assert_eq!(values(&print(&again, &origins, false)), values(&text));
 }

@@ -41,42 +41,36 @@ export async function openProxy(mediaPort) {
   const front = createSocket('udp4');
   const [up, down] = [new Direction(), new Direction()];
   const backs = new Map();
-  const noted = new Map();
-  let reboundAt = 0;
-  const note = (page, what) => {
-    const of = noted.get(page.port) ?? noted.set(page.port, {}).get(page.port);
-    of[what] ??= performance.now() - reboundAt;
-  };
-  const isCheck = (bytes) => bytes.readUInt16BE(0) === 1;
-  const isMedia = (bytes) => bytes[0] >= 128;
+  let losesChecks = false;
+  const isCheck = (bytes) => bytes.length > 2 && bytes.readUInt16BE(0) === 1; // a STUN Binding request
   function backOf(page) {
     const key = `${page.address}:${page.port}`;
     let back = backs.get(key);
     if (!back) {
       backs.set(key, back = createSocket('udp4'));
-      back.on('message', (bytes) => isMedia(bytes) && note(page, 'mediaMs'));
       back.on('message', (bytes) => down.send(bytes, () => open && front.send(bytes, page.port, page.address, () => {})));
     }
     return back;
   }
   let open = true;
   await new Promise((done) => front.bind(0, '0.0.0.0', done));
-  front.on('message', (bytes, page) => isCheck(bytes) && note(page, 'checkMs'));
-  front.on('message', (bytes, page) => up.send(bytes, () => open && backOf(page).send(bytes, mediaPort, HOST, () => {})));
+  front.on('message', (bytes, page) => {
+    if (losesChecks && isCheck(bytes)) return;
+    up.send(bytes, () => open && backOf(page).send(bytes, mediaPort, HOST, () => {}));
+  });
   return {
     port: front.address().port,
     up,
     down,
     /**
-     * From now on the server sees each page at another port, as behind a NAT that forgot it; what comes to the old one is lost.
-     * What happens then is noted by page: when it first sent a check, and when media first came to it.
+     * From now on the server sees each page at another port, as behind a NAT that forgot it; what comes to the old one is lost, and
+     * so are the pages' own checks until the returned function is called.
      */
     rebind() {
       backs.forEach((back) => back.close());
       backs.clear();
-      noted.clear();
-      reboundAt = performance.now();
-      return noted;
+      losesChecks = true;
+      return () => { losesChecks = false; };
     },
     close() {
       open = false;

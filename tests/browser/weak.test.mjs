@@ -99,18 +99,14 @@ test('a join on a far line takes no more round trips than it must', { timeout: 3
   assert.ok(times.at(-1).picture <= (JOIN_ROUND_TRIPS + SLACK_ROUND_TRIPS) * rtt, JSON.stringify(times));
 });
 
-test('a NAT that gives another port: media follows before the browser checks', { timeout: 120_000 }, async (t) => {
+test('a NAT that gives another port: media follows, though no check of the browser comes through', { timeout: 120_000 }, async (t) => {
   const { viewers, proxies } = await classroom(t);
   const before = await Promise.all(viewers.map(seen));
   const began = Date.now();
-  const noted = proxies.map((proxy) => proxy.rebind());
+  const letChecksPass = proxies.map((proxy) => proxy.rebind());
   await Promise.all(viewers.map(async (page, at) => {
-    await until(async () => (await seen(page)).frames > before[at].frames + 5, SOON_MS, `${page.as.user} sees again`);
-    const after = Date.now() - began;
-    const ways = [...noted[at].values()];
-    t.diagnostic(`| another port | ${page.browserName} | sees again after ${after} ms | ${JSON.stringify(ways)} |`);
-    // Its own next check, which comes after 2.5 to 5 s as a rule, would have told, too.
-    const led = ways.some(({ checkMs = Infinity, mediaMs = Infinity }) => mediaMs < checkMs || checkMs < 500);
-    assert.ok(led, `media to ${page.browserName} waited for its check: ${JSON.stringify(ways)}`);
+    await until(async () => (await seen(page)).frames > before[at].frames + 5, 10_000, `${page.as.user} sees again`);
+    t.diagnostic(`| another port | ${page.browserName} | sees again after ${Date.now() - began} ms |`);
   }));
+  letChecksPass.forEach((pass) => pass());
 });

@@ -79,15 +79,31 @@ impl Sfu {
         }
         self.counters.data_messages_in += 1;
         let bytes: Arc<[u8]> = [from, b"\n", body].concat().into();
+        let room = peer.room;
+        self.pipe_message(room, to, message, &bytes);
+        self.deliver_message(room, Some(key), to, message, &bytes, now);
+        Ok(())
+    }
+
+    /// Gives a message to those of a room's peers here whom it is for, but not to its sender.
+    pub(crate) fn deliver_message(
+        &mut self,
+        room: usize,
+        sender: Option<usize>,
+        to: &str,
+        message: &Message,
+        bytes: &Arc<[u8]>,
+        now: Now,
+    ) {
         let everyone = to.split_ascii_whitespace().next().is_none();
-        let others = self.rooms.get(peer.room).map(|room| room.peers.clone()).unwrap_or_default();
+        let others = self.rooms.get(room).map(|room| room.peers.clone()).unwrap_or_default();
         for other in others {
-            let Some(target) = self.peers.get_mut(other).filter(|_| other != key) else { continue };
+            let Some(target) = self.peers.get_mut(other).filter(|_| Some(other) != sender) else { continue };
             if !everyone && !to.split_ascii_whitespace().any(|id| *id == *target.participant) {
                 continue;
             }
             let Some(channels) = target.data.as_mut().filter(|_| target.rights.subscribe) else { continue };
-            match channels.send(message, &bytes, target.message_bytes_max, now.mono) {
+            match channels.send(message, bytes, target.message_bytes_max, now.mono) {
                 Delivery::NoChannel => continue,
                 Delivery::Queued => self.counters.data_messages_out += 1,
                 Delivery::TooLong => self.counters.drops[Drop::DataTooLong as usize] += 1,
@@ -99,7 +115,6 @@ impl Sfu {
             }
             self.arm(other, now.mono);
         }
-        Ok(())
     }
 
     /// Sends what is due on a peer's channels, within the budget of a tick.

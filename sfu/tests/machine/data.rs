@@ -523,3 +523,33 @@ fn a_packet_without_a_data_line_is_dropped() {
     assert_eq!(world.drops(Drop::DataMalformed), 1);
     world.assert_media(0, 1);
 }
+
+/// Whoever is on another worker gets what is for all and what is for it, and nothing twice.
+#[test]
+fn messages_cross_to_the_other_workers_of_a_room() {
+    let mut near = call(2);
+    let now = near.now;
+    let mut far = World::nth(1, now);
+    let index = enter(&mut far, &[Kind::Audio], Rights::default());
+    open(&mut far, index);
+    let lag = far.now.mono - near.now.mono;
+    near.run(lag.max(std::time::Duration::from_millis(1)));
+    for (world, other) in [(&mut near, 1), (&mut far, 0)] {
+        let others = [other].into_iter().collect();
+        world.request(sfu::Request::Spread { room: sfu::RoomId(1), others });
+    }
+    let mut batch = sfu::PipeBatch::default();
+    for text in ["\nto all", "pa_100\nto one", "pa_1\nto another"] {
+        say(&mut near, 0, DATA, text);
+        near.sfu.take_pipe(1, &mut batch);
+        let now = far.now;
+        far.sfu.receive_pipe(0, &mut batch, now);
+        far.settle();
+    }
+    near.run_ms(100);
+    far.run_ms(100);
+    let texts =
+        |came: Vec<Came>| came.into_iter().map(|came| String::from_utf8(came.bytes).unwrap()).collect::<Vec<_>>();
+    assert_eq!(texts(came(&mut far, 0)), ["pa_0\nto all", "pa_0\nto one"]);
+    assert_eq!(texts(came(&mut near, 1)), ["pa_0\nto all", "pa_0\nto another"]);
+}

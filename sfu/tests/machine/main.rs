@@ -11,6 +11,7 @@ mod layers;
 mod media;
 mod negotiation;
 mod paths;
+mod pipes;
 mod program;
 mod quality;
 mod relayed;

@@ -17,8 +17,10 @@ const STEP: Duration = Duration::from_millis(20);
 pub(crate) struct World {
     pub(crate) sfu: Sfu,
     pub(crate) now: Now,
-    /// Tab *i* is `PeerId(i)`.
+    /// Tab *i* is `PeerId(first + i)`.
     pub(crate) tabs: Vec<Tab>,
+    /// 0 but where there are several worlds.
+    pub(crate) first: u64,
     /// Events that are no descriptions, samples or verdicts.
     pub(crate) events: Vec<Event>,
     /// Samples, by tab.
@@ -39,14 +41,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
+        World::nth(0, Now { mono: Instant::now(), unix_ms: 1_700_000_000_000 })
+    }
+
+    /// One of several workers.
+    pub(crate) fn nth(worker: u8, now: Now) -> World {
         let (certificate_der, private_key_der) = self_signed();
         let certificate = Arc::new(Certificate { certificate_der, private_key_der });
         let config = Config { certificate, udp_candidates: vec![SERVER.into()], tcp_candidates: vec![SERVER.into()] };
-        let now = Now { mono: Instant::now(), unix_ms: 1_700_000_000_000 };
         World {
-            sfu: Sfu::new(config, [7; 32], now),
+            sfu: Sfu::new(config, [7 + worker; 32], now),
             now,
             tabs: Vec::new(),
+            first: 100 * u64::from(worker),
             events: Vec::new(),
             samples: Vec::new(),
             verdicts: Vec::new(),
@@ -125,8 +132,8 @@ impl World {
     pub(crate) fn enter_as(&mut self, room: u64, offer_first: bool, rights: Rights) -> usize {
         let index = self.tabs.len();
         self.tabs.push(Tab::new(index, self.now.mono));
-        let participant: Arc<str> = format!("pa_{index}").into();
-        let peer = PeerId(index as u64);
+        let peer = self.peer(index);
+        let participant: Arc<str> = format!("pa_{}", peer.0).into();
         self.request(Request::Join {
             peer,
             room: RoomId(room),
@@ -140,6 +147,15 @@ impl World {
         index
     }
 
+    /// A tab's id.
+    pub(crate) fn peer(&self, index: usize) -> PeerId {
+        PeerId(self.first + index as u64)
+    }
+
+    fn index(&self, peer: PeerId) -> usize {
+        (peer.0 - self.first) as usize
+    }
+
     /// Sends the offer of a tab.
     pub(crate) fn offer(&mut self, index: usize) {
         let sdp = self.tabs[index].offer();
@@ -148,7 +164,7 @@ impl World {
 
     pub(crate) fn send_offer(&mut self, index: usize, sdp: String) {
         let tracks: Vec<TrackHint> = Vec::new();
-        self.request(Request::Offer { peer: PeerId(index as u64), sdp, tracks, saw_ours: true });
+        self.request(Request::Offer { peer: self.peer(index), sdp, tracks, saw_ours: true });
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -226,9 +242,9 @@ impl World {
                 Output::Event(event @ (Event::Answer { .. } | Event::Offer { .. })) => {
                     self.mail.push_back((self.now.mono + self.signaling, event));
                 }
-                Output::Event(Event::Sample { peer, sample }) => self.samples.push((peer.0 as usize, *sample)),
+                Output::Event(Event::Sample { peer, sample }) => self.samples.push((self.index(peer), *sample)),
                 Output::Event(Event::Quality { peer, score, cause }) => {
-                    self.verdicts.push((peer.0 as usize, score, cause));
+                    self.verdicts.push((self.index(peer), score, cause));
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::ClosePath(path) => self.closed.push(path),
@@ -238,11 +254,12 @@ impl World {
             moved = true;
             match self.mail.pop_front() {
                 Some((_, Event::Answer { peer, sdp, .. })) => {
-                    self.tabs[peer.0 as usize].take_answer(&sdp, self.now.mono);
-                    self.descriptions.push((peer.0 as usize, false, sdp));
+                    let index = self.index(peer);
+                    self.tabs[index].take_answer(&sdp, self.now.mono);
+                    self.descriptions.push((index, false, sdp));
                 }
                 Some((_, Event::Offer { peer, sdp, tracks })) => {
-                    let index = peer.0 as usize;
+                    let index = self.index(peer);
                     self.track_lines.push((index, tracks));
                     self.descriptions.push((index, true, sdp.clone()));
                     if !self.silent.contains(&index) {
@@ -264,13 +281,18 @@ impl World {
             if self.now.mono >= end {
                 return;
             }
-            let due = self.tabs.iter().filter_map(Tab::deadline).chain(self.sfu.deadline()).min();
+            let due = self.due();
             let latest = (self.now.mono + STEP).min(end);
             let earliest = (self.now.mono + Duration::from_millis(1)).min(latest);
             let next = due.unwrap_or(latest).clamp(earliest, latest);
             self.now.unix_ms += (next - self.now.mono).as_millis() as u64;
             self.now.mono = next;
         }
+    }
+
+    /// When somebody has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.tabs.iter().filter_map(Tab::deadline).chain(self.sfu.deadline()).min()
     }
 
     pub(crate) fn run_ms(&mut self, ms: u64) {

@@ -13,6 +13,7 @@ mod media;
 mod moderation;
 mod rules;
 mod seats;
+mod spread;
 mod talking;
 mod waiting;
 mod whip;

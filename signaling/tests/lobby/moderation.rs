@@ -342,7 +342,7 @@ fn operators_see_how_media_flows() {
         tracks: Vec::new(),
         subscriptions: Vec::new(),
     };
-    let snapshot = Box::new(sfu::Snapshot { peers: vec![peer], truncated: false });
+    let snapshot = Box::new(sfu::Snapshot { peers: vec![peer], ..sfu::Snapshot::default() });
     w.sfu(sfu::Event::Snapshot { ticket: *ticket, snapshot });
     let Some(Ok(Granted::Answer(body))) = w.reply(http) else { panic!("an answer") };
     let one = &body["participants"][0];
