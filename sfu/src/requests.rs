@@ -8,7 +8,7 @@ use crate::data::MESSAGE_BYTES_DEFAULT;
 use crate::downlink::Downlink;
 use crate::floor::Mode;
 use crate::ice::{Credentials, Generation, Ice};
-use crate::negotiation::{Inbound, Line, Negotiation, REOFFER_DELAY, Refused, Rules};
+use crate::negotiation::{FIRST_OFFER_DELAY, Inbound, Line, Negotiation, REOFFER_DELAY, Refused, Rules};
 use crate::peer::{Peer, REPORT_INTERVAL, Stream};
 use crate::quality::Quality;
 use crate::room::Room;
@@ -295,6 +295,8 @@ impl Sfu {
         let (only_answers, rules) = (peer.negotiation.only_answers, peer.negotiation.rules);
         peer.negotiation = Negotiation::new(session_id, true, now.mono);
         (peer.negotiation.only_answers, peer.negotiation.rules) = (only_answers, rules);
+        // A page that was reloaded opens its devices one after the other: what it offers next would cross an offer of ours.
+        peer.negotiation.offer_from += FIRST_OFFER_DELAY;
         for (_, subscription) in &mut peer.subscriptions {
             subscription.told_unavailable = false;
         }
