@@ -124,8 +124,9 @@ impl Openings {
                 self.tidy(*peer);
             }
             Event::Answer { peer, .. } => self.negotiated(*peer, None),
-            Event::Refused { peer, description: sfu::Description::Offer, message, .. } => {
-                self.negotiated(*peer, Some(message));
+            Event::Refused { peer, description: sfu::Description::Offer, .. } => {
+                // Why is in the answer; it may hold what the client wrote.
+                self.negotiated(*peer, Some("the offer was refused"));
             }
             Event::Closed { peer, .. } => self.gone(*peer),
             _ => {}

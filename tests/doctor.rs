@@ -129,7 +129,7 @@ fn each_break_of_a_machine_is_named_with_what_mends_it() {
     let [well, database, address, expired, unbelieved, blocked, closed] = &all[..] else { panic!("{said}") };
 
     assert_eq!(well.states("turn"), ["well"; 3], "UDP, TCP and TLS by the public name: {:#?}", well.0);
-    for about in ["server", "address", "disk", "certificate", "https", "school", "websocket", "database"] {
+    for about in ["server", "address", "certificate", "https", "school", "websocket", "database"] {
         assert_eq!(well.states(about), ["well"], "{:#?}", well.0);
     }
 
@@ -153,6 +153,8 @@ fn each_break_of_a_machine_is_named_with_what_mends_it() {
 
 #[test]
 fn a_clock_that_is_wrong_is_seen_by_another() {
+    // There the cloud's own clock is believed before all others.
+    let is_google = fs::read_to_string("/sys/class/dmi/id/product_name").is_ok_and(|name| name.starts_with("Google"));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = listener.local_addr().expect("bound");
     std::thread::spawn(move || {
@@ -175,7 +177,9 @@ fn a_clock_that_is_wrong_is_seen_by_another() {
     let output = command.output().expect("the binary starts");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let found = Findings::read(&String::from_utf8_lossy(&output.stdout));
-    found.broken("clock", "s ahead of the key set's server", "sudo chronyc makestep");
+    if !is_google {
+        found.broken("clock", "s ahead of the key set's server", "sudo chronyc makestep");
+    }
     found.broken("websocket", "the answer to the upgrade was 200", "Upgrade and Connection passed on");
     assert_eq!(found.states("key set"), ["well"]);
 }

@@ -51,7 +51,7 @@ impl Server {
             command.env_remove(name);
         }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
-        command.args(["--workers", "1", "--log-format", "json"]);
+        command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");
         command.env("LYCEUM__STORE__DIR", store_dir()).env("LYCEUM__HTTP__TRUSTED_PROXIES", PROXY.to_string());
         command.envs(more.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());

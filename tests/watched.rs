@@ -204,8 +204,8 @@ async fn a_real_prometheus_and_a_collector_see_a_call() {
     let call = tokio::spawn(async move { run(&options).await });
     let seen = tokio::task::spawn_blocking(move || {
         for expression in [
-            "lyceum_participants == 3",
-            "lyceum_peers_connected == 3",
+            "max_over_time(lyceum_participants[2m]) == 3",
+            "max_over_time(lyceum_peers_connected[2m]) == 3",
             "rate(lyceum_rtp_packets_out_total[5s]) > 0",
             "rate(lyceum_forward_delay_seconds_count{kind=\"audio\"}[5s]) > 0",
             "lyceum_forward_delay_seconds_count{kind=\"video\"} > 0",
@@ -272,7 +272,7 @@ fn alerts_are_understood_and_silent(prometheus: SocketAddr) {
     let rules = answer["data"]["groups"][0]["rules"].as_array().expect("rules").clone();
     assert!(rules.len() > 10, "{rules:#?}");
     for rule in rules {
-        assert!(rule["health"] == "ok" && rule["state"] == "inactive", "{rule:#}");
+        assert!(rule["health"] == "ok" && rule["state"] != "firing", "{rule:#}");
     }
 }
 

@@ -203,7 +203,8 @@ impl Deliverer {
         );
         let outcome = Outcome::from(self.outbound.call(call).await);
         if let Some(error) = &outcome.error {
-            span.record("error", error.as_str());
+            // What follows names the receiver: it is in the log.
+            span.record("error", error.split_once(':').map_or(error.as_str(), |(word, _)| word));
         }
         drop(span);
         let now_ms = clock::now().unix_ms;

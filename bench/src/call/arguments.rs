@@ -236,6 +236,10 @@ impl Arguments {
         if !(self.audio || self.video || self.screen) {
             return Err("nothing to do: give --audio, --video or --screen".to_owned());
         }
+        let is_plain = self.path == Path::Udp && self.impair == Impair::default() && self.chaos.is_empty();
+        if self.target == Target::Janus && !is_plain {
+            return Err("a Janus is called over UDP as it is: leave out --path, --impair and --chaos".to_owned());
+        }
         let restarts = self.chaos.iter().any(|chaos| chaos.deed == Deed::Restart);
         if restarts && self.restart_command.is_none() {
             return Err("restart@TIME needs --restart-command".to_owned());
