@@ -30,8 +30,17 @@ fn store_dir() -> PathBuf {
 /// The binary, without the settings of whoever runs the tests.
 fn lyceum() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    let ours =
-        ["LYCEUM", "TURN_", "SUPABASE_", "JWT_SECRET", "DATABASE_URL", "SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "OTEL_"];
+    let ours = [
+        "LYCEUM",
+        "TURN_",
+        "SUPABASE_",
+        "JWT_SECRET",
+        "DATABASE_URL",
+        "SIGNALING_PORT",
+        "NEXTAUTH_URL",
+        "RUST_LOG",
+        "OTEL_",
+    ];
     for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
         command.env_remove(name);
     }
