@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 use crate::Path;
 use crate::roam::{Asked, HEARD_LATELY};
 
-/// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends no checks
-/// of its own, so it counts from the client's.
+/// Without a valid check for so long the client's consent has ended (RFC 7675 §5.1). An ICE-lite side sends none
+/// for consent, so it counts from the client's.
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Without a valid check for so long the path is probably dead, and a restart is the client's way to another. It must come
 /// before the client's own consent ends: Firefox sends no media after a restart that comes later. Lower takes two checks that

@@ -53,7 +53,7 @@ impl Sfu {
             if let Some(track) = self.tracks.get_mut(track_key) {
                 // With nothing coming there is nothing to see, but that interest ends.
                 let lives = track.layers.iter().any(|layer| layer.alive);
-                if lives || (is_simulcast(track) && track.told & !track.watched != 0) {
+                if lives || (track.source_pipe.is_none() && is_simulcast(track) && track.told & !track.watched != 0) {
                     track.survey_due = Some(now.mono + SURVEY_INTERVAL);
                 }
             }

@@ -16,7 +16,7 @@ use crate::quality::Quality;
 use crate::srtp::{Opener, Sealer};
 use crate::subscription::{ExtensionIds, Resend, Stamps, Subscription};
 use crate::twcc;
-use crate::{Kind, PeerId, Rights, TrackId, View};
+use crate::{Kind, PeerId, Rights, TrackId, View, Wish};
 
 /// Streams (SSRCs) that one peer may send, RTX included. More are dropped and counted.
 pub(crate) const STREAMS_MAX: usize = 64;
@@ -24,6 +24,8 @@ pub(crate) const STREAMS_MAX: usize = 64;
 pub(crate) const VIDEO_SUBSCRIPTIONS_MAX: usize = 25;
 /// Tracks that found no place and are remembered. When full, further ones are forgotten and must be asked for.
 pub(crate) const LEFT_OUT_MAX: usize = 256;
+/// Wishes about tracks that have not crossed from their worker yet. When full, the oldest is forgotten and must be said again.
+pub(crate) const EARLY_WISHES_MAX: usize = 256;
 /// Retransmissions that wait for a peer. When full, further NACKs are ignored: the subscriber asks again.
 pub(crate) const RESENDS_MAX: usize = 256;
 /// DTLS datagrams kept while the client's description is on its way. When full, further ones are dropped: it resends.
@@ -84,6 +86,8 @@ pub(crate) struct Peer {
     pub(crate) subscriptions: Slab<Subscription>,
     /// Tracks for which there was no place, in the order in which they came; one follows when a place is free.
     pub(crate) left_out: VecDeque<TrackId>,
+    /// What it wished of tracks that are not known here yet, in order.
+    pub(crate) early_wishes: VecDeque<(TrackId, Wish)>,
     /// Its subscriptions to the shared audio m-lines of its room, by slot; empty where there are none.
     pub(crate) slots: Vec<usize>,
     /// Audio flows on them, no longer on m-lines of the tracks.

@@ -88,8 +88,8 @@ pub(crate) struct SourcePipe {
     pub(crate) worker: usize,
     /// The layers that subscribers here get or wait for, one bit each.
     pub(crate) wanted: u8,
-    /// Whether its packets are to come, and which layers are wanted, as was told.
-    told: (bool, u8),
+    /// Whether its packets are to come, and which layers are wanted, as was told; `None` before anything was.
+    told: Option<(bool, u8)>,
 }
 
 /// What waits for one worker: handed over whole, taken by [`crate::Sfu::receive_pipe`] and used again.
@@ -123,8 +123,11 @@ impl PipeBatch {
     /// Adds what is to be known. What it says of a track anew replaces what waits: so there waits at most one of a kind for
     /// each layer of each track, between its beginning and its end.
     fn add(&mut self, notice: Notice) {
+        if notice.track().is_none() {
+            return self.notices.push(notice);
+        }
         for waiting in self.notices.iter_mut().rev() {
-            if waiting.track() != notice.track() || notice.track().is_none() {
+            if waiting.track() != notice.track() {
                 continue;
             }
             if matches!(waiting, Notice::Ended { .. }) {

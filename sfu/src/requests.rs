@@ -119,6 +119,7 @@ impl Sfu {
             feedback_due: None,
             subscriptions: slab::Slab::new(),
             left_out: std::collections::VecDeque::new(),
+            early_wishes: std::collections::VecDeque::new(),
             slots: Vec::new(),
             slots_live: false,
             pending_audio: Vec::new(),
@@ -487,6 +488,7 @@ impl Sfu {
             self.watch_speakers(room, now);
         }
         self.direct_room(room, now);
+        self.take_early_wishes(room, id, now);
         track_key
     }
 

@@ -100,7 +100,7 @@ impl Sfu {
                 None => srtp.opener.authenticates_rtcp(copy),
             }
         };
-        let silent = self.peers.iter().filter(|(_, peer)| peer.ice.is_silent(now.mono));
+        let silent = self.peers.iter().filter(|(_, peer)| peer.srtp.is_some() && peer.ice.is_silent(now.mono));
         let sends = |ssrc| move |(_, peer): &(usize, &crate::peer::Peer)| peer.streams.iter().any(|s| s.ssrc == ssrc);
         if let Some((key, _)) = silent.clone().filter(sends(ssrc)).take(TRIALS_MAX).find(|(key, _)| opens(*key)) {
             return Some(key);

@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use crate::negotiation::{Line, Outbound};
-use crate::peer::{LEFT_OUT_MAX, VIDEO_SUBSCRIPTIONS_MAX};
+use crate::peer::{EARLY_WISHES_MAX, LEFT_OUT_MAX, VIDEO_SUBSCRIPTIONS_MAX};
 use crate::sdp::CodecName;
 use crate::subscription::{Draw, ExtensionIds, Outlet, PayloadTypes, Red, Subscription};
 use crate::track::{Subscriber, Track};
@@ -11,7 +11,7 @@ use crate::{Event, Kind, Now, Sfu, TrackId, Unavailable, Wish};
 
 impl Sfu {
     pub(crate) fn set_subscription(&mut self, key: usize, track: TrackId, wish: Wish, now: Now) {
-        let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return };
+        let Some(track_key) = self.tracks_by_id.get(&track).copied() else { return self.keep_wish(key, track, wish) };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(subscription_key) = peer.subscription_of(track) else {
             if wish.enabled == Some(false) {
@@ -31,6 +31,31 @@ impl Sfu {
         };
         peer.subscriptions[subscription_key].wish(wish);
         self.heed(key, subscription_key, now.mono);
+    }
+
+    /// Keeps a wish about a track that is not known here: in a room on several workers signaling may know of it before it has
+    /// crossed.
+    fn keep_wish(&mut self, key: usize, track: TrackId, wish: Wish) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if self.rooms.get(peer.room).is_none_or(|room| room.others.is_empty()) {
+            return;
+        }
+        if peer.early_wishes.len() >= EARLY_WISHES_MAX {
+            peer.early_wishes.pop_front();
+        }
+        peer.early_wishes.push_back((track, wish));
+    }
+
+    /// What was wished of a track before it was known here.
+    pub(crate) fn take_early_wishes(&mut self, room: usize, track: TrackId, now: Now) {
+        for key in self.rooms.get(room).map(|room| room.peers.clone()).unwrap_or_default() {
+            loop {
+                let Some(peer) = self.peers.get_mut(key) else { break };
+                let Some(at) = peer.early_wishes.iter().position(|(early, _)| *early == track) else { break };
+                let Some((_, wish)) = peer.early_wishes.remove(at) else { break };
+                self.set_subscription(key, track, wish, now);
+            }
+        }
     }
 
     /// Subscribes a peer to a track; it flows once the peer agreed to an m-line for it.
@@ -170,6 +195,13 @@ impl Sfu {
             }
         }
         for (track, layer, needs_keyframe) in watched {
+            // What it begins with has come already, and may be the last for long.
+            if !needs_keyframe
+                && let Some(begun) = self.tracks.get_mut(track)
+                && !std::mem::replace(&mut begun.fresh, true)
+            {
+                self.fresh.push(track);
+            }
             self.watch(track, layer, needs_keyframe, now.mono);
         }
         self.allocate(key, now.mono);

@@ -63,15 +63,22 @@ impl Lobby {
         all.min_by_key(|worker| (has(worker), self.workers[worker.0])).unwrap_or(home)
     }
 
-    /// A worker has been asked to let a peer in. The others of its room are told if they do not know of it yet.
+    /// A worker has been asked to let a peer in. The others of its room are told if they do not know of it yet. The worker is told
+    /// of them each time: with its last peer it forgets the room, which may not be known here yet.
     pub(crate) fn peer_came(&mut self, room: RoomId, worker: WorkerId) {
         self.workers[worker.0].peers += 1;
         let Some(live) = self.rooms.get_mut(&room) else { return };
         let peers = live.spread.entry(worker).or_default();
         *peers += 1;
-        if *peers == 1 && live.is_spread() {
-            self.tell_spread(room);
+        let is_first = *peers == 1;
+        if !live.is_spread() {
+            return;
         }
+        if is_first {
+            return self.tell_spread(room);
+        }
+        let others = live.spread.keys().filter(|other| **other != worker).map(|other| other.0).collect();
+        self.request(worker, Request::Spread { room, others });
     }
 
     /// A worker has lost a peer. The others of its room are told if that was its last.

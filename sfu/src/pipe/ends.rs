@@ -97,13 +97,14 @@ impl Sfu {
     /// Relays a message to the other workers of its room.
     pub(crate) fn pipe_message(&mut self, room_key: usize, to: &str, message: &Message, bytes: &Arc<[u8]>) {
         let Some(room) = self.rooms.get(room_key) else { return };
+        let size = bytes.len() + to.len() + size_of::<Relayed>();
         for worker in room.others.iter() {
             let batch = self.pipes.batch(worker);
-            if batch.message_bytes + bytes.len() > MESSAGE_BYTES_MAX {
+            if batch.message_bytes + size > MESSAGE_BYTES_MAX {
                 self.counters.drops[Drop::DataOverrun as usize] += 1;
                 continue;
             }
-            batch.message_bytes += bytes.len();
+            batch.message_bytes += size;
             batch.add(Notice::Message(Box::new(Relayed {
                 room: room.id,
                 to: to.into(),

@@ -145,7 +145,7 @@ impl Sfu {
         let Some(pipe) = &mut track.source_pipe else { return };
         let flows = track.kind == Kind::Audio || !track.subscribers.is_empty();
         let interest = (flows, if flows { pipe.wanted } else { 0 });
-        if std::mem::replace(&mut pipe.told, interest) != interest {
+        if pipe.told.replace(interest) != Some(interest) {
             let (flows, wanted) = interest;
             self.pipes.tell(pipe.worker, Notice::Interest { track: track.id, flows, wanted });
         }

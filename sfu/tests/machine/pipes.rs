@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sfu::{Event, Gauges, Kind, Now, PipeBatch, Request, RoomId, Wish, Workers, rtcp};
+use sfu::{Event, Gauges, Kind, Now, PeerId, PipeBatch, Request, RoomId, Wish, Workers, rtcp};
 
 use crate::tab::{Got, LEVEL_ID, MID_ID, OPUS, VP8, plain_rtp, vp8};
 use crate::world::World;
@@ -164,6 +164,34 @@ fn everybody_hears_and_sees_everybody_whatever_the_worker() {
         });
         assert_eq!(foreign.count(), 0, "{:?}", world.events);
     }
+}
+
+/// Signaling knows of a track before it has crossed, and acknowledges what is wished of it.
+#[test]
+fn a_wish_for_a_track_that_has_not_crossed_yet_counts_when_it_has() {
+    let mut pair = Pair::call([1, 1], [&[Kind::Audio], &[Kind::Audio]]);
+    let newcomer = pair.worlds[A].join(1, &[Kind::Video]);
+    // Its tracks are known on A, and the batch has not been taken.
+    pair.worlds[A].settle();
+    let published = pair.worlds[A].events.iter().filter_map(|event| match event {
+        Event::TrackPublished { info, .. } if info.kind == Kind::Video => Some(info.track),
+        _ => None,
+    });
+    let track = published.last().expect("its video is announced");
+    let listener = PeerId(pair.worlds[B].first);
+    let wish = Wish { enabled: Some(false), ..Wish::default() };
+    pair.worlds[B].request(Request::Subscription { peer: listener, track, wish });
+    pair.run_ms(1_500);
+    let before = pair.got((B, 0)).len();
+    pair.media(A, newcomer, 0, &vp8(true, 1, 50));
+    pair.run_ms(100);
+    assert_eq!(pair.got((B, 0)).len(), before, "it was switched off before it came");
+    let wish = Wish { enabled: Some(true), ..Wish::default() };
+    pair.worlds[B].request(Request::Subscription { peer: listener, track, wish });
+    pair.run_ms(100);
+    pair.media(A, newcomer, 0, &vp8(true, 2, 50));
+    pair.run_ms(100);
+    assert!(pair.got((B, 0)).len() > before, "and it can be switched on");
 }
 
 #[test]
