@@ -49,8 +49,7 @@ impl Sfu {
     /// What was wished of a track before it was known here.
     pub(crate) fn take_early_wishes(&mut self, room: usize, track: TrackId, now: Now) {
         for key in self.rooms.get(room).map(|room| room.peers.clone()).unwrap_or_default() {
-            loop {
-                let Some(peer) = self.peers.get_mut(key) else { break };
+            while let Some(peer) = self.peers.get_mut(key) {
                 let Some(at) = peer.early_wishes.iter().position(|(early, _)| *early == track) else { break };
                 let Some((_, wish)) = peer.early_wishes.remove(at) else { break };
                 self.set_subscription(key, track, wish, now);
