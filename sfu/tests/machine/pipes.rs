@@ -173,11 +173,11 @@ fn a_wish_for_a_track_that_has_not_crossed_yet_counts_when_it_has() {
     let newcomer = pair.worlds[A].join(1, &[Kind::Video]);
     // Its tracks are known on A, and the batch has not been taken.
     pair.worlds[A].settle();
-    let published = pair.worlds[A].events.iter().filter_map(|event| match event {
+    let mut published = pair.worlds[A].events.iter().filter_map(|event| match event {
         Event::TrackPublished { info, .. } if info.kind == Kind::Video => Some(info.track),
         _ => None,
     });
-    let track = published.last().expect("its video is announced");
+    let track = published.next_back().expect("its video is announced");
     let listener = PeerId(pair.worlds[B].first);
     let wish = Wish { enabled: Some(false), ..Wish::default() };
     pair.worlds[B].request(Request::Subscription { peer: listener, track, wish });
