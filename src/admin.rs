@@ -23,6 +23,7 @@ use crate::applier::History;
 use crate::auth::Auth;
 use crate::clock;
 use crate::control::{self, INBOX_MAX};
+use crate::doctor::AtStart;
 use crate::drain::Drain;
 use crate::held::HELD_MAX;
 use crate::http::{Health, Relaying};
@@ -49,6 +50,8 @@ pub(crate) struct Admin {
     pub(crate) certificates: Option<Certificates>,
     /// Who is an operator.
     pub(crate) auth: Auth,
+    /// What was not well of the machine when the server started.
+    pub(crate) found: AtStart,
     /// Whether the server is about to end.
     pub(crate) drain: Drain,
     /// What became of spans, if they are sent to somebody.
@@ -89,7 +92,8 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         None
     };
-    let reason = reason.map(str::to_owned).or_else(|| admin.certificates.as_ref()?.unfit());
+    let reason =
+        reason.map(str::to_owned).or_else(|| admin.certificates.as_ref()?.unfit()).or_else(|| admin.found.unfit());
     let ready = reason.is_none();
     let media: Vec<_> = admin
         .health
@@ -97,8 +101,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         .iter()
         .map(|w| serde_json::json!({ "port": w.port, "candidates": w.candidates }))
         .collect();
-    let body =
-        serde_json::json!({ "status": if ready { "ready" } else { "not ready" }, "reason": reason, "media": media });
+    let body = serde_json::json!({
+        "status": if ready { "ready" } else { "not ready" },
+        "reason": reason,
+        "media": media,
+        "found": admin.found.json(),
+    });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()
 }

@@ -9,6 +9,7 @@ mod web;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -85,13 +86,34 @@ pub(crate) async fn run(settings: &Settings, as_json: bool, wait: Option<&Wait>)
     if is_broken { Err(Failure::Found(text)) } else { Ok(text) }
 }
 
-/// Logs what is not well of what can be seen without asking anybody: at the start of a server.
-pub(crate) fn log_what_is_wrong(settings: &Settings, offered: &[IpAddr]) {
-    let facts = gather::local(settings, offered.to_vec());
-    for Finding { about, state, says, mend } in judge::machine(settings, &facts) {
-        if state != State::Well {
+/// What is not well of what can be seen without asking anybody, at the start of a server. It is on the readiness page for as long
+/// as the server runs.
+#[derive(Clone, Debug)]
+pub(crate) struct AtStart(Arc<[Finding]>);
+
+impl AtStart {
+    /// Looks at the machine.
+    pub(crate) fn look(settings: &Settings, offered: &[IpAddr]) -> Self {
+        let facts = gather::local(settings, offered.to_vec());
+        AtStart(judge::machine(settings, &facts).into_iter().filter(|found| found.state != State::Well).collect())
+    }
+
+    /// Writes it to the log.
+    pub(crate) fn log(&self) {
+        for Finding { about, state, says, mend } in self.0.iter() {
             tracing::info!(about, state = state.as_str(), mend, "{says}");
         }
+    }
+
+    /// Why nobody should be sent here. Media at this machine alone is right where one tries it out, and no reason.
+    pub(crate) fn unfit(&self) -> Option<String> {
+        let broken = self.0.iter().find(|found| found.state == State::Broken && found.about != judge::ADDRESS);
+        broken.map(|found| format!("{}: {}", found.about, found.says))
+    }
+
+    /// As the command `doctor --json` says it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        json(&self.0)
     }
 }
 
@@ -113,13 +135,16 @@ fn to_text(findings: &[Finding]) -> String {
 }
 
 fn to_json(findings: &[Finding]) -> String {
-    let list: Vec<_> = findings
+    format!("{:#}", json(findings))
+}
+
+fn json(findings: &[Finding]) -> serde_json::Value {
+    findings
         .iter()
         .map(|Finding { about, state, says, mend }| {
             json!({ "about": about, "state": state.as_str(), "says": says, "mend": mend })
         })
-        .collect();
-    format!("{:#}", serde_json::Value::Array(list))
+        .collect()
 }
 
 #[cfg(test)]

@@ -247,6 +247,19 @@ fn a_container_asks_whether_it_lives() {
     assert!(code == Some(1) && said.contains(&format!("no answer at {at} ([admin] listen)")), "{said}");
 }
 
+/// Media at this machine alone is right for whoever tries it out here, and told to whoever meant more.
+#[tokio::test]
+async fn the_readiness_page_says_what_the_doctor_found_at_the_start() {
+    let server = Server::start(|c| _ = c.args(["--address", "127.0.0.1"]));
+    let (status, body) = ask(&server.admin.to_string(), "GET /readyz", "");
+    assert_eq!(status, 200, "{body}");
+    let page: Value = serde_json::from_str(&body).expect("JSON");
+    let found = page["found"].as_array().expect("a list");
+    let address = found.iter().find(|finding| finding["about"] == "address").expect("it is not well");
+    assert_eq!(address["state"], "broken", "{address}");
+    assert!(address["mend"].as_str().is_some_and(|mend| mend.contains("LYCEUM__MEDIA__ADDRESSES=")), "{address}");
+}
+
 /// A server whose calls may go on for longer than a test may take.
 fn patient() -> Server {
     Server::start(|c| {

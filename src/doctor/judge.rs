@@ -58,22 +58,25 @@ fn server(settings: &Settings, facts: &Facts) -> Finding {
     }
 }
 
+/// What findings about the announced addresses are about.
+pub(super) const ADDRESS: &str = "address";
+
 fn address(settings: &Settings, local: &Local) -> Finding {
     let offered = list(&local.offered);
     let far = local.offered.iter().any(|address| !is_near(*address));
     let mend = "Name the address that browsers reach: LYCEUM__MEDIA__ADDRESSES=203.0.113.7, or [media] addresses.";
     if local.offered.iter().all(IpAddr::is_loopback) {
         return Finding::broken(
-            "address",
+            ADDRESS,
             format!("media is offered at {offered} alone, which only this machine reaches"),
             mend,
         );
     }
     if !far && settings.auth.is_required() {
         let says = format!("media is offered at {offered}: private addresses, which the internet does not reach");
-        return Finding::doubtful("address", says, mend);
+        return Finding::doubtful(ADDRESS, says, mend);
     }
-    Finding::well("address", format!("media is offered at {offered}"))
+    Finding::well(ADDRESS, format!("media is offered at {offered}"))
 }
 
 /// What others say of our address against what browsers are told.
