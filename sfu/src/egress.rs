@@ -71,7 +71,12 @@ struct Batch<'a> {
     limit: usize,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    /// Nothing yet.
+    fn new(out: &'a mut [u8], limit: usize) -> Self {
+        Batch { out, len: 0, segment: 0, datagrams: 0, closed: false, oldest: None, limit }
+    }
+
     /// Whether a datagram of this size can follow: no longer than those before it, and none after a shorter one.
     fn takes(&self, len: usize) -> bool {
         let room = self.len + len + TAG_BYTES_MAX <= self.out.len() && self.datagrams < RUN_DATAGRAMS_MAX;
@@ -247,7 +252,7 @@ fn fill_run(
     if limit == 0 {
         return None;
     }
-    let mut batch = Batch { out, len: 0, segment: 0, datagrams: 0, closed: false, oldest: None, limit };
+    let mut batch = Batch::new(out, limit);
     let full = fill_media(peer, kind, tracks, &mut batch, counters, now);
     if kind == Kind::Video && !full {
         fill_resends(peer, tracks, &mut batch, counters, now);
@@ -440,42 +445,18 @@ mod tests {
     #[test]
     fn a_run_has_datagrams_of_one_size_and_a_shorter_one_ends_it() {
         let mut buffer = Sfu::egress_buffer();
-        let mut batch = Batch {
-            out: &mut buffer,
-            len: 0,
-            segment: 0,
-            datagrams: 0,
-            closed: false,
-            oldest: None,
-            limit: usize::MAX,
-        };
+        let mut batch = Batch::new(&mut buffer, usize::MAX);
         assert!(batch.takes(1_000));
         batch.added(1_000);
         assert!(batch.takes(1_000) && batch.takes(999) && !batch.takes(1_001));
         batch.added(500);
         assert!(!batch.takes(500));
-        let mut batch = Batch {
-            out: &mut buffer,
-            len: 0,
-            segment: 0,
-            datagrams: 0,
-            closed: false,
-            oldest: None,
-            limit: usize::MAX,
-        };
+        let mut batch = Batch::new(&mut buffer, usize::MAX);
         while batch.takes(1_200) {
             batch.added(1_200);
         }
         assert!(batch.datagrams == 50 && batch.len <= RUN_BYTES_MAX);
-        let mut batch = Batch {
-            out: &mut buffer,
-            len: 0,
-            segment: 0,
-            datagrams: 0,
-            closed: false,
-            oldest: None,
-            limit: usize::MAX,
-        };
+        let mut batch = Batch::new(&mut buffer, usize::MAX);
         while batch.takes(100) {
             batch.added(100);
         }
