@@ -2,6 +2,8 @@
 //! tests, asks back over TLS-ALPN-01, and refuses some nonces on purpose.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,6 +19,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use serde_json::{Value, json};
+
+use plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -137,20 +141,7 @@ struct Server {
 impl Server {
     /// The binary that asks this authority, with HTTPS at `port`.
     fn start(folder: &Path, authority: &Authority, port: u16) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-        let ours = [
-            "LYCEUM",
-            "TURN_",
-            "SUPABASE_",
-            "JWT_SECRET",
-            "DATABASE_URL",
-            "SIGNALING_PORT",
-            "NEXTAUTH_URL",
-            "RUST_LOG",
-        ];
-        for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
-            command.env_remove(name);
-        }
+        let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");

@@ -1,6 +1,8 @@
 //! `lyceum doctor` against set-ups that are broken on purpose: each is named, with what mends it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -9,6 +11,8 @@ use std::process::{Command, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::Value;
+
+use plain::plain;
 
 const SECRET: &str = "doctors-know-this-secret-of-48-bytes-or-more-000";
 const DOMAIN: &str = "calls.school.example";
@@ -21,14 +25,9 @@ fn folder(name: &str) -> PathBuf {
     path
 }
 
-/// A command without the settings of whoever runs the tests.
-fn plain(program: &str) -> Command {
-    let mut command = Command::new(program);
-    let ours =
-        ["LYCEUM", "TURN_", "SUPABASE_", "JWT_SECRET", "DATABASE_URL", "SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG"];
-    for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
-        command.env_remove(name);
-    }
+/// A command without the settings of whoever runs the tests, whose outputs are read.
+fn piped(program: &str) -> Command {
+    let mut command = plain(program);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -110,7 +109,7 @@ doctor A=closed
 fn each_break_of_a_machine_is_named_with_what_mends_it() {
     let folder = folder("machine");
     issue(&folder);
-    let mut command = plain("unshare");
+    let mut command = piped("unshare");
     // Whoever is not root is it in a namespace of users.
     let is_root = Command::new("id").arg("-u").output().expect("id runs").stdout == b"0\n";
     command.args(["--net", "--mount"]).args((!is_root).then_some("--map-root-user"));
@@ -168,7 +167,7 @@ fn a_clock_that_is_wrong_is_seen_by_another() {
             let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{{\"keys\":[]}}").as_bytes());
         }
     });
-    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
+    let mut command = piped(env!("CARGO_BIN_EXE_lyceum"));
     command.args(["--admin-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--media-port", "0", "doctor", "--json"]);
     command.args(["--wait", "5", "--url", &format!("http://{at}")]);
     command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");

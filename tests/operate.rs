@@ -1,6 +1,7 @@
 //! What an operator does with the real binary: looks at settings, asks whether it lives, lets it end.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
 mod postgres;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -14,6 +15,8 @@ use bench::socketio::{Client, Frame};
 use serde_json::{Value, json};
 
 use self::postgres::Postgres;
+
+use plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,21 +32,7 @@ fn store_dir() -> PathBuf {
 
 /// The binary, without the settings of whoever runs the tests.
 fn lyceum() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    let ours = [
-        "LYCEUM",
-        "TURN_",
-        "SUPABASE_",
-        "JWT_SECRET",
-        "DATABASE_URL",
-        "SIGNALING_PORT",
-        "NEXTAUTH_URL",
-        "RUST_LOG",
-        "OTEL_",
-    ];
-    for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
-        command.env_remove(name);
-    }
+    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
     // Two servers of one machine, as tests are, cannot have the same.
     command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", store_dir());
     command.args(["--listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);

@@ -1,10 +1,12 @@
 //! The real binary behind a proxy, which it trusts or does not.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use bench::socketio::{Client, Frame};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+
+use plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,20 +40,7 @@ struct Server {
 impl Server {
     /// One that trusts the proxy, with more settings of the environment.
     fn start(more: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-        let ours = [
-            "LYCEUM",
-            "TURN_",
-            "SUPABASE_",
-            "JWT_SECRET",
-            "DATABASE_URL",
-            "SIGNALING_PORT",
-            "NEXTAUTH_URL",
-            "RUST_LOG",
-        ];
-        for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
-            command.env_remove(name);
-        }
+        let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");

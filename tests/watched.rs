@@ -2,6 +2,8 @@
 //! that lie in `deploy/`, and a collector of traces takes its spans.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,6 +16,8 @@ use bench::call::hooks::Hooks;
 use bench::call::token::Signer;
 use bench::call::{Options, run};
 use serde_json::Value;
+
+use plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -60,11 +64,7 @@ fn serve(dir: &Path, hooks: &str, collector: SocketAddr) -> (Running, String, So
     let (certificate, key) = (dir.join("tls.pem"), dir.join("tls.key"));
     std::fs::write(&certificate, made.cert.pem()).expect("it is ours");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("it is ours");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    let ours = ["LYCEUM", "TURN_", "SUPABASE_", "OTEL_", "DATABASE_URL", "SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG"];
-    for (name, _) in std::env::vars().filter(|(name, _)| ours.iter().any(|our| name.starts_with(our))) {
-        command.env_remove(name);
-    }
+    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);
     command.args(["--address", "127.0.0.1", "--log-format", "json"]).env("JWT_SECRET", SECRET);
     command
