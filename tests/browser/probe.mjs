@@ -74,6 +74,7 @@ export function probe() {
   }
 
   /** For messages of failure. */
+  const connections = () => peers.map((peer) => [peer.signalingState, peer.iceGatheringState, peer.iceConnectionState, peer.connectionState].join('/'));
   const stateOf = (video) => ({
     ready: video.readyState,
     paused: video.paused,
@@ -138,7 +139,7 @@ export function probe() {
     async content() {
       const seen = await Promise.all(tilesWithStream().map(async (video) => [
         users()[video.id] ?? video.id,
-        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: { ...stateOf(video), announced: pauses(users()[video.id] ?? video.id) } },
+        { colour: colourOf(video), tone: await toneOf(video.srcObject), state: { ...stateOf(video), announced: pauses(users()[video.id] ?? video.id), connections: connections() } },
       ]));
       return Object.fromEntries(seen);
     },

@@ -19,6 +19,8 @@ export const BROWSERS = (process.env.BROWSERS ?? 'chromium,firefox').split(',');
 export const SOON_MS = 60_000;
 /** Deadline of what comes with the end of the grace time, which is 20 s. */
 export const GRACE_OVER_MS = 90_000;
+/** Characters of the server's words that an error shows. */
+const SAID_MAX = 2_000;
 /** Deadlines of puppeteer itself. */
 const BROWSER_MS = 120_000;
 
@@ -40,13 +42,8 @@ export async function until(fn, ms, what) {
 /** Sleeps where the passing of time itself is what the protocol speaks of: grace times, windows of measurement. */
 export const pass = sleep;
 
-async function freePort() {
-  const server = createTcpServer();
-  await new Promise((done) => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}
+/** First of the ports of this test file: below those that the kernel gives out, so nobody else takes them, and not those of a file before. */
+const OWN_PORTS = 10_000 + (process.pid % 256) * 64;
 
 /** In the pages' own namespace. */
 const HERE = { host: '127.0.0.1', enter: [] };
@@ -56,12 +53,14 @@ const DEFAULT_PORTS = { http: 3001, admin: 9464, media: 7882, turn: 3478, tls: 5
 /** Starts the server under test and waits until it says that it is ready. It may be stopped and started again on the same ports. */
 async function startLyceum(logName, settings, place) {
   const { http, admin, media, turn, tls } = place !== HERE ? DEFAULT_PORTS
-    : { http: await freePort(), admin: await freePort(), media: await freePort(), turn: 0, tls: 0 };
+    : { http: OWN_PORTS, admin: OWN_PORTS + 1, media: OWN_PORTS + 2, turn: 0, tls: 0 };
   const [command, ...words] = [...place.enter, LYCEUM_BIN];
   const dir = mkdtempSync(join(tmpdir(), 'lyceum-browser-'));
   const log = createWriteStream(join(here, `${logName}.server.log`));
   let child;
   let ended;
+  /** What the server said last, for the one who reads why it ended. */
+  let said = '';
   async function start() {
     const started = child = spawn(command, words, {
       cwd: dir,
@@ -77,20 +76,22 @@ async function startLyceum(logName, settings, place) {
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    started.stdout.pipe(log, { end: false });
-    started.stderr.pipe(log, { end: false });
+    for (const stream of [started.stdout, started.stderr]) {
+      stream.pipe(log, { end: false });
+      stream.on('data', (bytes) => { said = `${said}${bytes}`.slice(-SAID_MAX); });
+    }
     ended = null;
     started.on('error', (error) => { ended = error.message; });
-    started.on('exit', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
+    started.on('close', (code, signal) => { ended ??= `ended with ${signal ?? code}`; });
     await until(async () => {
       if (ended !== null) return true;
       return (await fetch(`http://${place.host}:${admin}/readyz`)).ok;
     }, 60_000, `${LYCEUM_BIN} becomes ready`);
-    if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log`);
+    if (ended !== null) throw new Error(`${LYCEUM_BIN}: ${ended}, see ${logName}.server.log; it said:\n${said}`);
   }
   async function end(signal) {
     if (ended !== null) return;
-    const exit = new Promise((done) => child.once('exit', done));
+    const exit = new Promise((done) => child.once('close', done));
     child.kill(signal);
     const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
     await exit;
