@@ -1,4 +1,4 @@
-import { render } from 'preact';
+import { options, render } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { createLocalMedia, createRoom } from '@lyceum/client';
 import { useStore } from '@lyceum/react';
@@ -56,6 +56,10 @@ async function makers(): Promise<Makers> {
   if (import.meta.env.DEV && new URLSearchParams(location.search).has('fake')) return (await import('./dev/fake')).makers();
   return { media: createLocalMedia(), createRoom };
 }
+
+/** Ms that negotiation has to itself when one is let in: a whole page of tiles drawn in between would hold it up. */
+const HEAD_START_MS = 50;
+options.debounceRendering = (draw) => void setTimeout(draw, page.state.room?.state.status === 'connecting' ? HEAD_START_MS : 0);
 
 const root = document.getElementById('app');
 if (!root) throw new Error('index.html has an #app');
