@@ -195,8 +195,8 @@ const launch = {
       'dom.suspend_inactive.enabled': false,
       'widget.windows.window_occlusion_tracking.enabled': false,
       'media.gmp-manager.updateEnabled': false,
-      // As for people, other than for programs that drive it: pages are told that there is a network again.
-      'network.manage-offline-status': true,
+      // Where the tests make the network, pages are told that there is one again, as people's are.
+      'network.manage-offline-status': trust !== undefined,
     },
   }),
 };
