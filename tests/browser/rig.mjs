@@ -195,6 +195,8 @@ const launch = {
       'dom.suspend_inactive.enabled': false,
       'widget.windows.window_occlusion_tracking.enabled': false,
       'media.gmp-manager.updateEnabled': false,
+      // Where the tests make the network, pages are told that there is one again, as people's are.
+      'network.manage-offline-status': trust !== undefined,
     },
   }),
 };
