@@ -438,7 +438,7 @@ export class Call {
       },
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
-      adrift: (rttMs) => this.doubt(peer, { ...to, candidate: null }, rttMs),
+      adrift: (rttMs) => this.doubt(peer, { ...to(), candidate: null }, rttMs),
       stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
     } satisfies PeerEvents, stale, relay);
     this.channels.attach(peer.connection);
