@@ -184,7 +184,7 @@ fn codecs() -> [(RtpCodecKind, RTCRtpCodecParameters); 2] {
         sdp_fmtp_line: String::new(),
         rtcp_feedback: vec![],
     };
-    let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type, ..Default::default() };
+    let parameters = |rtp_codec, payload_type| RTCRtpCodecParameters { rtp_codec, payload_type };
     [
         (RtpCodecKind::Audio, parameters(codec(MIME_TYPE_OPUS, AUDIO_CLOCK_HZ, 2), OPUS_PT)),
         (RtpCodecKind::Video, parameters(codec(MIME_TYPE_VP8, VIDEO_CLOCK_HZ, 0), VP8_PT)),
