@@ -59,7 +59,10 @@ async function makers(): Promise<Makers> {
 
 /** Ms that negotiation has to itself when one is let in: a whole page of tiles drawn in between would hold it up. */
 const HEAD_START_MS = 50;
-options.debounceRendering = (draw) => void setTimeout(draw, page.state.room?.state.status === 'connecting' ? HEAD_START_MS : 0);
+options.debounceRendering = (draw) => {
+  if (page.state.room?.state.status === 'connecting') setTimeout(draw, HEAD_START_MS);
+  else queueMicrotask(draw); // what one types must not be overtaken by the next key
+};
 
 const root = document.getElementById('app');
 if (!root) throw new Error('index.html has an #app');
