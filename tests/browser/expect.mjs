@@ -32,7 +32,7 @@ const others = (pages, page) => pages.filter((other) => other !== page && !other
 
 /** Waits until each page shows a tile for exactly the others, each with their own colour and tone. */
 export async function untilContent(pages, ms = SOON_MS) {
-  await Promise.all(pages.map(async (page) => {
+  const looks = await Promise.allSettled(pages.map(async (page) => {
     let wrong;
     await until(async () => {
       const seen = await page.evaluate(() => window.probe.content());
@@ -40,6 +40,9 @@ export async function untilContent(pages, ms = SOON_MS) {
       return wrong === null;
     }, ms, () => `${page.as.user} (${page.browserName}) sees and hears everyone as themselves; ${wrong}`);
   }));
+  // Of a pair that does not meet both ends are told of.
+  const faults = looks.filter((one) => one.status === 'rejected').map((one) => one.reason.message);
+  assert.deepEqual(faults, []);
 }
 
 function contentFault(seen, expected) {

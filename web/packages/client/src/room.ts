@@ -78,8 +78,8 @@ export class LiveRoom extends Box<RoomState> implements Room {
     this.call?.abandon();
   }
 
-  wake(): void {
-    this.call?.wake();
+  wake(moved = false): void {
+    this.call?.wake(moved);
   }
 
   say(message: string): Promise<string> {
@@ -246,15 +246,26 @@ function standing({ isInstructor, token }: RoomOptions, claims: Claims): [role: 
   return [role, permissionsOf(role, claims.permissions)];
 }
 
-/** The page comes back to light, from the background, from a network that was gone, from a closed lid; or it goes away. */
+/** The page comes back to light, from the background, from a closed lid; its network is another; or it goes away. */
 function watchPage(room: Room): () => void {
   const wake = (): void => { if (document.visibilityState === 'visible') room.wake(); };
   const abandon = (): void => room.abandon();
-  globalThis.addEventListener?.('online', wake);
+  const move = (): void => room.wake(true);
+  // Phones tell of another network in Chromium; elsewhere the event means only that a rate is estimated anew.
+  const { connection } = (globalThis.navigator ?? {}) as Navigator & { connection?: EventTarget & { type?: string } };
+  let before = connection?.type;
+  const change = (): void => {
+    const type = connection?.type;
+    if (type !== before && type !== 'none') move();
+    before = type;
+  };
+  connection?.addEventListener('change', change);
+  globalThis.addEventListener?.('online', move);
   globalThis.addEventListener?.('pagehide', abandon);
   globalThis.document?.addEventListener('visibilitychange', wake);
   return () => {
-    globalThis.removeEventListener?.('online', wake);
+    connection?.removeEventListener('change', change);
+    globalThis.removeEventListener?.('online', move);
     globalThis.removeEventListener?.('pagehide', abandon);
     globalThis.document?.removeEventListener('visibilitychange', wake);
   };
