@@ -369,7 +369,7 @@ fn start_log(settings: &Settings, recent: Recent) -> Option<traces::Sender> {
         LogFormat::Text => log.with_ansi(false).boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    let (spans, sender) = (!settings.otlp.0.is_empty()).then(|| traces::new(&settings.otlp.0)).unzip();
+    let (spans, sender) = (!settings.traces.url.0.is_empty()).then(|| traces::new(&settings.traces)).unzip();
     let spans = spans.map(|spans| spans.with_filter(filter_fn(traces::takes)));
     tracing_subscriber::registry().with(log.and_then(recent).with_filter(filter)).with(spans).init();
     sender

@@ -222,7 +222,7 @@ async fn fetch(outbound: &Outbound, url: &str) -> Result<Answer, String> {
     let call = Call {
         method: "GET",
         url: url.to_owned(),
-        headers: vec![("accept", "application/json".to_owned())],
+        headers: vec![("accept".into(), "application/json".to_owned())],
         body: Vec::new(),
         reach: Reach::Configured,
         deadline: ANSWER_MAX,
