@@ -171,9 +171,9 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
     let deliveries = delivering.tally.clone();
-    let found = doctor::AtStart::look(settings, &announced.addresses);
+    let standing = doctor::Standing::look(settings, &announced.addresses);
     let admin = admin::Admin {
-        found: found.clone(),
+        standing: standing.clone(),
         deliveries,
         health: health.clone(),
         inbox: inbox.downgrade(),
@@ -216,7 +216,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         &workers,
         turn.as_ref(),
     );
-    found.log();
+    standing.log();
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
