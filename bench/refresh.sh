@@ -3,7 +3,8 @@
 # with the machine that it was. Run it on an otherwise idle machine.
 #
 #   bench/refresh.sh            all parts
-#   bench/refresh.sh PART…      forward, instructions, idle, network, call, sockets, janus (the last two ask for npm and for a janus)
+#   bench/refresh.sh PART…      forward, instructions, micro, scale, spread, idle, network, floor, call, sockets, janus (the last two ask
+#                               for npm and for a janus)
 #
 # CARGO_TARGET_DIR    where cargo builds, by default target/
 set -euo pipefail
@@ -12,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target="${CARGO_TARGET_DIR:-target}"
 bench="$target/release/lyceum-bench"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(forward instructions idle network call)
+[ ${#parts[@]} -gt 0 ] || parts=(forward instructions micro scale spread idle network floor call)
 scratch=$(mktemp -d)
 server=""
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$scratch"' EXIT
@@ -42,6 +43,28 @@ of this, rewriting the header|subscription\.rs:sfu::subscription::Subscription::
 of this, sealing SRTP|gcm\.rs:sfu::srtp::gcm::Gcm::seal_rtp
 ROWS
 }
+
+# Each deed with its instructions, which do not depend on the machine, beside its nanoseconds.
+part_micro() {
+  "$bench" micro
+  echo '| deed | instructions |'
+  echo '|---|---|'
+  local deed times total
+  for deed in sdp-write sdp-parse event broadcast join relay-out relay-in; do
+    valgrind --tool=callgrind --toggle-collect='bench::micro::once' --callgrind-out-file="$scratch/micro" \
+      "$bench" micro --count-instructions "$deed" 2>"$scratch/log" >"$scratch/said"
+    times=$(grep -o '^[0-9]\+' "$scratch/said")
+    total=$(sed -n 's/^\(totals\|summary\): *\([0-9]*\).*/\2/p' "$scratch/micro" | head -1)
+    echo "| $deed | $((total / times)) |"
+  done
+}
+
+part_scale() { "$bench" scale; }
+
+part_spread() { "$bench" spread; }
+
+# What a server's figure is held against on a machine that others use as well.
+part_floor() { "$bench" floor; }
 
 part_idle() { "$bench" idle --peers 100 --seconds 60; }
 

@@ -179,6 +179,7 @@ fn media_counters(page: &Page, reports: &[Report]) -> Result<(), prometheus::Err
         ("bytes_in_total", "UDP payload bytes received.", sum(|c| c.bytes_in)),
         ("rtp_packets_in_total", "RTP packets accepted from publishers.", sum(|c| c.rtp_in)),
         ("rtp_packets_out_total", "RTP packets forwarded to subscribers, first sends.", sum(|c| c.rtp_out)),
+        ("rtp_padded_out_total", "Of these, padded to the length of their run.", sum(|c| c.rtp_padded_out)),
         ("bytes_out_total", "Bytes of RTP and RTX sent to peers.", sum(|c| c.bytes_out)),
         ("rtx_packets_in_total", "Retransmissions received from publishers.", sum(|c| c.rtx_in)),
         ("rtx_packets_out_total", "Retransmissions sent to subscribers.", sum(|c| c.rtx_out)),

@@ -22,7 +22,7 @@ use crate::control::Counts;
 use crate::drain::Drain;
 use crate::heard::{self, Sessions};
 use crate::origin::{self, Guard};
-use crate::socketio::PAYLOAD_BYTES_MAX;
+use crate::socketio::{self, PAYLOAD_BYTES_MAX};
 use crate::turn::Turn;
 use crate::worker::Worker;
 
@@ -103,6 +103,7 @@ pub(crate) fn router(
         .merge(whip)
         .fallback_service(get(assets::serve))
         .layer(socket_io)
+        .layer(axum::middleware::map_request(socketio::lighten))
         .layer(axum::middleware::from_fn_with_state(sessions, heard::listen))
         .layer(RequestBodyLimitLayer::new(PAYLOAD_BYTES_MAX as usize))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))

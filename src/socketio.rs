@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
@@ -37,10 +40,16 @@ use crate::seldom::Seldom;
 /// A connected Socket.IO client.
 pub(crate) type Client = Socket<LocalAdapter>;
 
+/// Where it is served.
+const PATH: &str = "/socket.io";
 /// Most bytes of one message or of one polling body.
 pub(crate) const PAYLOAD_BYTES_MAX: u64 = 1_000_000;
 /// Most bytes of one websocket message or frame.
 const WS_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes read at once of a websocket, of which each keeps a buffer: clients say little, and a longer message gets the room that it needs.
+const WS_READ_BYTES: usize = 1_024;
+/// The headers of a request that the library reads. See [`lighten`].
+const KEPT_HEADERS: [HeaderName; 3] = [CONTENT_TYPE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
 /// Packets that wait for one client: the answers to a flood up to its end, and a room's news. When full, the client is
 /// disconnected: it does not read.
 const SEND_QUEUE_MAX: usize = 2_048;
@@ -67,19 +76,40 @@ const POLL_GRACE: Duration = Duration::from_millis(500);
 /// The layer that serves `/socket.io/`, and the handle that closes all sockets at the end.
 pub(crate) fn layer(inbox: mpsc::Sender<Input>, sessions: Sessions, auth: Auth) -> (SocketIoLayer, SocketIo) {
     let (layer, io) = SocketIo::builder()
-        .req_path("/socket.io")
+        .req_path(PATH)
         .ping_interval(PING_EVERY)
         .ping_timeout(Duration::from_secs(10))
         .connect_timeout(CONNECT_TIMEOUT)
         .max_payload(PAYLOAD_BYTES_MAX)
         .ws_max_message_size(WS_MESSAGE_BYTES_MAX)
         .ws_max_frame_size(WS_MESSAGE_BYTES_MAX)
+        .ws_read_buffer_size(WS_READ_BYTES)
         .max_buffer_size(SEND_QUEUE_MAX)
         .build_layer();
     let people = Arc::new(Rate::new(PERSON.0, PERSON.1));
     let welcome = Welcome { inbox, sessions, auth, next: Arc::new(AtomicU64::new(0)), people };
     io.ns("/", (async || {}).with(welcome));
     (layer, io)
+}
+
+/// Leaves a request of Socket.IO what is needed of it. Its session keeps the request that opened it for as long as it lives, and with any
+/// of its headers, or its address, the whole buffer of 8 KiB that they were read into.
+pub(crate) async fn lighten(request: Request) -> Request {
+    if !request.uri().path().starts_with(PATH) {
+        return request;
+    }
+    let (mut parts, body) = request.into_parts();
+    let mut kept = HeaderMap::with_capacity(KEPT_HEADERS.len());
+    for name in KEPT_HEADERS {
+        let copy = parts.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        copy.and_then(|copy| kept.insert(name, copy));
+    }
+    parts.headers = kept;
+    // A copy of what was read as an address is one.
+    if let Ok(copy) = parts.uri.to_string().parse() {
+        parts.uri = copy;
+    }
+    Request::from_parts(parts, body)
 }
 
 /// Emits; an error means that the client must be disconnected, since it would miss a message.
@@ -395,6 +425,23 @@ mod tests {
         {
             assert_eq!(token(bad), Err(ErrorCode::AuthInvalid), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_session_keeps_nothing_of_the_buffer_that_its_request_was_read_into() {
+        let request = |path: &str| {
+            let builder = Request::builder().uri(format!("{path}?EIO=4&transport=websocket"));
+            let builder = builder.header("cookie", "a=b").header("sec-websocket-key", "dGhl").header("user-agent", "x");
+            builder.extension(7_u8).body(axum::body::Body::from("body")).expect("a request")
+        };
+        let light = lighten(request("/socket.io/")).await;
+        assert_eq!(light.uri(), "/socket.io/?EIO=4&transport=websocket");
+        assert_eq!(
+            (light.headers().len(), &light.headers()["sec-websocket-key"]),
+            (1, &HeaderValue::from_static("dGhl"))
+        );
+        assert_eq!(light.extensions().get(), Some(&7_u8), "who asks goes along");
+        assert_eq!(lighten(request("/api/health")).await.headers().len(), 3, "others are none of its business");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bench::dial::Trust;
 use bench::socketio::{Client, Frame};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -152,7 +153,8 @@ async fn tokens_and_sockets_come_through_it() {
     assert_eq!(token(server.http, "x-forwarded-proto: https\r\n")["url"], "http://school.example", "who says so?");
 
     let given = granted["token"].as_str().expect("a token");
-    let mut client = Client::connect_with(&format!("http://{proxy}"), Some(given)).await.expect("it lets us in");
+    let mut client =
+        Client::connect_with(&format!("http://{proxy}"), Some(given), &Trust::default()).await.expect("it lets us in");
     let join = json!({ "sessionId": "math", "userId": "ada", "userName": "Ada" });
     let id = client.emit("join-session", join).await.expect("it reads");
     let joined = async {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::bot::{Bot, Happened, Publish, Signal};
 use crate::media::{self, Tally};
 use crate::metrics::{self, Samples};
-use crate::report::{BotReport, Report, ServerReport};
+use crate::report::{BotReport, Report, ServerReport, p99};
 use crate::socketio::{Client, Frame};
 use crate::turn::client::{Login, TurnClient};
 
@@ -179,7 +179,13 @@ pub(crate) fn server_report(before: io::Result<Samples>, after: io::Result<Sampl
     let cpu_us_per_packet = cpu_seconds.zip(forwarded).filter(|(_, packets)| *packets > 0.0).map(|(s, n)| s * 1e6 / n);
     let failure = (cpu_seconds.is_none() || forwarded.is_none())
         .then(|| format!("the page lacks {} or {FORWARDED_METRIC}", CPU_METRICS[0]));
-    ServerReport { cpu_seconds, forwarded, cpu_us_per_packet, counters, failure }
+    let runs = after.classes(&before, "lyceum_run_datagrams_bucket{le=\"");
+    let delay = |kind: &str| {
+        let series = format!("lyceum_forward_delay_seconds_bucket{{kind=\"{kind}\",le=\"");
+        Some((kind.to_owned(), 1e3 * p99(&after.classes(&before, &series))?))
+    };
+    let forward_ms_p99 = ["audio", "video"].into_iter().filter_map(delay).collect();
+    ServerReport { cpu_seconds, forwarded, cpu_us_per_packet, counters, runs, forward_ms_p99, failure }
 }
 
 /// Holds each bot's tallies against what the others of its room sent.

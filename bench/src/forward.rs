@@ -253,7 +253,7 @@ fn measure(stage: &mut Stage, packets: u64, negotiated: &'static Algorithm) -> R
 }
 
 /// Sorts, and takes the middle.
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -295,7 +295,7 @@ impl Seal {
     }
 }
 
-fn seal_one(key: &LessSafeKey, number: u64, plain: &[u8], packet: &mut [u8]) {
+pub(crate) fn seal_one(key: &LessSafeKey, number: u64, plain: &[u8], packet: &mut [u8]) {
     packet[..plain.len()].copy_from_slice(plain);
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&number.to_be_bytes());

@@ -68,11 +68,15 @@ impl Hall {
 
     /// Lets a client in that publishes `kinds`; one that publishes nothing waits for the server's offer.
     pub fn join(&mut self, kinds: &[Kind]) -> usize {
+        self.join_in(RoomId(1), kinds)
+    }
+
+    /// The same, into a room of several.
+    pub fn join_in(&mut self, room: RoomId, kinds: &[Kind]) -> usize {
         let index = self.clients.len();
         let client = ClientPeer::new(self.identity.clone(), index as u64, kinds, index as u64);
         let peer = PeerId(self.first + index as u64);
         let participant: Arc<str> = format!("pa_{}", peer.0).into();
-        let room = RoomId(1);
         self.request(Request::Join {
             peer,
             room,

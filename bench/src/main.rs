@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::call::words::parse_duration;
-use bench::{bots, call, forward, idle, network, sockets, spread, turn};
+use bench::{bots, call, floor, forward, idle, micro, network, scale, sockets, spread, turn};
 use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
@@ -27,10 +27,16 @@ enum Command {
     Call(Box<call::arguments::Arguments>),
     /// Forward through the SFU in memory and hold the cost against the bare cipher.
     Forward(ForwardArguments),
+    /// What sending costs on this machine at this time without any server: seal and send, as forwarding must.
+    Floor(FloorArguments),
     /// What connected peers cost while nothing is said or shown.
     Idle(IdleArguments),
+    /// What single deeds cost in memory: descriptions, events, broadcasts, relayed packets.
+    Micro(MicroArguments),
     /// Run the SFU on simulated networks in virtual time and print a table; fails when a row misses its aims.
     Network(NetworkArguments),
+    /// How costs grow in memory as subscribers, publishers, rooms and members do.
+    Scale(ScaleArguments),
     /// What a room costs one worker, and two that it is spread over, in memory.
     Spread(SpreadArguments),
     /// What signaling costs a server on this machine: idle sockets, events, a broadcast.
@@ -77,6 +83,48 @@ struct BotArguments {
     /// The server's metrics page, for its CPU time and counters.
     #[arg(long)]
     metrics: Option<String>,
+}
+
+#[derive(Args)]
+struct FloorArguments {
+    /// Receivers.
+    #[arg(long, default_value_t = 100)]
+    subscribers: usize,
+    /// Packets of a picture, of which each run of the table has as many.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,5,10,20")]
+    runs: Vec<usize>,
+    /// How long each.
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Print JSON, a line for each.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct MicroArguments {
+    /// Deeds; all by default.
+    #[arg(long, value_delimiter = ',')]
+    deeds: Vec<micro::Deed>,
+    /// Do this one a fixed number of times, for `valgrind --tool=callgrind --toggle-collect=bench::micro::once`.
+    #[arg(long)]
+    count_instructions: Option<micro::Deed>,
+    /// Print JSON rather than a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ScaleArguments {
+    /// The largest size.
+    #[arg(long, default_value_t = 500)]
+    most: usize,
+    /// Pictures of each publisher, for each size.
+    #[arg(long, default_value_t = 200)]
+    pictures: usize,
+    /// Print JSON rather than tables.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -184,12 +232,18 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bots(arguments) => run_bots(arguments),
         Command::Call(arguments) => call::arguments::main(*arguments),
+        Command::Floor(arguments) => run_floor(&arguments),
         Command::Forward(arguments) => run_forward(&arguments),
         Command::Idle(arguments) => {
             print(arguments.json, &idle::run(arguments.peers, arguments.seconds));
             ExitCode::SUCCESS
         }
+        Command::Micro(arguments) => run_micro(&arguments),
         Command::Network(arguments) => run_network(&arguments),
+        Command::Scale(arguments) => {
+            print(arguments.json, &scale::run(arguments.most.max(1), arguments.pictures.max(1)));
+            ExitCode::SUCCESS
+        }
         Command::Spread(arguments) => {
             print(arguments.json, &spread::run(&arguments.subscribers, arguments.frames));
             ExitCode::SUCCESS
@@ -299,6 +353,31 @@ fn run_turn(arguments: TurnArguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_floor(arguments: &FloorArguments) -> ExitCode {
+    for run in &arguments.runs {
+        let options =
+            floor::Options { subscribers: arguments.subscribers, run: (*run).max(1), duration: arguments.duration };
+        match floor::run(&options) {
+            Ok(report) => print(arguments.json, &report),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run_micro(arguments: &MicroArguments) -> ExitCode {
+    if let Some(deed) = arguments.count_instructions {
+        println!("{} times {}", micro::count(deed), deed.word());
+        return ExitCode::SUCCESS;
+    }
+    let deeds = if arguments.deeds.is_empty() { &micro::Deed::ALL[..] } else { &arguments.deeds };
+    print(arguments.json, &micro::run(deeds));
+    ExitCode::SUCCESS
 }
 
 fn run_forward(arguments: &ForwardArguments) -> ExitCode {

@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::dial::{self, Trust};
 
 /// The longest page read, in bytes; the rest is cut off.
 const PAGE_BYTES_MAX: u64 = 4 << 20;
@@ -25,6 +26,10 @@ impl Samples {
             let Ok(value) = value.parse::<f64>() else { continue };
             let name = series.split('{').next().unwrap_or(series).trim();
             *samples.entry(name.to_owned()).or_insert(0.0) += value;
+            // A class of a histogram means nothing without its bound.
+            if name.ends_with("_bucket") {
+                samples.insert(series.trim().to_owned(), value);
+            }
         }
         Samples(samples)
     }
@@ -32,6 +37,23 @@ impl Samples {
     /// The value of a metric, summed over its labels.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.0.get(name).copied()
+    }
+
+    /// How much each class of a histogram grew from `before` to `self`: its upper bound as written, and how many fell between the
+    /// bound before it and this. `series` is all of it up to the bound, such as `lyceum_run_datagrams_bucket{le="`.
+    pub fn classes(&self, before: &Samples, series: &str) -> Vec<(String, f64)> {
+        let bound = |text: &str| text.parse::<f64>().unwrap_or(f64::INFINITY);
+        let grown = self.0.iter().filter_map(|(name, value)| {
+            let le = name.strip_prefix(series)?.split('"').next()?;
+            Some((le.to_owned(), value - before.value(name).unwrap_or(0.0)))
+        });
+        let mut classes: Vec<(String, f64)> = grown.collect();
+        classes.sort_by(|a, b| bound(&a.0).total_cmp(&bound(&b.0)));
+        let mut below = 0.0;
+        for (_, count) in &mut classes {
+            (below, *count) = (*count, *count - below);
+        }
+        classes
     }
 
     /// How much each `lyceum_…` counter and the CPU time grew from `before` to `self`.
@@ -47,18 +69,19 @@ impl Samples {
 
 /// Fetches `http://host:port/path` with a plain HTTP/1.1 request.
 pub async fn scrape(url: &str) -> io::Result<Samples> {
-    get(url, None).await.map(|page| Samples::parse(&page))
+    get(url, None, &Trust::default()).await.map(|page| Samples::parse(&page))
 }
 
 /// The same as text, with a bearer's key if there is one. What is not there is [`io::ErrorKind::NotFound`].
-pub async fn get(url: &str, key: Option<&str>) -> io::Result<String> {
-    tokio::time::timeout(SCRAPE_TIMEOUT, fetch(url, key)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+pub async fn get(url: &str, key: Option<&str>, trust: &Trust) -> io::Result<String> {
+    tokio::time::timeout(SCRAPE_TIMEOUT, fetch(url, key, trust))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn fetch(url: &str, key: Option<&str>) -> io::Result<String> {
-    let rest = url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut stream = TcpStream::connect(authority).await?;
+async fn fetch(url: &str, key: Option<&str>, trust: &Trust) -> io::Result<String> {
+    let (_, authority, path) = dial::split(url)?;
+    let mut stream = dial::connect(url, None, trust).await?;
     let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     let request = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n{key}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -87,5 +110,17 @@ mod tests {
         assert_eq!(growth["process_cpu_seconds_total"], 0.5);
         assert_eq!(growth["lyceum_rtp_out_total"], 25.0);
         assert!(!growth.contains_key("lyceum_peers"), "a gauge does not grow");
+    }
+
+    #[test]
+    fn a_histogram_is_read_by_its_bounds() {
+        let page = |ones, all| {
+            Samples::parse(&format!(
+                "x_bucket{{kind=\"a\",le=\"+Inf\"}} {all}\nx_bucket{{kind=\"a\",le=\"10\"}} {all}\n\
+                 x_bucket{{kind=\"a\",le=\"9\"}} {ones}\nx_bucket{{kind=\"b\",le=\"9\"}} 77\n"
+            ))
+        };
+        let classes = page(5, 12).classes(&page(1, 2), "x_bucket{kind=\"a\",le=\"");
+        assert_eq!(classes, [("9".to_owned(), 4.0), ("10".to_owned(), 6.0), ("+Inf".to_owned(), 0.0)]);
     }
 }

@@ -42,8 +42,45 @@ pub struct ServerReport {
     pub cpu_us_per_packet: Option<f64>,
     /// Growth of every `lyceum_…_total`.
     pub counters: BTreeMap<String, f64>,
+    /// How many runs, each of which is one send, had how many datagrams: up to the first, and more than the entry before.
+    pub runs: Vec<(String, f64)>,
+    /// How long audio and video were in the server, from the arrival of a run's oldest packet on: 99 of 100 runs at most so many ms
+    /// (the upper bound of their class).
+    pub forward_ms_p99: BTreeMap<String, f64>,
     /// Why there is nothing here.
     pub failure: Option<String>,
+}
+
+impl ServerReport {
+    /// Runs by their length, in words; `None` when there were none.
+    pub fn runs_in_words(&self) -> Option<String> {
+        let all: f64 = self.runs.iter().map(|(_, count)| count).sum();
+        let mut least = 1.0;
+        let mut words = Vec::new();
+        for (most, count) in &self.runs {
+            let range = match most.parse::<f64>() {
+                Ok(most) if most == least => format!("{most:.0}"),
+                Ok(most) if most.is_finite() => format!("{least:.0}–{most:.0}"),
+                _ => format!("{least:.0} and more"),
+            };
+            least = most.parse::<f64>().unwrap_or(f64::INFINITY) + 1.0;
+            if *count > 0.0 {
+                words.push(format!("{range}: {:.1} %", 100.0 * count / all));
+            }
+        }
+        (all > 0.0).then(|| words.join(", "))
+    }
+}
+
+/// The bound below which 99 of 100 lie, of classes in ascending order; `None` when there is nothing in them.
+pub(crate) fn p99(classes: &[(String, f64)]) -> Option<f64> {
+    let all: f64 = classes.iter().map(|(_, count)| count).sum();
+    let mut below = 0.0;
+    let bound = classes.iter().find(|(_, count)| {
+        below += count;
+        below >= 0.99 * all
+    });
+    bound.filter(|_| all > 0.0).map(|(le, _)| le.parse().unwrap_or(f64::INFINITY))
 }
 
 /// What a run found.
@@ -145,6 +182,9 @@ impl fmt::Display for Report {
             writeln!(f, "server CPU          {}", Number(server.cpu_seconds, "s"))?;
             writeln!(f, "server forwarded    {}", Number(server.forwarded, "packets"))?;
             writeln!(f, "server CPU/packet   {}", Number(server.cpu_us_per_packet, "µs"))?;
+            if let Some(runs) = server.runs_in_words() {
+                writeln!(f, "datagrams a send     {runs}")?;
+            }
             for (name, grown) in server.counters.iter().filter(|(_, grown)| **grown != 0.0) {
                 writeln!(f, "  {name:<44} {grown:.0}")?;
             }
@@ -162,6 +202,20 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_told_by_their_length() {
+        let classes = |counts: &[(&str, f64)]| -> Vec<(String, f64)> {
+            counts.iter().map(|(le, count)| ((*le).to_owned(), *count)).collect()
+        };
+        let runs = classes(&[("1", 1.0), ("3", 0.0), ("7", 2.0), ("+Inf", 1.0)]);
+        assert_eq!(p99(&runs), Some(f64::INFINITY));
+        let report = ServerReport { runs, ..Default::default() };
+        assert_eq!(report.runs_in_words().as_deref(), Some("1: 25.0 %, 4–7: 50.0 %, 8 and more: 25.0 %"));
+        assert_eq!(ServerReport::default().runs_in_words(), None);
+        assert_eq!(p99(&classes(&[("0.001", 99.0), ("0.01", 1.0)])), Some(0.001));
+        assert_eq!(p99(&classes(&[("0.001", 0.0)])), None);
+    }
 
     #[test]
     fn percentiles_are_nearest_rank() {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::dial::{self, Stream, Trust};
 
 /// The longest message taken from a server, in bytes; a longer one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -91,55 +92,41 @@ impl Frame {
 
 /// A connected client.
 pub struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Stream>>,
     next_id: u64,
 }
 
 impl Client {
-    /// Connects to `http://host:port` and joins the namespace `/`.
+    /// Connects to `http://host:port` (or `https://`) and joins the namespace `/`.
     pub async fn connect(url: &str) -> io::Result<Client> {
-        Client::connect_with(url, None).await
+        Client::connect_with(url, None, &Trust::default()).await
     }
 
-    /// The same with a join token.
-    pub async fn connect_with(url: &str, token: Option<&str>) -> io::Result<Client> {
-        Client::connect_from(url, token, None).await
+    /// The same with a join token, to a server whose certificate may be believed.
+    pub async fn connect_with(url: &str, token: Option<&str>, trust: &Trust) -> io::Result<Client> {
+        Client::connect_from(url, token, None, trust).await
     }
 
     /// The same from an address of ours, for servers that take only so many from one.
-    pub async fn connect_from(url: &str, token: Option<&str>, source: Option<IpAddr>) -> io::Result<Client> {
-        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url, token, source))
+    pub async fn connect_from(
+        url: &str,
+        token: Option<&str>,
+        source: Option<IpAddr>,
+        trust: &Trust,
+    ) -> io::Result<Client> {
+        tokio::time::timeout(CONNECT_TIMEOUT, Client::handshake(url, token, source, trust))
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not let us in in time")))
     }
 
-    async fn handshake(url: &str, token: Option<&str>, source: Option<IpAddr>) -> io::Result<Client> {
-        let Some(authority) = url.strip_prefix("http://") else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the URL must begin with http://"));
-        };
-        let authority = authority.trim_end_matches('/');
-        let address = format!("ws://{authority}/socket.io/?EIO=4&transport=websocket");
+    async fn handshake(url: &str, token: Option<&str>, source: Option<IpAddr>, trust: &Trust) -> io::Result<Client> {
+        let (is_tls, authority, _) = dial::split(url)?;
+        let scheme = if is_tls { "wss" } else { "ws" };
+        let address = format!("{scheme}://{authority}/socket.io/?EIO=4&transport=websocket");
         let config = tungstenite::protocol::WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
         // Ten thousand of these fit in one tester.
         let config = config.read_buffer_size(READ_BUFFER_BYTES);
-        let stream = match source {
-            Some(source) => {
-                let to = tokio::net::lookup_host(authority).await?.find(|to| to.is_ipv4() == source.is_ipv4());
-                let to = to.ok_or(io::ErrorKind::AddrNotAvailable)?;
-                let socket = TcpSocket::new_v4()?;
-                socket.bind((source, 0).into())?;
-                socket.connect(to).await?
-            }
-            None => {
-                TcpStream::connect(if authority.contains(':') {
-                    authority.to_owned()
-                } else {
-                    format!("{authority}:80")
-                })
-                .await?
-            }
-        };
-        stream.set_nodelay(true)?;
+        let stream = dial::connect(url, source, trust).await?;
         let (socket, _) = tokio_tungstenite::client_async_with_config(address, stream, Some(config))
             .await
             .map_err(io::Error::other)?;

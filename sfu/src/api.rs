@@ -722,6 +722,8 @@ pub struct Counters {
     pub rtp_in: u64,
     /// RTP packets forwarded to subscribers, first sends only.
     pub rtp_out: u64,
+    /// Of these, packets of video that were padded to the length of their neighbours, with which they left by one send.
+    pub rtp_padded_out: u64,
     /// Bytes sent to peers, RTP and RTX, with headers and tags.
     pub bytes_out: u64,
     /// Retransmissions sent to subscribers (RTX).

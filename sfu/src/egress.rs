@@ -349,10 +349,15 @@ fn fill_subscription(
 ) -> bool {
     let overhead = srtp.sealer.overhead();
     while let Some((packet, ring)) = subscription.next(layers) {
-        if !batch.takes(subscription.plain_len(packet, ring) + overhead) {
+        let plain_len = subscription.plain_len(packet, ring);
+        let run = (batch.datagrams > 0).then(|| batch.segment.saturating_sub(overhead));
+        let padding = subscription.padding(plain_len, ring, run);
+        if !batch.takes(plain_len + padding + overhead) {
             return true;
         }
         let Some(prepared) = subscription.prepare(packet) else { continue };
+        let prepared = prepared.padded(padding);
+        counters.rtp_padded_out += u64::from(prepared.is_padded());
         let at = batch.len;
         let len = subscription.write(prepared, packet, ring, stamps, &srtp.sealer, &mut batch.out[at..]);
         batch.added(len);

@@ -41,6 +41,16 @@ const FIRST_SEQ_MASK: u16 = 0x3fff;
 
 /// Padding of a packet that carries nothing else: the most that its last byte can say, in whole words.
 const PADDING_BYTES: usize = 252;
+/// Padding that makes packets of video as long as their neighbours, so that they leave by one send: at most so many bytes of each, and
+/// at most one in [`EQUALISING_PART`]. Encoders cut a picture into packets that differ by a byte or two. Higher would spend the
+/// downlink on it; a further send costs the server as much as a packet more.
+const EQUALISING_MAX: usize = 32;
+const EQUALISING_PART: usize = 16;
+/// Packets that are looked at for it, as many as a run has at most.
+const EQUALISED_MAX: Index = 64;
+
+/// The padding bit of the first byte (RFC 3550 §5.1).
+const PADDED: u8 = 0x20;
 
 /// The ids under which one m-line carries header extensions; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,6 +154,21 @@ pub(crate) struct Prepared {
     place: Place,
     payload_types: PayloadTypes,
     layout: Layout,
+    /// Bytes behind the payload that say nothing.
+    padding: u8,
+}
+
+impl Prepared {
+    /// With so many bytes of padding (RFC 3550 §5.1), of which [`Subscription::padding`] spoke; one that carries nothing gets none.
+    pub(crate) fn padded(self, padding: usize) -> Prepared {
+        let padding = if self.place.empty { 0 } else { u8::try_from(padding).unwrap_or(0) };
+        Prepared { padding, ..self }
+    }
+
+    /// Whether it has any.
+    pub(crate) fn is_padded(&self) -> bool {
+        self.padding > 0
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -515,7 +540,33 @@ impl Subscription {
         if place.empty {
             layout.plain_len = layout.header_len;
         }
-        Some(Prepared { index, place, payload_types, layout })
+        Some(Prepared { index, place, payload_types, layout, padding: 0 })
+    }
+
+    /// How many bytes of padding the packet that [`Subscription::next`] gave, of `plain_len` bytes, should get so that those behind it
+    /// can share its run. `run` is how long the run's datagrams are before the SRTP tag, if it has any yet. None for audio, where
+    /// a few bytes are much, and none for the last packet there is.
+    pub(crate) fn padding(&self, plain_len: usize, ring: &Ring, run: Option<usize>) -> usize {
+        if self.kind != Kind::Video || ring.next() <= self.cursor + 1 {
+            return 0;
+        }
+        let missing = |len: usize, goal: usize| {
+            let missing = goal.saturating_sub(len);
+            (missing <= EQUALISING_MAX && missing * EQUALISING_PART <= goal).then_some(missing)
+        };
+        let goal = run.unwrap_or_else(|| {
+            let mut longest = plain_len;
+            for packet in (self.cursor + 1..self.cursor + EQUALISED_MAX).map_while(|index| ring.packet(index)) {
+                let len = self.layout(packet, 0, self.payload_len(packet)).plain_len;
+                let goal = longest.max(len);
+                if missing(plain_len, goal).is_none() || missing(len, goal).is_none() {
+                    break;
+                }
+                longest = goal;
+            }
+            longest
+        });
+        missing(plain_len, goal).unwrap_or(0)
     }
 
     /// What the timestamps of a layer are shifted by, if that is what flows.
@@ -573,7 +624,7 @@ impl Subscription {
         sealer: &Sealer,
         out: &mut [u8],
     ) -> usize {
-        let Prepared { index, place, payload_types, layout } = prepared;
+        let Prepared { index, place, payload_types, layout, padding } = prepared;
         self.remember(place.out, index, ring);
         let (descriptor, payload) = ring.bytes(packet);
         let payload = &payload[self.omitted(packet)..];
@@ -596,7 +647,13 @@ impl Subscription {
         self.padding_time = header.timestamp;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add((layout.plain_len - layout.header_len) as u32);
-        sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.ssrc, place.out)
+        let end = layout.plain_len + usize::from(padding);
+        if padding > 0 {
+            out[0] |= PADDED;
+            out[layout.plain_len..end].fill(0);
+            out[end - 1] = padding;
+        }
+        sealer.seal_rtp(out, layout.header_len, end, self.ssrc, place.out)
     }
 
     /// The packet that a resend is of, and its ring; `None` if it can no longer be sent.
@@ -731,7 +788,7 @@ impl Subscription {
             ssrc: self.rtx_ssrc,
         };
         self.write_header(&header, layout, None, &[], stamps, out);
-        out[0] |= 0x20;
+        out[0] |= PADDED;
         out[layout.header_len..layout.plain_len].fill(0);
         out[layout.plain_len - 1] = PADDING_BYTES as u8;
         Some(sealer.seal_rtp(out, layout.header_len, layout.plain_len, self.rtx_ssrc, index))

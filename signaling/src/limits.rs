@@ -106,8 +106,11 @@ pub const ICE_RESTART_EVERY: Duration = Duration::from_secs(5);
 
 /// Whole rosters of a room: not closer together than this.
 pub const ROSTER_EVERY: Duration = Duration::from_millis(100);
-/// The same in a large room, where `participant-updated` carries the changes meanwhile.
+/// The same in a large room, where `participant-updated`, `user-joined` and `user-left` carry the changes meanwhile.
 pub const ROSTER_LARGE_EVERY: Duration = Duration::from_secs(1);
+/// The same in a room of more than [`ROOM_SEATS_DEFAULT`], at most: the roster grows with the people and goes to each of them, so it
+/// is told the less often, by the square, and the room costs no more of it than one of that size.
+pub const ROSTER_HUGE_EVERY: Duration = Duration::from_secs(10);
 /// Above this many seats a room is large.
 pub const ROSTER_SMALL_MAX: usize = 100;
 

@@ -1,12 +1,12 @@
 //! Rosters: who is here, told not more often than people can read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::value::RawValue;
 use sfu::{Now, RoomId};
 
-use crate::limits::{ROSTER_EVERY, ROSTER_LARGE_EVERY, ROSTER_SMALL_MAX};
+use crate::limits::{ROOM_SEATS_DEFAULT, ROSTER_EVERY, ROSTER_HUGE_EVERY, ROSTER_LARGE_EVERY, ROSTER_SMALL_MAX};
 use crate::room::Room;
 use crate::seat::{Place, Seat};
 use crate::wire::encode;
@@ -87,6 +87,16 @@ pub(crate) struct Clock {
     pub(crate) armed: Option<Instant>,
 }
 
+/// How far apart whole rosters of so many seats are.
+fn whole_every(seats: usize) -> Duration {
+    if seats <= ROSTER_SMALL_MAX {
+        return ROSTER_EVERY;
+    }
+    let (seats, usual) = (seats as u32, ROOM_SEATS_DEFAULT as u32);
+    let every = ROSTER_LARGE_EVERY * seats.saturating_mul(seats) / (usual * usual);
+    every.clamp(ROSTER_LARGE_EVERY, ROSTER_HUGE_EVERY)
+}
+
 impl Lobby {
     /// A seat came, went or changed name: the roster must be told.
     pub(crate) fn roster_changed(&mut self, room: RoomId) {
@@ -117,7 +127,7 @@ impl Lobby {
             return;
         };
         let large = room.seats.len() > ROSTER_SMALL_MAX;
-        let whole_due = room.clock.whole_at.map(|t| t + if large { ROSTER_LARGE_EVERY } else { ROSTER_EVERY });
+        let whole_due = room.clock.whole_at.map(|t| t + whole_every(room.seats.len()));
         let lines_due = room.clock.lines_at.map(|t| t + ROSTER_EVERY);
         let due = |at: Option<Instant>| at.is_none_or(|t| t <= now);
         let mut news = Vec::new();
@@ -142,5 +152,17 @@ impl Lobby {
         for (event, payload) in news {
             self.emit_raw(to.clone(), event, payload);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_the_room_the_rarer_its_roster() {
+        let every = |seats| whole_every(seats).as_millis();
+        assert_eq!([1, 100, 101, 500].map(every), [100, 100, 1_000, 1_000]);
+        assert_eq!([1_000, 1_500, 5_000].map(every), [4_000, 9_000, 10_000]);
     }
 }

@@ -22,6 +22,7 @@ use super::verify::{Tolerance, verify};
 use super::way::Path;
 use super::words::{parse_duration, parse_rate};
 use super::{Options, run};
+use crate::dial::Trust;
 
 /// How long webhooks and summaries may take after the last has left.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +42,15 @@ pub struct Arguments {
     /// The server; a Janus's WebSocket API is at ws://host:8188.
     #[arg(long, default_value = "http://localhost:3001")]
     pub url: String,
+    /// Believe the server's certificate if those of this PEM file vouch for it, and not by the machine's store.
+    #[arg(long, conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Believe any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Send media there instead: to a proxy that sends it on to the server's media port, and back.
+    #[arg(long)]
+    pub via: Option<SocketAddr>,
     /// What sessions are called: NAME-0, NAME-1, …; a name of its own for each run by default.
     #[arg(long)]
     pub session: Option<String>,
@@ -104,7 +114,7 @@ pub struct Arguments {
     /// What restarts the server for --chaos restart@90s, run by sh; it is to return when the server listens again.
     #[arg(long)]
     pub restart_command: Option<String>,
-    /// What the class is like, from a JSON file: join curve, cameras, talk, chaos.
+    /// What the class is like, from a TOML or JSON file: join curve, cameras, talk, chaos.
     #[arg(long)]
     pub shape: Option<PathBuf>,
     /// The server's metrics page, such as http://localhost:9464/metrics.
@@ -184,7 +194,7 @@ async fn perform(arguments: &Arguments, options: &Options, assertions: &[Asserti
     };
     let mut report = run(options).await;
     if let Some(admin_key) = arguments.admin_key.clone().filter(|_| arguments.verify_attendance) {
-        let api = Api { url: options.url.clone(), admin_key };
+        let api = Api { url: options.url.clone(), admin_key, trust: options.trust.clone() };
         let tolerance = Tolerance(arguments.tolerance.as_millis() as u64);
         hold_to_truth(&mut report, &api, hooks.as_ref(), tolerance, [SETTLE_TIMEOUT; 2]).await;
     }
@@ -236,9 +246,13 @@ impl Arguments {
         if !(self.audio || self.video || self.screen) {
             return Err("nothing to do: give --audio, --video or --screen".to_owned());
         }
-        let is_plain = self.path == Path::Udp && self.impair == Impair::default() && self.chaos.is_empty();
+        if self.via.is_some() && self.path != Path::Udp {
+            return Err("--via is for media over UDP".to_owned());
+        }
+        let is_plain =
+            self.path == Path::Udp && self.via.is_none() && self.impair == Impair::default() && self.chaos.is_empty();
         if self.target == Target::Janus && !is_plain {
-            return Err("a Janus is called over UDP as it is: leave out --path, --impair and --chaos".to_owned());
+            return Err("a Janus is called over UDP as it is: leave out --path, --via, --impair and --chaos".to_owned());
         }
         let restarts = self.chaos.iter().any(|chaos| chaos.deed == Deed::Restart);
         if restarts && self.restart_command.is_none() {
@@ -275,6 +289,8 @@ impl Arguments {
             path: self.path,
             impair: self.impair,
             chaos: self.chaos.clone(),
+            trust: Trust::new(self.ca.as_deref(), self.insecure)?,
+            via: self.via,
             restart_command: self.restart_command.clone(),
             shape: shape.transpose()?,
             metrics: self.metrics.clone(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use signaling::attendance::Summary;
 
 use super::truth::Stay;
+use crate::dial::Trust;
 use crate::metrics;
 
 /// How often it is asked.
@@ -14,10 +15,12 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Whom to ask, and as whom.
 #[derive(Clone)]
 pub struct Api {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host`.
     pub url: String,
     /// The operator's key; it does not print itself.
     pub admin_key: String,
+    /// Whose certificate is believed, for `https://`.
+    pub trust: Trust,
 }
 
 impl std::fmt::Debug for Api {
@@ -39,7 +42,7 @@ pub async fn summaries(api: &Api, stays: &[Stay], patience: Duration) -> io::Res
     for meeting in meetings {
         loop {
             let url = format!("{}/v1/meetings/{meeting}/attendance", api.url.trim_end_matches('/'));
-            let answer = metrics::get(&url, Some(&api.admin_key)).await;
+            let answer = metrics::get(&url, Some(&api.admin_key), &api.trust).await;
             let over = Instant::now() >= end;
             match answer {
                 Ok(body) => {

@@ -33,7 +33,7 @@ pub mod verify;
 pub mod way;
 pub mod words;
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -52,6 +52,7 @@ use self::target::{Moment, Process, Target};
 use self::tester::Cpu;
 use self::token::Signer;
 use self::way::Path;
+use crate::dial::Trust;
 use crate::metrics;
 use crate::peer::Identity;
 
@@ -105,6 +106,10 @@ pub struct Options {
     pub impair: Impair,
     /// What goes wrong on purpose.
     pub chaos: Vec<Chaos>,
+    /// Whose certificate is believed, for `https://`.
+    pub trust: Trust,
+    /// Media goes there instead of to the server: a proxy that sends it on.
+    pub via: Option<SocketAddr>,
     /// What restarts the server, for a shell.
     pub restart_command: Option<String>,
     /// What the class is like.
@@ -141,6 +146,8 @@ impl Default for Options {
             path: Path::Udp,
             impair: Impair::default(),
             chaos: Vec::new(),
+            trust: Trust::default(),
+            via: None,
             restart_command: None,
             shape: None,
             metrics: None,

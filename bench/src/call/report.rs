@@ -315,6 +315,12 @@ impl fmt::Display for Report {
             let us = server.cpu_us_per_packet.map(|us| format!(", {us:.2} µs a forwarded packet")).unwrap_or_default();
             writeln!(f, "server                 {:.2} s of CPU{us}", server.cpu_seconds.unwrap_or(0.0))?;
         }
+        if let Some(runs) = self.server.as_ref().and_then(ServerReport::runs_in_words) {
+            writeln!(f, "datagrams a send       {runs}")?;
+        }
+        for (kind, ms) in self.server.iter().flat_map(|server| &server.forward_ms_p99) {
+            writeln!(f, "{:<22} p99 up to {ms} ms", format!("{kind} in the server"))?;
+        }
         if let Some(process) = &self.process {
             let us = process.cpu_us_per_packet.map(|us| format!(", {us:.2} µs for each that came")).unwrap_or_default();
             let (cpu, memory) = (process.cpu_seconds, process.memory_kib_per_person);

@@ -287,6 +287,7 @@ impl Seat {
 
     async fn open_way(&mut self) -> io::Result<()> {
         let Some(to) = self.candidate() else { return Ok(()) };
+        let to = self.shared.options.via.unwrap_or(to);
         self.way = Some(Way::open(self.path, to, &self.ack).await?);
         Ok(())
     }
@@ -503,7 +504,7 @@ async fn connect(part: &Part, shared: &Shared, session: &str) -> io::Result<Clie
     let options = &shared.options;
     let expires = unix_ms() / 1_000 + TOKEN_S;
     let token = options.signer.as_ref().map(|it| it.token(session, &part.user, part.instructor, expires));
-    Client::connect_with(&options.url, token.as_deref()).await
+    Client::connect_with(&options.url, token.as_deref(), &options.trust).await
 }
 
 fn ms(time: Duration) -> f64 {

@@ -1,5 +1,4 @@
-//! What a class is like, from a file: how people come, who shows a camera, who talks, who leaves and comes back. JSON, for the tester
-//! reads no other language.
+//! What a class is like, from a file: how people come, who shows a camera, who talks, who leaves and comes back. TOML or JSON.
 
 use std::time::Duration;
 
@@ -63,14 +62,18 @@ struct WrittenTalk {
 }
 
 impl Shape {
-    /// Reads a file's text, such as
+    /// Reads a file's text: JSON where it begins as an object does, else TOML with the same names. Such as
     /// `{ "joins": [["20%", "10%"], ["60%", "90%"]], "cameras": "40%", "talk": { "speakers": 1, "turn": "8s" }, "chaos": ["leave@30s:10%:5s"] }`.
     ///
     /// # Errors
     /// A sentence that says what is expected.
     pub fn parse(text: &str) -> Result<Shape, String> {
-        let written: Written =
-            serde_json::from_str(text).map_err(|error| format!("the shape cannot be read: {error}"))?;
+        let read = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        } else {
+            toml::from_str(text).map_err(|error| error.to_string())
+        };
+        let written: Written = read.map_err(|error| format!("the shape cannot be read: {error}"))?;
         let point = |(time, people): &(String, String)| Ok((parse_percent(time)?, parse_percent(people)?));
         let joins = written.joins.iter().map(point).collect::<Result<Vec<_>, String>>()?;
         let rises = joins.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1);
@@ -124,6 +127,16 @@ mod tests {
                  "talk": { "speakers": 1, "turn": "8s" }, "chaos": ["leave@30s:10%:5s"] }"#,
         );
         let shape = shape.expect("it is right");
+        let toml = r#"
+            joins = [["20%", "10%"], ["60%", "90%"]]
+            cameras = "40%"
+            microphones = "50%"
+            chaos = ["leave@30s:10%:5s"]
+            [talk]
+            speakers = 1
+            turn = "8s"
+        "#;
+        assert_eq!(Shape::parse(toml).as_ref(), Ok(&shape), "the same in another language");
         assert_eq!((shape.cameras, shape.microphones, shape.deeds.len()), (0.4, 0.5, 1));
         assert_eq!(shape.deeds[0].deed, Deed::Leave { away: Duration::from_secs(5) });
         for (people, time) in [(0.0, 0.0), (0.05, 0.1), (0.1, 0.2), (0.5, 0.4), (0.9, 0.6), (1.0, 1.0)] {
@@ -138,8 +151,9 @@ mod tests {
     #[test]
     fn what_is_no_shape_is_refused_with_a_reason() {
         for wrong in [
-            "",
             "7",
+            "colour = 1",
+            "cameras = \"12\"",
             r#"{ "colour": 1 }"#,
             r#"{ "cameras": "12" }"#,
             r#"{ "joins": [["50%", "50%"], ["40%", "60%"]] }"#,

@@ -59,6 +59,10 @@ struct Bench {
     order: Vec<u64>,
     rtx_indices: Vec<u64>,
     overruns: u64,
+    /// How long the datagrams of the run at hand are, if there is one.
+    run: Option<usize>,
+    /// How long what was written is, before the tag.
+    lengths: Vec<usize>,
     /// The last number of each of the publisher's streams.
     ends: HashMap<u16, u64>,
 }
@@ -90,6 +94,8 @@ impl Bench {
             order: Vec::new(),
             rtx_indices: Vec::new(),
             overruns: 0,
+            run: None,
+            lengths: Vec::new(),
             ends: HashMap::new(),
         }
     }
@@ -108,11 +114,16 @@ impl Bench {
         self.overruns += u64::from(subscription.overrun(&self.layers) > 0);
         while let Some((packet, ring)) = subscription.next(&self.layers) {
             let plain_len = subscription.plain_len(packet, ring);
-            let Some(prepared) = subscription.prepare(packet) else { continue };
+            let padding = subscription.padding(plain_len, ring, self.run);
+            let Some(prepared) = subscription.prepare(packet).map(|prepared| prepared.padded(padding)) else {
+                continue;
+            };
             assert_eq!(prepared.layout.plain_len, plain_len, "the length by which room was made");
-            let mut out = vec![0xee; plain_len + 40];
+            let mut out = vec![0xee; plain_len + padding + 40];
             let len = subscription.write(prepared, packet, ring, &mut self.stamps, &self.sealer, &mut out);
-            assert!(len <= plain_len + self.sealer.overhead());
+            assert!(len <= plain_len + padding + self.sealer.overhead());
+            self.lengths.push(len - self.sealer.overhead());
+            self.run = self.run.or(Some(plain_len + padding));
             let seen = Seen {
                 payload: ring.bytes(packet).1.to_vec(),
                 epoch: packet.epoch,
@@ -302,6 +313,46 @@ fn a_late_packet_may_be_the_newest_that_was_sent() {
     }
     assert_eq!(bench.got.len(), 3);
     bench.check();
+}
+
+/// Writes packets with payloads of these lengths in one go; how long each went out, less the header of all.
+fn lengths(kind: Kind, payloads: &[usize]) -> Vec<usize> {
+    let mut bench = Bench::new(kind, Draw { ssrc: 1, rtx_ssrc: 2, first_seq: 0, first_rtx: 0 });
+    for (seq, len) in (65_537..).zip(payloads) {
+        let payload = vec![9; *len];
+        bench.push(Incoming {
+            seq,
+            epoch: 0,
+            timestamp: 7,
+            marker: false,
+            codec: 0,
+            video: None,
+            description: flat(true),
+            level: None,
+            descriptor: &[],
+            skip: 0,
+            payload: &payload,
+        });
+    }
+    bench.drain();
+    assert_eq!(bench.got.len(), payloads.len(), "each came, and with its payload");
+    bench.lengths.iter().map(|len| len - 28).collect()
+}
+
+#[test]
+fn packets_of_nearly_one_size_get_one_size() {
+    let video = |payloads: &[usize]| lengths(Kind::Video, payloads);
+    assert_eq!(video(&[1_000, 1_000, 1_001, 1_001]), [1_001; 4]);
+    assert_eq!(video(&[1_000, 1_020, 1_032, 1_033]), [1_032, 1_032, 1_032, 1_033], "by no more than some bytes");
+    assert_eq!(
+        video(&[1_000, 990, 400]),
+        [1_000, 1_000, 400],
+        "what comes behind a shorter one would need another run"
+    );
+    assert_eq!(video(&[1_000, 990]), [1_000, 990], "the last may be shorter");
+    assert_eq!(video(&[100, 104, 130]), [104, 104, 130], "of a short one only a little");
+    assert_eq!(video(&[1_000, 1_040, 1_041]), [1_000, 1_040, 1_041], "the next run is another's business");
+    assert_eq!(lengths(Kind::Audio, &[80, 81, 82]), [80, 81, 82]);
 }
 
 proptest! {

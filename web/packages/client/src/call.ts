@@ -120,6 +120,7 @@ export class Call {
   private hurriesUntil = 0; // by Date.now()
   private moved = false; // the network is another, and the paths of media are to be sought anew
   private wanted = false; // the call, and not only a connection that is there when it is
+  private prepares = false; // that connection, and an offer of what is published
   /** What was offered with the join, before its answer: on its way, or refused, which may be for no more than a waiting room. */
   private ahead: '' | 'offered' | 'refused' = '';
 
@@ -142,14 +143,17 @@ export class Call {
     this.listen();
   }
 
-  /** Connects, so that `start` finds a connection. What goes wrong is told by `start`, which tries again. */
+  /** Connects, so that `start` finds a connection, and an offer that is made. What goes wrong is told by `start`, which tries again. */
   prepare(): void {
+    this.prepares = true;
     this.socket.connect();
+    this.prepareOffer();
   }
 
   /** Connects and joins. Call it once. */
   start(): void {
     this.wanted = true;
+    this.prepares = false;
     this.events.status('connecting');
     if (this.socket.connected) this.join();
     else this.socket.connect();
@@ -194,6 +198,7 @@ export class Call {
   publish(source: Source, track: MediaStreamTrack, muted = false): void {
     const wasMuted = this.local.get(source)?.muted ?? muted;
     this.local.set(source, { track, muted, paused: false });
+    if (this.prepares) return this.prepareOffer();
     this.peer?.publish(source, track, muted);
     if (wasMuted !== muted) this.tellMuted(source, muted);
   }
@@ -202,6 +207,7 @@ export class Call {
   pause(source: Source): void {
     const local = this.local.get(source);
     if (!local) return;
+    if (this.prepares) return this.unpublish(source);
     Object.assign(local, { muted: true, paused: true });
     this.peer?.pause(source);
     this.tellMuted(source, true);
@@ -219,7 +225,9 @@ export class Call {
   unpublish(source: Source): void {
     const trackId = this.ownTracks().find((track) => track.source === source)?.trackId;
     if (trackId) this.told.delete(trackId);
-    if (this.local.delete(source)) this.peer?.unpublish(source);
+    if (!this.local.delete(source)) return;
+    if (this.prepares) return this.prepareOffer();
+    this.peer?.unpublish(source);
   }
 
   /** Says how large somebody's video is shown, so that no more of it is sent than can be seen. */
@@ -257,6 +265,7 @@ export class Call {
   /** Listens to data of this label. */
   openChannel(label: string): void {
     this.channels.open(label);
+    if (this.prepares) this.prepareOffer();
   }
 
   send(label: string, data: Data, to: readonly string[]): string {
@@ -354,14 +363,25 @@ export class Call {
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
-    if (!this.seat && !this.resumeToken && !this.options.relay && this.local.size) this.offerAhead();
+    if (this.mayOfferAhead) this.offerAhead();
+  }
+
+  private get mayOfferAhead(): boolean {
+    return !this.seat && !this.resumeToken && !this.options.relay && this.local.size > 0;
+  }
+
+  /** Anew, when something else is published: so it is there when the join goes out. */
+  private prepareOffer(): void {
+    this.peer?.close();
+    this.peer = null;
+    if (this.mayOfferAhead) this.makePeer([], '').prepareOffer();
   }
 
   /** The offer goes with the join, as long as nothing depends on what is answered: that saves a round trip. */
   private offerAhead(): void {
     this.dropAhead();
     this.ahead = 'offered';
-    this.makePeer([], '').offerAhead();
+    (this.peer ?? this.makePeer([], '')).offerAhead();
   }
 
   private dropAhead(): void {
@@ -401,24 +421,24 @@ export class Call {
 
   /** A connection that carries what is published, in place of the one that there was. */
   private makePeer(iceServers: RTCIceServer[], stale: string): Peer {
-    const { sessionId, userId, relay = '' } = this.options;
-    const to = { sessionId, userId, targetUserId: 'sfu' };
+    const { relay = '' } = this.options;
+    const to = (): object => ({ sessionId: this.options.sessionId, userId: this.options.userId, targetUserId: 'sfu' });
     this.peer?.close();
     this.events.tracks([]);
     const peer: Peer = this.peer = this.ground.peer(iceServers, {
-      send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => {
+      send: (event, body) => this.socket.emit(event, { ...to(), ...body }, (ack: Ack) => {
         if (ack.ok || this.peer !== peer) return;
         if (this.ahead) this.ahead = 'refused';
         else this.refused(ack.error, event);
       }),
-      sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
+      sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to(), candidate }),
       origin: (id) => {
         this.stale = id;
         this.events.origin(id);
       },
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
-      adrift: (rttMs) => this.doubt(peer, { ...to, candidate: null }, rttMs),
+      adrift: (rttMs) => this.doubt(peer, { ...to(), candidate: null }, rttMs),
       stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
     } satisfies PeerEvents, stale, relay);
     this.channels.attach(peer.connection);

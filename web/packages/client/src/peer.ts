@@ -66,6 +66,8 @@ export class Peer {
   private closed = false;
   private begin = (_iceServers: RTCIceServer[]): void => {}; // ends the wait of `offerAhead`
   private isAhead = false; // an offer is made and not applied yet
+  private prepared: Promise<RTCSessionDescriptionInit> | undefined; // that offer
+  private made: RTCSessionDescriptionInit | undefined; // the same, as soon as it is there
   private readonly flow = new Flow();
   private heard = 0; // when the last packet came that was played, by the browser's own clock
   private receivedBytes = 0;
@@ -153,21 +155,30 @@ export class Peer {
     this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
   }
 
+  /** Makes the offer of `offerAhead`. What is published must stay the same until then. */
+  prepareOffer(): void {
+    this.isAhead = true;
+    this.prepared = this.pc.createOffer();
+    this.prepared.then((made) => { this.made = made; }, () => {}); // said by `offerAhead`
+  }
+
   /**
    * Offers before the server has said which TURN servers there are, to save a round trip: what is offered is applied, and its
    * candidates are gathered, when `start` says so. Until then what the server says waits.
    */
   offerAhead(): void {
-    this.isAhead = true;
-    const offered = this.pc.createOffer();
+    if (!this.prepared) this.prepareOffer();
+    const { prepared } = this;
     const known = new Promise<RTCIceServer[]>((done) => { this.begin = done; });
-    void offered.then(({ type, sdp = '' }) => {
+    const send = ({ type, sdp = '' }: RTCSessionDescriptionInit): void => {
       if (!this.closed) this.events.send('offer', { offer: { type, sdp }, tracks: this.ownHints(midsOf(sdp)) });
-    }).catch(() => {}); // said below
+    };
+    if (this.made) send(this.made);
+    else prepared?.then(send, () => {}); // said below
     this.work = known.then(async (iceServers) => {
       if (this.closed) return;
       this.pc.setConfiguration(configuration(iceServers, this.relay));
-      await this.pc.setLocalDescription(await offered);
+      await this.pc.setLocalDescription(await prepared);
       this.isAhead = false;
     }).catch((error) => {
       console.warn('offer ahead', error);

@@ -49,7 +49,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
 
   prepare(): void {
     if (this.call || (typeof RTCPeerConnection === 'undefined' && !this.ground)) return;
-    this.prepared ??= new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.prepared ??= this.newCall(this.state.permissions);
     this.prepared.prepare();
   }
 
@@ -60,14 +60,11 @@ export class LiveRoom extends Box<RoomState> implements Room {
     const [role, permissions] = standing(this.options, this.claims);
     this.set({ ...beginning(this.options.sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
-    const call = this.call = this.prepared ?? new Call(this.callOptions(), this.callEvents(), this.ground);
+    const call = this.call = this.prepared ?? this.newCall(permissions);
     this.prepared = null;
     Object.assign(call.options, this.callOptions()); // what is prepared may have been asked for by another name
     this.seat = undefined; // it is taken up once
-    this.channels.forEach((label) => call.openChannel(label));
     if (this.audioOnly) call.setAudioOnly(true);
-    const { media } = this.options;
-    this.publisher = media ? new Publisher(call, media, permissions) : null;
     this.unwatch = watchPage(this);
     call.start();
   }
@@ -124,9 +121,18 @@ export class LiveRoom extends Box<RoomState> implements Room {
     return (await this.call?.stats()) ?? { rttMs: 0, path: '', tracks: [] };
   }
 
+  /** One that is not joined yet, and carries what this person's devices give. */
+  private newCall(permissions: Permissions): Call {
+    const { media } = this.options;
+    const call = new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.channels.forEach((label) => call.openChannel(label));
+    this.publisher = media ? new Publisher(call, media, permissions) : null;
+    return call;
+  }
+
   private openChannel(label: string): void {
     this.channels.add(label);
-    this.call?.openChannel(label);
+    (this.call ?? this.prepared)?.openChannel(label);
   }
 
   private async ask(action: (call: Call) => Promise<string>): Promise<string> {

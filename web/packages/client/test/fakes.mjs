@@ -105,6 +105,7 @@ export class FakePeer {
   pause(source) { this.log.push(`pause ${source}`); }
   setMuted(source, muted) { this.log.push(`${muted ? 'mute' : 'unmute'} ${source}`); }
   setLayers(source, layers) { this.log.push(`layers ${source} ${layers.map(({ active }) => Number(active)).join('')}`); }
+  prepareOffer() { this.log.push('prepare'); }
   offerAhead() { this.log.push('ahead'); }
   start(iceServers) {
     this.iceServers = iceServers;

@@ -96,6 +96,30 @@ test('a connection that is prepared waits for the join, says nothing of itself, 
   assert.deepEqual([unused.socket.connected, unused.socket.sent], [false, []]);
 });
 
+test('the offer is made while one looks into the mirror, anew when something else is published, and goes with the join', (t) => {
+  const media = new FakeMedia();
+  const world = open(t, { media, sessionId: '', channels: ['board'] }, { 'join-session': 'later' });
+  world.room.prepare();
+  assert.deepEqual([world.peers.length, world.peer.log, world.socket.sent], [1, ['publish microphone', 'publish camera', 'prepare'], []]);
+  media.setMicrophone(false);
+  assert.deepEqual([world.peers.length, world.peer.log.at(-1)], [1, 'mute microphone'], 'the same offer will do');
+  media.setCamera(false);
+  assert.deepEqual([world.peers.length, world.peers[0].closed, world.peer.log], [2, true, ['publish microphone muted', 'prepare']]);
+  media.setCamera(true);
+  world.room.join({ sessionId: 'algebra' });
+  world.socket.late[0](seat());
+  assert.deepEqual([world.peers.length, world.peers[1].closed, world.peer.log], [3, true, ['publish microphone muted', 'publish camera', 'prepare', 'ahead', 'start']]);
+  assert.deepEqual(world.peer.channels.map(({ label }) => label), ['board']);
+  world.peer.events.send('offer', { offer: {} });
+  assert.equal(world.socket.of('offer').at(-1).sessionId, 'algebra');
+  world.room.leave();
+  assert.ok(world.peer.closed);
+
+  const relayed = open(t, { media: new FakeMedia(), relay: '1' });
+  relayed.room.prepare();
+  assert.equal(relayed.peers.length, 0, 'nothing is offered before it is known which TURN servers there are');
+});
+
 test('what is published is offered together with the join, and once more only if that was refused', (t) => {
   const prompt = open(t, { media: new FakeMedia() }, { 'join-session': 'later' });
   prompt.room.join();
