@@ -1,7 +1,10 @@
 # The image holds what `cargo build --release` builds and nothing else: no shell, no package manager, no root.
 #   docker build -t lyceum . && docker run --rm --network host lyceum
+# For both architectures, the second compiled under emulation, which takes an hour, or by a builder of its kind:
+#   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/lyceum:0.1.0 --push .
 
-FROM node:22-bookworm-slim AS page
+# What browsers get is the same for all machines.
+FROM --platform=$BUILDPLATFORM node:22-bookworm-slim AS page
 WORKDIR /lyceum/web
 COPY web/package.json web/package-lock.json ./
 COPY web/packages/client/package.json packages/client/

@@ -12,6 +12,7 @@ mod check;
 mod disk;
 #[path = "attendance/late.rs"]
 mod late;
+mod plain;
 mod postgres;
 #[path = "attendance/receiver.rs"]
 mod receiver;

@@ -1,6 +1,8 @@
 //! The real binary with keys: who gets in by Socket.IO, WHIP and the token route, who does not, and what leaks.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::plain::plain;
+
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &str = "the-secret-of-this-very-test-0123456789";
@@ -25,14 +29,7 @@ const ADMIN: &str = "the-admin-of-this-very-test-0123456789";
 
 fn lyceum() -> Command {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    for (name, _) in std::env::vars() {
-        let is_plain =
-            ["TURN_", "SUPABASE_", "JWT_", "LYCEUM", "DATABASE_"].iter().any(|start| name.starts_with(start));
-        if is_plain || ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG"].contains(&name.as_str()) {
-            command.env_remove(name);
-        }
-    }
+    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
     let store = format!("identity-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     command.env("LYCEUM__STORE__DIR", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(store));
     command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0");

@@ -1,6 +1,8 @@
 //! The load tester against the real binary: what it measures, and that deliberate faults between the two are caught.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{BufRead, BufReader};
@@ -24,6 +26,8 @@ use bench::turn::process::free_port;
 use serde_json::Value;
 use sqlx::Connection as _;
 use tokio::net::UdpSocket;
+
+use crate::plain::plain;
 
 const SECRET: &str = "a secret of the tests with more than 32 bytes";
 const ADMIN_KEY: &str = "an operator's key of more than 32 bytes, too";
@@ -53,13 +57,7 @@ impl Server {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("load-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LYCEUM")) {
-            command.env_remove(name);
-        }
-        for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "DATABASE_URL", "JWT_SECRET", "TURN_URIS"] {
-            command.env_remove(name);
-        }
+        let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
         command.arg(format!("--listen=127.0.0.1:{http}")).arg(format!("--admin-listen=127.0.0.1:{admin}"));
         command.args(["--media-port", "0"]);
         command.args(["--address", "127.0.0.1", "--log-format", "json"]).env("LYCEUM__MEDIA__WORKERS", "1");

@@ -1,11 +1,13 @@
 //! The real binary, and clients that reach it over UDP, ICE-TCP, IPv6 and TURN.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UdpSocket};
 use turn_server::framing::frame_bytes;
 use turn_server::stun::{Class, Message};
+
+use crate::plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,18 +52,14 @@ struct Server {
 impl Server {
     /// A server that announces `address`.
     fn start(address: &str, tcp: bool) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LYCEUM__")) {
-            command.env_remove(name);
-        }
+        let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--address", address, "--log-format", "json"]);
         command
             .env("LYCEUM__TURN__PORT", "0")
             .env("LYCEUM__TURN__TLS_PORT", "0")
             .env("LYCEUM__STORE__DIR", store_dir());
-        command.env("LYCEUM__MEDIA__TCP", tcp.to_string()).env_remove("SIGNALING_PORT").env_remove("RUST_LOG");
-        command.env_remove("DATABASE_URL");
+        command.env("LYCEUM__MEDIA__TCP", tcp.to_string());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("JSON"));

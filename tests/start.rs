@@ -1,6 +1,8 @@
 //! The real binary on free ports: how it starts, what it refuses, and what one socket hears.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -15,6 +17,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::plain::plain;
+
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,28 +31,7 @@ fn store_dir() -> PathBuf {
 
 /// The binary, without the settings of whoever runs the tests.
 fn lyceum() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("LYCEUM__") {
-            command.env_remove(name);
-        }
-    }
-    for name in [
-        "SIGNALING_PORT",
-        "NEXTAUTH_URL",
-        "RUST_LOG",
-        "TURN_URIS",
-        "TURN_USERNAME",
-        "TURN_CREDENTIAL",
-        "TURN_SECRET",
-        "JWT_SECRET",
-        "SUPABASE_URL",
-        "SUPABASE_JWKS_URL",
-        "LYCEUM_ADMIN_KEY",
-        "DATABASE_URL",
-    ] {
-        command.env_remove(name);
-    }
+    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
     // Two servers of one machine, as tests are, cannot have the same.
     command
         .env("LYCEUM__ADMIN__DRAIN_S", "0")

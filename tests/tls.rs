@@ -1,6 +1,8 @@
 //! The real binary with a certificate: HTTPS, Socket.IO over it, and files that are replaced or wrong.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
+mod plain;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,6 +23,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::plain::plain;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,13 +80,7 @@ fn folder(name: &str) -> PathBuf {
 
 /// The binary with the files of a folder, and without the settings of whoever runs the tests.
 fn lyceum(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LYCEUM__") || name.starts_with("TURN_")) {
-        command.env_remove(name);
-    }
-    for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "DATABASE_URL"] {
-        command.env_remove(name);
-    }
+    let mut command = plain(env!("CARGO_BIN_EXE_lyceum"));
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0", "--workers", "1"]);
     command.args(["--log-format", "json", "--address", "127.0.0.1"]).env("LYCEUM__TLS__LISTEN", "127.0.0.1:0");
     command

@@ -12,7 +12,7 @@ use crate::negotiation::{FIRST_OFFER_DELAY, Inbound, Line, Negotiation, REOFFER_
 use crate::peer::{Peer, REPORT_INTERVAL, Stream};
 use crate::quality::Quality;
 use crate::room::Room;
-use crate::sdp::{self, Codec, Description as Sdp, MediaKind, Setup};
+use crate::sdp::{self, Codec, Description as Sdp, Media, MediaKind, Setup};
 use crate::shared::NOBODY;
 use crate::subscription::{ExtensionIds, Stamps};
 use crate::track::Track;
@@ -175,6 +175,7 @@ impl Sfu {
     ) -> Result<bool, Refused> {
         let offer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(false) };
+        check_role(peer, &offer)?;
         if peer.negotiation.offered.is_some() {
             if saw_ours {
                 return Ok(false);
@@ -217,6 +218,7 @@ impl Sfu {
     fn take_answer(&mut self, key: usize, sdp: &str, hints: &[TrackHint], now: Now) -> Result<(), Refused> {
         let answer = parse(sdp)?;
         let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
+        check_role(peer, &answer)?;
         let new_connection = is_another_connection(peer, &answer);
         if !new_connection {
             check_transport(peer, &answer)?;
@@ -554,13 +556,6 @@ fn parse(text: &str) -> Result<Sdp, Refused> {
     if description.ice_lite {
         return Err((Refusal::InvalidSdp, "a=ice-lite came: two lite sides never meet".into()));
     }
-    if let Some(passive) = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive)) {
-        let mid = passive.mid;
-        return Err((
-            Refusal::InvalidSdp,
-            format!("a=setup of {mid} is passive: the client must be able to be active"),
-        ));
-    }
     Ok(description)
 }
 
@@ -572,6 +567,20 @@ fn is_another_connection(peer: &Peer, description: &Sdp) -> bool {
     let generations = std::iter::once(&peer.ice.current).chain(&peer.ice.next);
     let is_known = generations.filter_map(|g| g.remote_ufrag()).any(|known| Some(known) == ufrag);
     peer.negotiation.origin.as_ref().is_some_and(|origin| *origin != description.origin) && !is_known
+}
+
+/// We are the passive side of DTLS, so the client has to be the active one. The roles of an association are agreed upon once
+/// (RFC 8842 §5.3): what later descriptions say of them is passed over, since some (Pion, webrtc-rs) call themselves passive in
+/// each answer to a lite peer, whatever they are.
+fn check_role(peer: &Peer, description: &Sdp) -> Result<(), Refused> {
+    let passive = description.media.iter().find(|m| !m.rejected && m.setup == Some(Setup::Passive));
+    let is_agreed = peer.remote_fingerprint.is_some() && !is_another_connection(peer, description);
+    match passive {
+        Some(Media { mid, .. }) if !is_agreed => {
+            Err((Refusal::InvalidSdp, format!("a=setup of {mid} is passive: the client must be able to be active")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A certificate cannot change under an association; that takes a new RTCPeerConnection.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::receiver::SECRET;
 use super::{GRACE_MS, PATIENCE};
+use crate::plain::plain;
 
 /// A process; it ends with this.
 pub(crate) struct Server {
@@ -25,12 +26,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> Self {
-        Server::run(Command::new(env!("CARGO_BIN_EXE_lyceum")), dir, url, receiver, empty_ms)
+        Server::run(plain(env!("CARGO_BIN_EXE_lyceum")), dir, url, receiver, empty_ms)
     }
 
     /// The same on SQLite, on a disk that [`Server::fill_disk`] fills: what does not fit is an error to it as on a real one.
     pub(crate) fn start_on_small_disk(dir: &Path, receiver: &str, empty_ms: u64) -> Self {
-        let mut command = Command::new("sh");
+        let mut command = plain("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_lyceum")]);
         Server::run(command, dir, None, receiver, empty_ms)
     }
@@ -63,7 +64,7 @@ impl Server {
 
     /// How it ends, and what it says, where it will not serve.
     pub(crate) fn refuses(dir: &Path, receiver: &str) -> (ExitStatus, String) {
-        let (mut child, log) = Server::spawn(Command::new(env!("CARGO_BIN_EXE_lyceum")), dir, None, receiver, 0);
+        let (mut child, log) = Server::spawn(plain(env!("CARGO_BIN_EXE_lyceum")), dir, None, receiver, 0);
         let begun = Instant::now();
         let status = loop {
             match child.try_wait().expect("it is our child") {
@@ -79,14 +80,6 @@ impl Server {
     }
 
     fn spawn(mut command: Command, dir: &Path, url: Option<&str>, receiver: &str, empty_ms: u64) -> (Child, PathBuf) {
-        for (name, _) in std::env::vars() {
-            if name.starts_with("LYCEUM") || name.starts_with("TURN_") {
-                command.env_remove(name);
-            }
-        }
-        for name in ["SIGNALING_PORT", "NEXTAUTH_URL", "RUST_LOG", "DATABASE_URL"] {
-            command.env_remove(name);
-        }
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--media-port", "0"]);
         command.args(["--workers", "1", "--log-format", "json", "--address", "127.0.0.1"]);
         command.env("LYCEUM__TURN__PORT", "0").env("LYCEUM__TURN__TLS_PORT", "0").env("LYCEUM__STORE__DIR", dir);

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { BROWSERS, SOON_MS, openRig, until } from './rig.mjs';
 import { PEOPLE } from './expect.mjs';
-import { faults, press } from './product.mjs';
+import { DESKTOP, LYING, PHONE, clean, press } from './product.mjs';
 import { openTrust } from './trust.mjs';
 
 /** In `hosts`: Firefox speaks TLS only to a TURN server that has a name. */
@@ -15,8 +15,6 @@ const ADMIN_KEY = `admin-${randomUUID()}`;
 const PAIR = ['school', randomUUID()];
 const WEBHOOK_SECRET = `whsec_${Buffer.from(randomUUID()).toString('base64')}`;
 const SESSION = 'algebra 2';
-const DESKTOP = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844 };
 
 let trust;
 let rig;
@@ -63,17 +61,7 @@ async function go(page, hash, heading) {
   await until(() => page.$eval('h1', (h1, wanted) => h1.innerText === wanted, heading), SOON_MS, `the page ${heading}`);
 }
 
-/** Each page is looked at once: wide and dark, or narrow and light. */
-let narrow = false;
-async function accessible(page, what) {
-  narrow = !narrow;
-  await page.setViewport(narrow ? PHONE : DESKTOP);
-  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: narrow ? 'light' : 'dark' }]);
-  assert.deepEqual(await faults(page), [], what);
-  const { wide, seen } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, seen: document.documentElement.clientWidth }));
-  assert.ok(wide <= seen, `${what} is ${wide} wide in a window of ${seen}`);
-  await page.setViewport(DESKTOP);
-}
+const accessible = (page, what) => clean(page, what, [PHONE, LYING, DESKTOP]);
 
 /** Somebody in the call, with a join token of the application's. */
 async function join(t, as) {
@@ -170,7 +158,9 @@ scenario('an operator watches a call, moderates it and ends it', async (t) => {
     await endpoints(t, page);
     await go(page, 'turn', 'TURN');
     await reads(page, /By UDP/);
+    await accessible(page, 'TURN');
     await go(page, 'errors', 'Errors');
+    await accessible(page, 'the errors');
     await go(page, 'configuration', 'Configuration');
     await reads(page, /admin_key\s+set, hidden/);
     await accessible(page, 'the configuration');

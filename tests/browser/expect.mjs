@@ -32,7 +32,7 @@ const others = (pages, page) => pages.filter((other) => other !== page && !other
 
 /** Waits until each page shows a tile for exactly the others, each with their own colour and tone. */
 export async function untilContent(pages, ms = SOON_MS) {
-  await Promise.all(pages.map(async (page) => {
+  const looks = await Promise.allSettled(pages.map(async (page) => {
     let wrong;
     await until(async () => {
       const seen = await page.evaluate(() => window.probe.content());
@@ -40,6 +40,9 @@ export async function untilContent(pages, ms = SOON_MS) {
       return wrong === null;
     }, ms, () => `${page.as.user} (${page.browserName}) sees and hears everyone as themselves; ${wrong}`);
   }));
+  // Of a pair that does not meet both ends are told of.
+  const faults = looks.filter((one) => one.status === 'rejected').map((one) => one.reason.message);
+  assert.deepEqual(faults, []);
 }
 
 function contentFault(seen, expected) {
@@ -61,6 +64,7 @@ export async function expectCall(pages, { windows = 2, ms = SOON_MS } = {}) {
 /** No picture and no sound may stand still for longer than this, however busy the machine, but for what is announced as paused. */
 const GAP_MS_MAX = 8_000;
 const WINDOW_MS = 2_000;
+const STEP_MS = 300;
 
 /** In each window of 2 s frames and sound grow for every ordered pair, as `expectGrowth` means it. */
 export async function expectFlow(pages, windows = 2) {
@@ -85,24 +89,35 @@ export async function expectGrowth(pairs, look, windows) {
   }
   let due = pairs;
   for (let window = 1; window <= windows || due.length; window++) {
-    await pass(WINDOW_MS);
+    // What has grown does not shrink again: the last window need not be waited for to its end.
+    const still = await watch(pairs, look, window < windows ? WINDOW_MS : STEP_MS);
+    // Asked for are so many windows, and that no pair stood still from beginning to end.
+    due = due.filter((pair) => still.includes(pair));
+    const passed = Date.now() - began;
+    assert.ok(passed <= windows * WINDOW_MS + SOON_MS, `${due.map((pair) => pair.name)} did not flow again within ${passed} ms`);
+  }
+}
+
+/** Looks each `stepMs` until all pairs have flowed or a window is over, and gives those that have not. */
+async function watch(pairs, look, stepMs) {
+  const end = Date.now() + WINDOW_MS;
+  const flowed = new Map(pairs.map((pair) => [pair, new Set()]));
+  const still = () => pairs.filter((pair) => flowed.get(pair).size < 2);
+  while (Date.now() < end && still().length) {
+    await pass(stepMs);
     const seen = await look();
     const now = Date.now();
-    const still = [];
     for (const pair of pairs) {
       const is = seen[pair.at][pair.user];
-      const flows = ['frames', 'energy'].filter((what) => {
+      for (const what of ['frames', 'energy']) {
         const [was, since] = pair[what];
         const grew = is?.[what] > (was ?? 0);
         const announced = what === 'frames' && is?.paused === true;
         assert.ok(grew || announced || now - since <= GAP_MS_MAX, `${pair.name}: ${what} ${was} → ${is?.[what]} for ${now - since} ms, and no word of a pause`);
         if (grew || announced) pair[what] = [is[what], now];
-        return grew;
-      });
-      if (flows.length < 2) still.push(pair);
+        if (grew) flowed.get(pair).add(what);
+      }
     }
-    // Asked for are so many windows, and that no pair stood still from beginning to end.
-    due = due.filter((pair) => still.includes(pair));
-    assert.ok(now - began <= windows * WINDOW_MS + SOON_MS, `${due.map((pair) => pair.name)} did not flow again within ${now - began} ms`);
   }
+  return still();
 }

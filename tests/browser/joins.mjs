@@ -1,7 +1,7 @@
 // How long it takes from the click on «Join» to the first picture of somebody else, near and far.
 
 import { press } from './product.mjs';
-import { openFarLine, openProxy } from './proxy.mjs';
+import { HOST, openFarLine, openProxy } from './proxy.mjs';
 import { SOON_MS, pass, until } from './rig.mjs';
 
 /** Settings of the server: a proxy stands before one port, and no relay leads around it. */
@@ -10,13 +10,13 @@ export const NO_DETOUR = { LYCEUM__MEDIA__WORKERS: '1', LYCEUM__TURN__ENABLED: '
 /** A way to the server whose round trips take `rttMs` each, of media and signaling; none is in between when it is 0. */
 export async function openWay(lyceum, rttMs) {
   if (!rttMs) return { url: lyceum.url, close() {} };
-  const [line, proxy] = await Promise.all([openFarLine(lyceum.url, rttMs), openProxy(lyceum.media)]);
+  const [line, proxy] = await Promise.all([openFarLine(lyceum.url, rttMs), openProxy(lyceum.media, HOST)]);
   proxy.up.delayMs = proxy.down.delayMs = rttMs / 2;
-  return { url: line.url, port: proxy.port, close() { line.close(); proxy.close(); } };
+  return { url: line.url, at: [HOST, proxy.port], close() { line.close(); proxy.close(); } };
 }
 
-/** Runs in the page, before its own scripts: notes when what happened, and sends media through the proxy at `port`, if there is one. */
-function clock(port) {
+/** Runs in the page, before its own scripts: notes when what happened, and sends media through the proxy `at` an address, if there is one. */
+function clock(at) {
   const times = window.times = {};
   const note = (what) => { times[what] ??= performance.now(); };
   document.addEventListener('click', (event) => { if (event.target.closest?.('[data-action="join"]')) note('click'); }, true);
@@ -35,7 +35,8 @@ function clock(port) {
     }
     setRemoteDescription({ type, sdp }) {
       note(`their ${type}`);
-      const detour = port && sdp.replace(/^a=candidate:.* tcp .*\r\n/gim, '').replace(/^(a=candidate:\S+ \d+ udp \d+ \S+) \d+/gim, `$1 ${port}`);
+      const detour = at && sdp.replace(/^a=candidate:(\S+ \d+ )(udp|tcp)( \d+) (\S+) \d+(.*\r\n)/gim, (_, one, kind, two, host, rest) => (
+        kind === 'udp' && host === at[0] ? `a=candidate:${one}udp${two} ${at.join(' ')}${rest}` : ''));
       return super.setRemoteDescription({ type, sdp: detour || sdp });
     }
   };
@@ -45,7 +46,7 @@ function clock(port) {
 async function enter(rig, browserName, way, session, name) {
   const closing = [];
   const address = `${way.url}/?${new URLSearchParams({ session, name, user: `u-${name}` })}`;
-  const page = await rig.open({ after: (fn) => closing.push(fn) }, browserName, address, { before: `(${small})(); (${clock})(${way.port ?? 0})` });
+  const page = await rig.open({ after: (fn) => closing.push(fn) }, browserName, address, { before: `(${small})(); (${clock})(${JSON.stringify(way.at ?? null)})` });
   page.as = { name };
   await until(() => page.$('.preview video:not(.unlit)'), SOON_MS, 'the preview shows the camera');
   await pass(1_000); // nobody clicks sooner

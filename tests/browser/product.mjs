@@ -1,5 +1,6 @@
 // How the tests use the product's call page.
 
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { expectGrowth } from './expect.mjs';
 import { SOON_MS, until } from './rig.mjs';
@@ -150,9 +151,35 @@ export async function expectPageFlow(pages, windows) {
   await expectGrowth(pairs, look, windows);
 }
 
+const AXE = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+const RULES = { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
+/** All that another set of colours can break. */
+const COLOURS = { type: 'rule', values: ['color-contrast', 'link-in-text-block'] };
+
 /** Faults that axe finds in what the page shows now. */
-export async function faults(page) {
-  await page.evaluate(readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
-  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+export async function faults(page, runOnly = RULES) {
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(AXE);
+  const { violations } = await page.evaluate((rules) => window.axe.run({ runOnly: rules, resultTypes: ['violations'] }), runOnly);
   return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
+}
+
+export const DESKTOP = { width: 1280, height: 800 };
+export const PHONE = { width: 390, height: 844 };
+export const LYING = { width: 844, height: 390 };
+
+/**
+ * Nothing is wrong with what the page shows, dark and light, in windows of these sizes, of which the last stays; in its own if none
+ * is named. Firefox, which cannot be told which colours are preferred, is looked at in its own.
+ */
+export async function clean(page, what, sizes = []) {
+  const themes = page.browserName === 'chromium' ? [['dark', RULES], ['light', COLOURS]] : [['its own colours', RULES]];
+  for (const size of sizes.length ? sizes : [page.viewport()]) {
+    if (sizes.length) await page.setViewport(size);
+    for (const [value, rules] of themes) {
+      if (themes.length > 1) await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]);
+      assert.deepEqual(await faults(page, rules), [], `${what}, ${size.width} wide, ${value}`);
+    }
+    const { wide, seen } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, seen: document.documentElement.clientWidth }));
+    assert.ok(wide <= seen, `${what} is ${wide} wide in a window of ${seen}`);
+  }
 }

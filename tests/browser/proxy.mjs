@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net';
 /** Setting of the server: a proxy stands before one port, and each worker has its own. */
 export const ONE_WORKER = { LYCEUM__MEDIA__WORKERS: '1' };
 /** The namespace's own address: Firefox does not believe a server that sees it at a loopback address. */
-const HOST = '10.77.0.1';
+export const HOST = '10.77.0.1';
 const HEADER_BYTES = 28; // IPv4 and UDP, which a link's rate counts, too
 
 /** One direction: a queue that is served at a rate, then a delay. Changing a field takes effect with the next datagram. */
@@ -35,9 +35,10 @@ class Direction {
 /**
  * Opens a proxy to the server's media port. The page must be told to send to `port` instead of the server's own (`through` of the
  * layered page). `up` and `down` are the directions as the page sees them. Each address of the page has a socket of its own
- * towards the server, so that it sees as many paths as the page has.
+ * towards the server, so that it sees as many paths as the page has. It listens at `at`: at all addresses it answers from the one
+ * that is nearest, which not every check survives.
  */
-export async function openProxy(mediaPort) {
+export async function openProxy(mediaPort, at = '0.0.0.0') {
   const front = createSocket('udp4');
   const [up, down] = [new Direction(), new Direction()];
   const backs = new Map();
@@ -53,7 +54,7 @@ export async function openProxy(mediaPort) {
     return back;
   }
   let open = true;
-  await new Promise((done) => front.bind(0, '0.0.0.0', done));
+  await new Promise((done) => front.bind(0, at, done));
   front.on('message', (bytes, page) => {
     if (losesChecks && isCheck(bytes)) return;
     up.send(bytes, () => open && backOf(page).send(bytes, mediaPort, HOST, () => {}));

@@ -195,6 +195,8 @@ const launch = {
       'dom.suspend_inactive.enabled': false,
       'widget.windows.window_occlusion_tracking.enabled': false,
       'media.gmp-manager.updateEnabled': false,
+      // Where the tests make the network, pages are told that there is one again, as people's are.
+      'network.manage-offline-status': trust !== undefined,
     },
   }),
 };
@@ -240,7 +242,11 @@ export async function openRig(logName, settings = {}, { place = HERE, trust } = 
     layers: (t, browserName, session, as, options) => openAs(open, t, browserName, `${pages.url}/layers.html`, lyceum.url, session, as, options),
     /** A page that holds `count` seats, each with a picture. */
     crowd: (t, browserName, session, count) => openAs(open, t, browserName, `${pages.url}/crowd.html`, lyceum.url, session, { count }),
-    mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as),
+    /**
+     * Such a client asks for the camera, and may use it. Without that Chromium names its own addresses by mDNS, which nobody answers
+     * here, and a Firefox to which no other candidates come may look for ever: the pages talk to one another, not to the server.
+     */
+    mesh: (t, browserName, session, as) => openAs(open, t, browserName, `${pages.url}/mesh.html`, lyceum.url, session, as, { permissions: ['camera', 'microphone'] }),
     async close() {
       await Promise.allSettled(Object.values(browsers).map((browser) => browser.close()));
       await pages.stop();

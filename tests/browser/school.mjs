@@ -9,7 +9,7 @@ import { pass, until } from './rig.mjs';
 /** The server's name, in `hosts`, and where it is: the first of the addresses. */
 export const NAME = 'outside.test';
 const OUTSIDE = ['10.79.0.2', '10.79.0.3'];
-const [PAGES, GATEWAY, ROUTER] = ['10.78.0.1', '10.78.0.2', '10.79.0.1'];
+const ROUTER = '10.79.0.1';
 const STUN_COOKIE = 0x2112a442;
 
 const own = readlinkSync('/proc/self/ns/net');
@@ -46,16 +46,25 @@ export function whyNoSchool() {
 export async function openSchool() {
   const [firewall, outside] = [await openNamespace(), await openNamespace()];
   const here = (line) => execFileSync('sh', ['-ec', line]).toString();
-  here(`
-    ip link add school0 type veth peer name inner netns ${firewall.pid}
-    ip addr add ${PAGES}/24 dev school0
-    ip link set school0 up
-    ip link set veth0 down
-    ip route replace default via ${GATEWAY} dev school0`);
+  let networks = 0;
+  /** Takes the interface that the pages' machine has away. */
+  const unplug = () => here(`ip link del school${networks} 2>/dev/null || true`);
+  /** Gives it another, with another address and another gateway. */
+  function plug() {
+    const number = ++networks;
+    here(`
+      ip link add school${number} type veth peer name inner${number} netns ${firewall.pid}
+      ip addr add 10.78.${number}.1/24 dev school${number}
+      ip link set school${number} up`);
+    firewall.run(`
+      ip addr add 10.78.${number}.2/24 dev inner${number}
+      ip link set inner${number} up`);
+    here(`ip route replace default via 10.78.${number}.2 dev school${number}`);
+  }
+  here('ip link set veth0 down');
+  plug();
   firewall.run(`
     ip link set lo up
-    ip addr add ${GATEWAY}/24 dev inner
-    ip link set inner up
     ip link add outer type veth peer name veth0 netns ${outside.pid}
     ip addr add ${ROUTER}/24 dev outer
     ip link set outer up
@@ -73,9 +82,11 @@ export async function openSchool() {
     /** Only what `matches` (arguments of iptables) describe gets out until `t` ends; all else is dropped without a word. */
     letOut(t, ...matches) {
       t.after(() => firewall.run('iptables -F FORWARD'));
-      for (const match of matches) firewall.run(`iptables -A FORWARD -i inner ${match} -j ACCEPT`);
-      firewall.run('iptables -A FORWARD -i inner -j DROP');
+      for (const match of matches) firewall.run(`iptables -A FORWARD -o outer ${match} -j ACCEPT`);
+      firewall.run('iptables -A FORWARD -o outer -j DROP');
     },
+    unplug,
+    plug,
     /** The ports that one socket in here has at the server's two addresses. */
     async portsOutside() {
       const socket = createSocket('udp4');
@@ -97,8 +108,8 @@ export async function openSchool() {
     close() {
       outside.close();
       firewall.close(); // the pairs end with their namespaces
+      unplug();
       here(`
-        ip link del school0 2>/dev/null || true
         ip link set veth0 up
         ip route replace default via 10.77.0.2 dev veth0`);
     },

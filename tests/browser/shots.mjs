@@ -30,9 +30,10 @@ try {
   t.after(() => line.close());
   const ada = await joinPage(rig, t, 'chromium', session, 'Ada Lovelace', { ...options, url: line.url, query: { instructor: '1' } });
   await shoot(ada, '2-alone');
-  const guests = [];
-  for (const name of ['Bob Moore', 'Cleo Marsh', 'Dan Østergård']) guests.push(await joinPage(rig, t, 'chromium', session, name, options));
-  const [bob, cleo, dan] = guests;
+  const bob = await joinPage(rig, t, 'chromium', session, 'Bob Moore', options);
+  await until(() => ada.$$eval('.tile video:not(.unlit)', (all) => all.length === 2), 20_000, 'two pictures');
+  await shoot(ada, '2-two');
+  const [cleo, dan] = await Promise.all(['Cleo Marsh', 'Dan Østergård'].map((name) => joinPage(rig, t, 'chromium', session, name, options)));
   await until(() => ada.$(`${tileOf('Bob Moore')}.speaking`), 20_000, 'Bob speaks');
   await press(dan, 'mic');
   await press(cleo, 'hand');

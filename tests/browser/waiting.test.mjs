@@ -5,7 +5,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { SOON_MS, openRig, until } from './rig.mjs';
-import { faults, joinPage, press, untilNames, untilWords } from './product.mjs';
+import { clean, joinPage, press, untilNames, untilWords } from './product.mjs';
 
 const SECRET = randomUUID() + randomUUID();
 const SESSION = 'seminar';
@@ -109,7 +109,7 @@ test('an instructor on the page sees who waits, lets one in and turns one away',
   const [cleo, dan] = [await come('Cleo'), await come('Dan')];
   await press(ada, 'people');
   await until(() => ada.$$eval('[data-waiting]', (all) => all.length === 2), SOON_MS, 'two wait');
-  assert.deepEqual(await faults(ada), [], 'people who wait');
+  await clean(ada, 'people who wait');
   await ada.$eval('[data-waiting="u-Cleo"] [data-action="deny"]', (button) => button.click());
   await untilWords(cleo, '.ended', /not let into this call/);
   await ada.$eval('[data-waiting="u-Dan"] [data-action="admit"]', (button) => button.click());

@@ -542,8 +542,9 @@ fn hostile_descriptions_are_refused_and_change_nothing() {
         good.replace("a=mid:1", &format!("a=mid:{}", "m".repeat(65_536))),
         good.replace("a=mid:1", "a=mid:7"),
         good.replace("m=video", "m=audio"),
-        good.replace("a=setup:actpass", "a=setup:passive"),
-        good.replace("a=setup:actpass", "a=setup:passive").replace("o=- ", "o=- 9"),
+        good.replace("a=setup:actpass", "a=setup:passive")
+            .replace("o=- ", "o=- 9")
+            .replace("a=ice-ufrag:", "a=ice-ufrag:new"),
         good.replace("s=-", "s=-\r\na=ice-lite"),
         good.split("m=video").next().unwrap().to_owned(),
     ];

@@ -252,8 +252,21 @@ fn an_offer_of_a_new_peer_connection_that_is_refused_leaves_the_old_one() {
     let mut world = World::call(2, &BOTH);
     let offer = world.tabs[0].offer();
     let (origin, passive) = (world.tabs[0].origin, offer.replace("a=setup:actpass", "a=setup:passive"));
+    let passive = passive.replace("a=ice-ufrag:", "a=ice-ufrag:new");
     world.send_offer(0, passive.replace(&format!("o=- {origin}"), "o=- 77"));
     world.settle();
     assert!(matches!(world.events[..], [Event::Refused { .. }]), "{:?}", world.events);
     world.assert_media(0, 1);
+}
+
+/// Pion and webrtc-rs call themselves passive in whatever they answer to a lite peer; the association has its roles by then.
+#[test]
+fn roles_are_agreed_upon_once() {
+    let mut world = World::call(2, &BOTH);
+    let passive = world.tabs[0].offer().replace("a=setup:actpass", "a=setup:passive");
+    world.send_offer(0, passive);
+    world.settle();
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    world.assert_media(0, 1);
+    world.assert_media(1, 0);
 }

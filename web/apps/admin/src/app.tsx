@@ -93,7 +93,7 @@ function Shell() {
   const title = PAGES.find(([page]) => page === (at[0] ?? ''))?.[1] ?? 'Overview';
   useEffect(() => { document.title = `${at[1] ?? title} – Lyceum operations`; }, [title, at[1]]);
   // On a phone the names of the pages scroll sideways.
-  useEffect(() => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' }), [title]);
+  useEffect(() => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' }), [title]);
   return (
     <div class="shell">
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); main.current?.focus(); }}>Skip to content</a>

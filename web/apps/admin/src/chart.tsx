@@ -27,6 +27,7 @@ export function Chart({ title, lines, show, most }: { title: string; lines: Line
         <line class="rule" x1="0" x2={WIDTH} y1="0.5" y2="0.5" />
         {lines.map((line, at) => <polyline key={line.name} class={`line-${at}`} points={points(line.values)} />)}
       </svg>
+      <span class="ago" aria-hidden="true"><span>5 min ago</span><span>now</span></span>
       <span class="top" aria-hidden="true">{show(top)}</span>
     </figure>
   );

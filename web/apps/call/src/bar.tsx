@@ -7,7 +7,7 @@ import { useHands, useLocalMedia, useRoomState, useStore } from '@lyceum/react';
 import { endForAll, leave, moderate, muteAll, react, toggleCamera, toggleHand, toggleMicrophone, toggleScreen } from './conduct';
 import { copy } from './copy';
 import { Icon, type IconName } from './icons';
-import { inviteLink, page, toggleAudioOnly, toggleLayout, togglePanel } from './page';
+import { hideSelf, inviteLink, page, toggleAudioOnly, toggleLayout, togglePanel } from './page';
 import { words } from './strings';
 
 const say = words.bar;
@@ -90,6 +90,8 @@ function More() {
   const say = words.more;
   const menu = useRef<HTMLDivElement>(null);
   const layout = useStore(page, (state) => state.layout);
+  const selfHidden = useStore(page, (state) => state.selfHidden);
+  const others = useRoomState((state) => state.participants.length > 1);
   const audioOnly = useStore(page, (state) => state.audioOnly);
   const attended = useStore(page, (state) => state.attended);
   const sessionId = useStore(page, (state) => state.sessionId);
@@ -115,6 +117,7 @@ function More() {
         <ul>
           {canShareScreen() && mayShare && <Item action="share-too" icon="screen" narrow onClick={then(() => void toggleScreen())}>{sharing ? words.bar.unshare : words.bar.share}</Item>}
           <Item action="layout" icon={layout === 'grid' ? 'speaker' : 'grid'} onClick={then(toggleLayout)}>{layout === 'grid' ? say.speaker : say.grid}</Item>
+          {others && <Item action="self" icon="self" onClick={then(() => hideSelf(!selfHidden))}>{selfHidden ? words.self.show : words.self.hide}</Item>}
           <Item action="audio-only" icon="ear" pressed={audioOnly} onClick={then(toggleAudioOnly)}>{say.audioOnly}<small>{say.audioOnlyHint}</small></Item>
           {link && <Item action="invite" icon="link" onClick={then(() => void copy(link))}>{say.invite}</Item>}
           <Item action="settings" icon="settings" onClick={then(() => togglePanel('settings'))}>{say.settings}</Item>

@@ -10,13 +10,13 @@ import { Icon } from './icons';
 import { listenForKeys } from './keys';
 import { lazy } from './lazy';
 import { page, tell, toggleAudioOnly } from './page';
-import { PeoplePanel } from './people';
 import { SettingsPanel } from './settings';
 import { Stage } from './stage';
 import { words, wordsOf } from './strings';
 import { wakeLock } from './wake';
 
 const say = words.call;
+const PeoplePanel = lazy(() => import('./people'));
 const StatsPanel = lazy(() => import('./stats'));
 
 export function Call({ room }: { room: Room }) {

@@ -1,4 +1,4 @@
-import { render } from 'preact';
+import { options, render } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { createLocalMedia, createRoom } from '@lyceum/client';
 import { useStore } from '@lyceum/react';
@@ -56,6 +56,13 @@ async function makers(): Promise<Makers> {
   if (import.meta.env.DEV && new URLSearchParams(location.search).has('fake')) return (await import('./dev/fake')).makers();
   return { media: createLocalMedia(), createRoom };
 }
+
+/** Ms that negotiation has to itself when one is let in: a whole page of tiles drawn in between would hold it up. */
+const HEAD_START_MS = 50;
+options.debounceRendering = (draw) => {
+  if (page.state.room?.state.status === 'connecting') setTimeout(draw, HEAD_START_MS);
+  else queueMicrotask(draw); // what one types must not be overtaken by the next key
+};
 
 const root = document.getElementById('app');
 if (!root) throw new Error('index.html has an #app');

@@ -23,6 +23,10 @@ export interface Notice {
   button?: { label: string; press(): void } | undefined;
 }
 
+/** Clockwise. */
+export const CORNERS = ['top-left', 'top-right', 'bottom-right', 'bottom-left'] as const;
+export type Corner = (typeof CORNERS)[number];
+
 export interface PageState {
   view: 'lobby' | 'call' | 'ended';
   room: Room | null;
@@ -42,6 +46,10 @@ export interface PageState {
   layout: 'grid' | 'speaker';
   /** What one wants to see large: a `participantId`, or `screen:` and one; empty: nothing. */
   pinned: string;
+  /** Where one's own picture lies while there is one other. */
+  corner: Corner;
+  /** One does not want to see oneself. The others do. */
+  selfHidden: boolean;
   audioOnly: boolean;
   shortcuts: boolean;
   /** What somebody expressed just now: `participantId` → an emoji. */
@@ -68,6 +76,8 @@ export const page = new Box<PageState>({
   draft: '',
   layout: 'grid',
   pinned: '',
+  corner: CORNERS.find((one) => one === stored('localStorage', 'lyceum.corner')) ?? 'bottom-right',
+  selfHidden: false,
   audioOnly: false,
   shortcuts: stored('localStorage', 'lyceum.shortcuts') !== 'off',
   reactions: new Map(),
@@ -141,6 +151,17 @@ export function togglePin(key: string): void {
 }
 
 export const toggleLayout = (): void => page.set({ layout: page.state.layout === 'grid' ? 'speaker' : 'grid' });
+
+export function putSelf(corner: Corner): void {
+  page.set({ corner });
+  stored('localStorage', 'lyceum.corner', corner);
+}
+
+/** Whoever puts their picture away by a button that goes with it has the focus where it can be brought back. */
+export function hideSelf(hidden: boolean): void {
+  page.set({ selfHidden: hidden });
+  if (hidden) document.querySelector<HTMLElement>('.bar [data-action="more"]')?.focus();
+}
 
 export function toggleAudioOnly(): void {
   const on = !page.state.audioOnly;

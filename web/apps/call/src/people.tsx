@@ -13,7 +13,7 @@ import { RelayMark, hue, initials, sends } from './tile';
 
 const say = words.people;
 
-export function PeoplePanel() {
+export default function PeoplePanel() {
   const everyone = useParticipants();
   const moderates = useRoomState((state) => state.permissions.moderate);
   return (

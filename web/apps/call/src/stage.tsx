@@ -6,6 +6,7 @@ import { useActiveSpeakers, useParticipants, useRoom, useRoomState, useStore } f
 import { Icon } from './icons';
 import { arrange, capacity, fit, useSize } from './layout';
 import { page, togglePanel } from './page';
+import { SelfView } from './self';
 import { useMainSpeaker, useSpeaking } from './speaking';
 import { words } from './strings';
 import { ScreenTile, Tile } from './tile';
@@ -15,9 +16,9 @@ const say = words.call;
 /** So many faces are beside what is shown large; the list of people names the others. */
 const STRIP_MAX = 12;
 
-/** Everybody in their places, of which the first `room` are seen first. */
-function usePlaces(room: number): Participant[] {
-  const [everyone, speakers] = [useParticipants(), useActiveSpeakers()];
+/** Everybody in their places but `without`, of which the first `room` are seen first. */
+function usePlaces(room: number, without: readonly string[]): Participant[] {
+  const [everyone, speakers] = [useParticipants().filter((one) => !without.includes(one.participantId)), useActiveSpeakers()];
   const own = useRoomState((state) => state.ownId);
   const order = useRef<string[]>([]);
   order.current = arrange(order.current, idsOf(everyone), speakers, room, own);
@@ -52,22 +53,35 @@ export function Stage() {
     ? <Tile key={large.participantId} who={large} speaking={speaking.has(large.participantId)} large />
     : (pinnedScreen ? [pinnedScreen] : screens).map((who) => <ScreenTile key={who.participantId} who={who} />);
   const beside = large || screens.length > 0;
+  const ownId = useRoomState((state) => state.ownId);
+  const own = everyone.length > 1 && large?.participantId !== ownId ? everyone.find((one) => one.participantId === ownId) : undefined;
+  const selfHidden = useStore(page, (state) => state.selfHidden);
+  // A face may lie over a face, but not over what somebody shows.
+  const floats = everyone.length === 2 && !screens.length;
+  const elsewhere = own && (floats || selfHidden) ? [ownId] : [];
   useUnseen('screen', idsOf(sharing.filter((one) => large || (pinnedScreen && one !== pinnedScreen))));
   return (
     <section class={`stage ${beside ? 'focused' : ''}`} aria-label={say.stage}>
       {beside && <div class="focus" data-count={large || pinnedScreen ? 1 : screens.length}>{focus}</div>}
       {beside
-        ? <Strip speaking={speaking} without={large?.participantId ?? ''} />
-        : <Grid speaking={speaking} />}
+        ? <Strip speaking={speaking} without={large ? [large.participantId, ...elsewhere] : elsewhere} />
+        : <Grid speaking={speaking} without={elsewhere} />}
+      {own && floats && !selfHidden && <SelfView who={own} speaking={speaking.has(ownId)} />}
     </section>
   );
 }
 
-function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
+interface Places {
+  speaking: ReadonlySet<string>;
+  /** `participantId`s of who is shown elsewhere, or not at all. */
+  without: readonly string[];
+}
+
+function Grid({ speaking, without }: Places) {
   const grid = useRef<HTMLDivElement>(null);
   const [stageWidth, stageHeight] = useSize(grid);
   const room = capacity(stageWidth, stageHeight);
-  const everyone = usePlaces(room);
+  const everyone = usePlaces(room, without);
   const [at, setAt] = useState(0);
   const pages = Math.max(1, Math.ceil(everyone.length / room));
   const current = Math.min(at, pages - 1);
@@ -95,8 +109,8 @@ function Grid({ speaking }: { speaking: ReadonlySet<string> }) {
   );
 }
 
-function Strip({ speaking, without }: { speaking: ReadonlySet<string>; without: string }) {
-  const everyone = usePlaces(STRIP_MAX).filter((one) => one.participantId !== without);
+function Strip({ speaking, without }: Places) {
+  const everyone = usePlaces(STRIP_MAX, without);
   const hidden = everyone.slice(STRIP_MAX);
   useUnseen('camera', idsOf(hidden));
   return (

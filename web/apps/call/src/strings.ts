@@ -90,6 +90,11 @@ export const words = {
     reaction: (name: string, emoji: string) => `${name}: ${emoji}`,
   },
 
+  self: {
+    hide: 'Hide my picture', show: 'Show my picture',
+    move: 'Move my picture to the next corner', moveHint: 'Move my picture to the next corner, or with the arrow keys',
+  },
+
   tile: {
     camera: (name: string) => `Camera of ${name}`,
     screen: (name: string) => `Screen of ${name}`,

@@ -190,8 +190,11 @@ export interface Room extends Store<RoomState> {
   leave(): void;
   /** The page goes away: others see at once that the pictures have ended, and the seat stays for its grace time. */
   abandon(): void;
-  /** Tries to reconnect now, rather than when the next attempt is due: the page comes back to light. */
-  wake(): void;
+  /**
+   * Tries to reconnect now, rather than when the next attempt is due: the page comes back to light. `moved`: the network is another
+   * for certain, so that the socket and the paths of media are sought anew.
+   */
+  wake(moved?: boolean): void;
   /** Each resolves to the code of its refusal, or to an empty string. */
   say(message: string): Promise<string>;
   raiseHand(raised: boolean): Promise<string>;

@@ -80,6 +80,11 @@ const BROWSER: Ground = { io, peer: (...args) => new Peer(...args) };
 const SLEPT_MS = 15_000;
 const WATCH_MS = 3_000;
 const JOIN_RETRY_MS = 2_000;
+/** Media has stopped: a socket by which nothing comes back so soon, and in two round trips, has gone with the network. */
+const DOUBT_MS = 400;
+/** A new network has its address before it has its routes: so long, and so often, it is tried. */
+const HURRY_MS = 3_000;
+const HURRY_RETRY_MS = 200;
 /** So long an answer may take; what was asked for may have been done all the same. */
 const ANSWER_MS = 10_000;
 
@@ -112,7 +117,10 @@ export class Call {
   private renewed = false;
   private asked = false;
   private identified = 0; // how often a connection asked for the token
+  private hurriesUntil = 0; // by Date.now()
+  private moved = false; // the network is another, and the paths of media are to be sought anew
   private wanted = false; // the call, and not only a connection that is there when it is
+  private prepares = false; // that connection, and an offer of what is published
   /** What was offered with the join, before its answer: on its way, or refused, which may be for no more than a waiting room. */
   private ahead: '' | 'offered' | 'refused' = '';
 
@@ -135,20 +143,23 @@ export class Call {
     this.listen();
   }
 
-  /** Connects, so that `start` finds a connection. What goes wrong is told by `start`, which tries again. */
+  /** Connects, so that `start` finds a connection, and an offer that is made. What goes wrong is told by `start`, which tries again. */
   prepare(): void {
+    this.prepares = true;
     this.socket.connect();
+    this.prepareOffer();
   }
 
   /** Connects and joins. Call it once. */
   start(): void {
     this.wanted = true;
+    this.prepares = false;
     this.events.status('connecting');
     if (this.socket.connected) this.join();
     else this.socket.connect();
     let last = Date.now();
     this.watch = setInterval(() => {
-      if (Date.now() - last > SLEPT_MS) this.wake(true);
+      if (Date.now() - last > SLEPT_MS) this.reopen(true);
       last = Date.now();
     }, WATCH_MS);
   }
@@ -167,10 +178,17 @@ export class Call {
     this.socket.io.engine?.close();
   }
 
-  /** Tries to reconnect now, rather than when the next attempt is due. `slept`: the socket may be dead and not know it. */
-  wake(slept = false): void {
+  /** Tries to reconnect now, rather than when the next attempt is due. `moved`: the network is another, for certain. */
+  wake(moved = false): void {
+    if (moved) this.hurriesUntil = Date.now() + HURRY_MS;
+    this.reopen(moved);
+  }
+
+  /** `moved`: the socket and the paths of media went with the old network. */
+  private reopen(moved = false): void {
     if (this.ended) return;
-    if (slept) this.socket.io.engine?.close();
+    this.moved ||= moved;
+    if (moved) this.socket.io.engine?.close();
     if (this.socket.connected) return;
     clearTimeout(this.retry); // this is it
     this.socket.disconnect().connect();
@@ -180,6 +198,7 @@ export class Call {
   publish(source: Source, track: MediaStreamTrack, muted = false): void {
     const wasMuted = this.local.get(source)?.muted ?? muted;
     this.local.set(source, { track, muted, paused: false });
+    if (this.prepares) return this.prepareOffer();
     this.peer?.publish(source, track, muted);
     if (wasMuted !== muted) this.tellMuted(source, muted);
   }
@@ -188,6 +207,7 @@ export class Call {
   pause(source: Source): void {
     const local = this.local.get(source);
     if (!local) return;
+    if (this.prepares) return this.unpublish(source);
     Object.assign(local, { muted: true, paused: true });
     this.peer?.pause(source);
     this.tellMuted(source, true);
@@ -205,7 +225,9 @@ export class Call {
   unpublish(source: Source): void {
     const trackId = this.ownTracks().find((track) => track.source === source)?.trackId;
     if (trackId) this.told.delete(trackId);
-    if (this.local.delete(source)) this.peer?.unpublish(source);
+    if (!this.local.delete(source)) return;
+    if (this.prepares) return this.prepareOffer();
+    this.peer?.unpublish(source);
   }
 
   /** Says how large somebody's video is shown, so that no more of it is sent than can be seen. */
@@ -243,6 +265,7 @@ export class Call {
   /** Listens to data of this label. */
   openChannel(label: string): void {
     this.channels.open(label);
+    if (this.prepares) this.prepareOffer();
   }
 
   send(label: string, data: Data, to: readonly string[]): string {
@@ -263,7 +286,8 @@ export class Call {
       if (!this.wanted) return void socket.disconnect();
       if (isCode(error.message) && !PASSING.has(error.message)) return this.end(error.message);
       this.events.status(this.seat ? 'reconnecting' : 'connecting', isCode(error.message) ? error.message : 'server/unreachable');
-      if (!socket.active) this.later(() => socket.connect());
+      if (Date.now() < this.hurriesUntil) this.later(() => this.reopen(), HURRY_RETRY_MS);
+      else if (!socket.active) this.later(() => socket.connect());
     });
     socket.on('disconnect', (reason) => {
       if (this.ended) return;
@@ -339,14 +363,25 @@ export class Call {
       this.events.refused(ack.error.code);
       this.later(() => this.socket.connected && this.join());
     });
-    if (!this.seat && !this.resumeToken && !this.options.relay && this.local.size) this.offerAhead();
+    if (this.mayOfferAhead) this.offerAhead();
+  }
+
+  private get mayOfferAhead(): boolean {
+    return !this.seat && !this.resumeToken && !this.options.relay && this.local.size > 0;
+  }
+
+  /** Anew, when something else is published: so it is there when the join goes out. */
+  private prepareOffer(): void {
+    this.peer?.close();
+    this.peer = null;
+    if (this.mayOfferAhead) this.makePeer([], '').prepareOffer();
   }
 
   /** The offer goes with the join, as long as nothing depends on what is answered: that saves a round trip. */
   private offerAhead(): void {
     this.dropAhead();
     this.ahead = 'offered';
-    this.makePeer([], '').offerAhead();
+    (this.peer ?? this.makePeer([], '')).offerAhead();
   }
 
   private dropAhead(): void {
@@ -361,11 +396,12 @@ export class Call {
     if (this.peer && this.ahead === 'offered') {
       this.peer.start(seat.iceServers);
     } else if (seat.resumed && this.peer && !this.ahead) {
-      this.peer.resume(seat.iceServers);
+      this.peer.resume(seat.iceServers, this.moved);
     } else {
       this.openPeer(seat);
     }
     this.ahead = '';
+    this.moved = false;
     this.seat = seat;
     this.resumeToken = seat.resumeToken;
     this.events.joined(seat);
@@ -385,23 +421,24 @@ export class Call {
 
   /** A connection that carries what is published, in place of the one that there was. */
   private makePeer(iceServers: RTCIceServer[], stale: string): Peer {
-    const { sessionId, userId, relay = '' } = this.options;
-    const to = { sessionId, userId, targetUserId: 'sfu' };
+    const { relay = '' } = this.options;
+    const to = (): object => ({ sessionId: this.options.sessionId, userId: this.options.userId, targetUserId: 'sfu' });
     this.peer?.close();
     this.events.tracks([]);
     const peer: Peer = this.peer = this.ground.peer(iceServers, {
-      send: (event, body) => this.socket.emit(event, { ...to, ...body }, (ack: Ack) => {
+      send: (event, body) => this.socket.emit(event, { ...to(), ...body }, (ack: Ack) => {
         if (ack.ok || this.peer !== peer) return;
         if (this.ahead) this.ahead = 'refused';
         else this.refused(ack.error, event);
       }),
-      sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to, candidate }),
+      sendCandidate: (candidate) => this.socket.emit('ice-candidate', { ...to(), candidate }),
       origin: (id) => {
         this.stale = id;
         this.events.origin(id);
       },
       remoteTracks: (tracks) => this.events.tracks(tracks),
       relayed: (how) => this.events.relayed(how),
+      adrift: (rttMs) => this.doubt(peer, { ...to(), candidate: null }, rttMs),
       stuck: () => this.seat && !this.renewed && this.openPeer({ ...this.seat, resumed: false }, true),
     } satisfies PeerEvents, stale, relay);
     this.channels.attach(peer.connection);
@@ -410,6 +447,18 @@ export class Call {
       else peer.publish(source, track, muted);
     }
     return peer;
+  }
+
+  /** Has only the media stopped, or the network gone? The socket is asked by a word that the server acknowledges and else ignores. */
+  private doubt(peer: Peer, word: object, rttMs: number): void {
+    const { socket, socket: { id } } = this;
+    if (!this.seat || (this.moved && !socket.connected)) return;
+    if (!socket.connected) return this.reopen(true);
+    socket.timeout(DOUBT_MS + 2 * rttMs).emit('ice-candidate', word, (lost: Error | null) => {
+      if (this.peer !== peer || socket.id !== id) return;
+      if (!lost) peer.mend();
+      else if (peer.isAdrift) this.reopen(true);
+    });
   }
 
   private refused(error: Refusal, event?: string): void {
@@ -458,9 +507,9 @@ export class Call {
     });
   }
 
-  private later(action: () => void): void {
+  private later(action: () => void, ms = JOIN_RETRY_MS): void {
     clearTimeout(this.retry);
-    this.retry = setTimeout(() => { if (!this.ended) action(); }, JOIN_RETRY_MS);
+    this.retry = setTimeout(() => { if (!this.ended) action(); }, ms);
   }
 
   private end(code?: string): void {

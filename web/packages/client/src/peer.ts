@@ -1,5 +1,6 @@
 // One RTCPeerConnection to the SFU: perfect negotiation with this side polite, and what it receives.
 
+import { Flow, LOOK_MS } from './flow.ts';
 import type { Description, LayersWanted, Source, TrackHint } from './protocol.ts';
 import { configuration, relayOf, type Relay, type Relayed } from './relay.ts';
 
@@ -19,6 +20,8 @@ export interface PeerEvents {
   remoteTracks(tracks: RemoteTrack[]): void;
   /** How media reaches the server's TURN server, if it goes by that. */
   relayed(how: Relayed): void;
+  /** Media comes no more, or its path is said to be broken: perhaps the network is another. `rttMs` is what a round trip took before. */
+  adrift(rttMs: number): void;
   /** No offer of this connection will do: another must take its place. */
   stuck(): void;
 }
@@ -63,6 +66,14 @@ export class Peer {
   private closed = false;
   private begin = (_iceServers: RTCIceServer[]): void => {}; // ends the wait of `offerAhead`
   private isAhead = false; // an offer is made and not applied yet
+  private prepared: Promise<RTCSessionDescriptionInit> | undefined; // that offer
+  private made: RTCSessionDescriptionInit | undefined; // the same, as soon as it is there
+  private readonly flow = new Flow();
+  private heard = 0; // when the last packet came that was played, by the browser's own clock
+  private receivedBytes = 0;
+  private rttMs = 0;
+  private isLooking = false;
+  private readonly looking = setInterval(() => void this.listen(), LOOK_MS);
 
   /**
    * `stale`: the SDP origin of the server's peer that went with the page before a reload. When a page takes up its seat the
@@ -78,7 +89,9 @@ export class Peer {
     this.pc.onnegotiationneeded = () => void this.offer();
     this.pc.onicecandidate = ({ candidate }) => events.sendCandidate(candidate);
     this.pc.oniceconnectionstatechange = () => {
-      if (this.pc.iceConnectionState === 'failed') this.pc.restartIce();
+      const { iceConnectionState: state } = this.pc;
+      if (state === 'failed') this.pc.restartIce();
+      if (state === 'disconnected') events.adrift(this.rttMs);
       this.look();
       setTimeout(() => this.look(), SETTLED_MS);
     };
@@ -142,21 +155,30 @@ export class Peer {
     this.idle.push(this.pc.addTransceiver('audio', { direction: 'inactive' }));
   }
 
+  /** Makes the offer of `offerAhead`. What is published must stay the same until then. */
+  prepareOffer(): void {
+    this.isAhead = true;
+    this.prepared = this.pc.createOffer();
+    this.prepared.then((made) => { this.made = made; }, () => {}); // said by `offerAhead`
+  }
+
   /**
    * Offers before the server has said which TURN servers there are, to save a round trip: what is offered is applied, and its
    * candidates are gathered, when `start` says so. Until then what the server says waits.
    */
   offerAhead(): void {
-    this.isAhead = true;
-    const offered = this.pc.createOffer();
+    if (!this.prepared) this.prepareOffer();
+    const { prepared } = this;
     const known = new Promise<RTCIceServer[]>((done) => { this.begin = done; });
-    void offered.then(({ type, sdp = '' }) => {
+    const send = ({ type, sdp = '' }: RTCSessionDescriptionInit): void => {
       if (!this.closed) this.events.send('offer', { offer: { type, sdp }, tracks: this.ownHints(midsOf(sdp)) });
-    }).catch(() => {}); // said below
+    };
+    if (this.made) send(this.made);
+    else prepared?.then(send, () => {}); // said below
     this.work = known.then(async (iceServers) => {
       if (this.closed) return;
       this.pc.setConfiguration(configuration(iceServers, this.relay));
-      await this.pc.setLocalDescription(await offered);
+      await this.pc.setLocalDescription(await prepared);
       this.isAhead = false;
     }).catch((error) => {
       console.warn('offer ahead', error);
@@ -169,11 +191,25 @@ export class Peer {
     this.begin(iceServers);
   }
 
-  /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. */
-  resume(iceServers: RTCIceServer[]): void {
+  /** After the socket came back: an offer of ours that nobody answered may have gone with the old one. `moved`: the network is another. */
+  resume(iceServers: RTCIceServer[], moved: boolean): void {
     this.pc.setConfiguration(configuration(iceServers, this.relay)); // before a restart, which is what takes it up
     if (this.pc.signalingState === 'have-local-offer') this.tell();
-    if (this.pc.iceConnectionState === 'disconnected' || this.pc.iceConnectionState === 'failed') this.pc.restartIce();
+    if (moved || this.isAdrift) this.pc.restartIce();
+  }
+
+  /** Seeks another path if this one is broken; seat, DTLS and tracks stay. */
+  mend(): void {
+    if (this.isBroken) this.pc.restartIce();
+  }
+
+  /** Media has stopped and not begun again, or its path is said to be broken. */
+  get isAdrift(): boolean {
+    return this.flow.isStill || this.isBroken;
+  }
+
+  private get isBroken(): boolean {
+    return this.pc.iceConnectionState === 'disconnected' || this.pc.iceConnectionState === 'failed';
   }
 
   take(body: Description): void {
@@ -187,7 +223,37 @@ export class Peer {
 
   close(): void {
     this.closed = true;
+    clearInterval(this.looking);
     this.pc.close();
+  }
+
+  private async listen(): Promise<void> {
+    if (this.isLooking) return;
+    this.isLooking = true;
+    const came = this.wasPlayed() || await this.hasCome().catch(() => true);
+    this.isLooking = false;
+    if (!this.closed && this.flow.note(came, performance.now())) this.events.adrift(this.rttMs);
+  }
+
+  /** This costs next to nothing, and says enough while anything is seen or heard. */
+  private wasPlayed(): boolean {
+    const latest = Math.max(0, ...this.pc.getReceivers().flatMap((one) => one.getSynchronizationSources().map(({ timestamp }) => timestamp)));
+    const was = latest > this.heard;
+    this.heard = latest;
+    return was;
+  }
+
+  /** Whoever only sends gets feedback. */
+  private async hasCome(): Promise<boolean> {
+    let bytes = 0;
+    for (const one of (await this.pc.getStats()).values()) {
+      if (one.type !== 'candidate-pair') continue;
+      bytes += one.bytesReceived ?? 0;
+      if (one.nominated && one.currentRoundTripTime) this.rttMs = one.currentRoundTripTime * 1_000;
+    }
+    const has = bytes !== this.receivedBytes;
+    this.receivedBytes = bytes;
+    return has;
   }
 
   private look(): void {

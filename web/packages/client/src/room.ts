@@ -49,7 +49,7 @@ export class LiveRoom extends Box<RoomState> implements Room {
 
   prepare(): void {
     if (this.call || (typeof RTCPeerConnection === 'undefined' && !this.ground)) return;
-    this.prepared ??= new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.prepared ??= this.newCall(this.state.permissions);
     this.prepared.prepare();
   }
 
@@ -60,14 +60,11 @@ export class LiveRoom extends Box<RoomState> implements Room {
     const [role, permissions] = standing(this.options, this.claims);
     this.set({ ...beginning(this.options.sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
-    const call = this.call = this.prepared ?? new Call(this.callOptions(), this.callEvents(), this.ground);
+    const call = this.call = this.prepared ?? this.newCall(permissions);
     this.prepared = null;
     Object.assign(call.options, this.callOptions()); // what is prepared may have been asked for by another name
     this.seat = undefined; // it is taken up once
-    this.channels.forEach((label) => call.openChannel(label));
     if (this.audioOnly) call.setAudioOnly(true);
-    const { media } = this.options;
-    this.publisher = media ? new Publisher(call, media, permissions) : null;
     this.unwatch = watchPage(this);
     call.start();
   }
@@ -81,8 +78,8 @@ export class LiveRoom extends Box<RoomState> implements Room {
     this.call?.abandon();
   }
 
-  wake(): void {
-    this.call?.wake();
+  wake(moved = false): void {
+    this.call?.wake(moved);
   }
 
   say(message: string): Promise<string> {
@@ -124,9 +121,18 @@ export class LiveRoom extends Box<RoomState> implements Room {
     return (await this.call?.stats()) ?? { rttMs: 0, path: '', tracks: [] };
   }
 
+  /** One that is not joined yet, and carries what this person's devices give. */
+  private newCall(permissions: Permissions): Call {
+    const { media } = this.options;
+    const call = new Call(this.callOptions(), this.callEvents(), this.ground);
+    this.channels.forEach((label) => call.openChannel(label));
+    this.publisher = media ? new Publisher(call, media, permissions) : null;
+    return call;
+  }
+
   private openChannel(label: string): void {
     this.channels.add(label);
-    this.call?.openChannel(label);
+    (this.call ?? this.prepared)?.openChannel(label);
   }
 
   private async ask(action: (call: Call) => Promise<string>): Promise<string> {
@@ -240,15 +246,26 @@ function standing({ isInstructor, token }: RoomOptions, claims: Claims): [role: 
   return [role, permissionsOf(role, claims.permissions)];
 }
 
-/** The page comes back to light, from the background, from a network that was gone, from a closed lid; or it goes away. */
+/** The page comes back to light, from the background, from a closed lid; its network is another; or it goes away. */
 function watchPage(room: Room): () => void {
   const wake = (): void => { if (document.visibilityState === 'visible') room.wake(); };
   const abandon = (): void => room.abandon();
-  globalThis.addEventListener?.('online', wake);
+  const move = (): void => room.wake(true);
+  // Phones tell of another network in Chromium; elsewhere the event means only that a rate is estimated anew.
+  const { connection } = (globalThis.navigator ?? {}) as Navigator & { connection?: EventTarget & { type?: string } };
+  let before = connection?.type;
+  const change = (): void => {
+    const type = connection?.type;
+    if (type !== before && type !== 'none') move();
+    before = type;
+  };
+  connection?.addEventListener('change', change);
+  globalThis.addEventListener?.('online', move);
   globalThis.addEventListener?.('pagehide', abandon);
   globalThis.document?.addEventListener('visibilitychange', wake);
   return () => {
-    globalThis.removeEventListener?.('online', wake);
+    connection?.removeEventListener('change', change);
+    globalThis.removeEventListener?.('online', move);
     globalThis.removeEventListener?.('pagehide', abandon);
     globalThis.document?.removeEventListener('visibilitychange', wake);
   };

@@ -1,6 +1,9 @@
 // A server, a peer connection and devices that do what a test says.
 
-/** What socket.io-client's socket is to a call. `answers` says what the server acknowledges each event with; `null`: nothing. */
+/**
+ * What socket.io-client's socket is to a call. `answers` says what the server acknowledges each event with; `null`: nothing; `'lost'`:
+ * nothing, which is told when a test says so.
+ */
 export class FakeSocket {
   connected = false;
   active = true;
@@ -33,7 +36,14 @@ export class FakeSocket {
   }
 
   timeout() {
-    return { emit: (event, body, ack) => this.emit(event, body, (answer) => ack(null, answer)) };
+    return {
+      emit: (event, body, ack) => {
+        if (this.answers[event] !== 'lost') return this.emit(event, body, (answer) => ack(null, answer));
+        this.sent.push([event, body]);
+        this.late.push(() => ack(new Error('operation has timed out')));
+        return this;
+      },
+    };
   }
 
   connect() {
@@ -95,13 +105,16 @@ export class FakePeer {
   pause(source) { this.log.push(`pause ${source}`); }
   setMuted(source, muted) { this.log.push(`${muted ? 'mute' : 'unmute'} ${source}`); }
   setLayers(source, layers) { this.log.push(`layers ${source} ${layers.map(({ active }) => Number(active)).join('')}`); }
+  prepareOffer() { this.log.push('prepare'); }
   offerAhead() { this.log.push('ahead'); }
   start(iceServers) {
     this.iceServers = iceServers;
     this.log.push('start');
   }
   hello() { this.log.push('hello'); }
-  resume() { this.log.push('resume'); }
+  isAdrift = false;
+  resume(_iceServers, moved) { this.log.push(moved ? 'resume elsewhere' : 'resume'); }
+  mend() { this.log.push('mend'); }
   take() {}
   takeCandidate() {}
   close() { this.closed = true; }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Channels, MESSAGE_BYTES_MAX, RECIPIENTS_MAX, framed, unframed } from '../dist/channels.js';
+import { Flow } from '../dist/flow.js';
 import { loudness } from '../dist/meter.js';
 import { MESSAGES_MAX, beginning, sameTracks, withHand, withMember, withMessages, withRoster, withRules } from '../dist/snapshot.js';
 import { Stats } from '../dist/stats.js';
@@ -24,6 +25,27 @@ test('every code has its words, and a code of tomorrow is shown as it is', () =>
   assert.equal(wordsFor('session/asleep'), 'The call ended (session/asleep).');
   assert.equal(wordsFor(''), 'You left the call.');
   assert.equal(isCode('websocket error'), false);
+});
+
+test('what flows and stops is noticed within half a second, once; what comes now and then is not waited for', () => {
+  /** When it was said that a flow stopped, if something came in the looks of which `comes` says so. */
+  const stops = (comes, flow = new Flow()) => {
+    const said = [];
+    for (let now = 0; now < 10_000; now += 150) if (flow.note(comes(now), now)) said.push(now);
+    return said;
+  };
+  const [stop] = stops((now) => now < 3_000);
+  assert.ok(stop > 3_000 && stop <= 3_450, `${stop}`);
+  assert.equal(stops((now) => now < 3_000).length, 1);
+  assert.deepEqual([stops(() => true), stops(() => false)], [[], []]);
+  assert.deepEqual(stops((now) => now % 450 === 0), [], 'somebody who is silent');
+  assert.deepEqual(stops((now) => now % 900 < 600), [], 'words between pauses');
+  assert.equal(stops((now) => now % 5_000 < 2_500).length, 2, 'it may flow again, and stop again');
+  const flow = new Flow();
+  stops((now) => now < 3_000, flow);
+  assert.ok(flow.isStill);
+  flow.note(true, 10_000);
+  assert.ok(!flow.isStill);
 });
 
 test('a fault of a device names the device', () => {

@@ -96,6 +96,30 @@ test('a connection that is prepared waits for the join, says nothing of itself, 
   assert.deepEqual([unused.socket.connected, unused.socket.sent], [false, []]);
 });
 
+test('the offer is made while one looks into the mirror, anew when something else is published, and goes with the join', (t) => {
+  const media = new FakeMedia();
+  const world = open(t, { media, sessionId: '', channels: ['board'] }, { 'join-session': 'later' });
+  world.room.prepare();
+  assert.deepEqual([world.peers.length, world.peer.log, world.socket.sent], [1, ['publish microphone', 'publish camera', 'prepare'], []]);
+  media.setMicrophone(false);
+  assert.deepEqual([world.peers.length, world.peer.log.at(-1)], [1, 'mute microphone'], 'the same offer will do');
+  media.setCamera(false);
+  assert.deepEqual([world.peers.length, world.peers[0].closed, world.peer.log], [2, true, ['publish microphone muted', 'prepare']]);
+  media.setCamera(true);
+  world.room.join({ sessionId: 'algebra' });
+  world.socket.late[0](seat());
+  assert.deepEqual([world.peers.length, world.peers[1].closed, world.peer.log], [3, true, ['publish microphone muted', 'publish camera', 'prepare', 'ahead', 'start']]);
+  assert.deepEqual(world.peer.channels.map(({ label }) => label), ['board']);
+  world.peer.events.send('offer', { offer: {} });
+  assert.equal(world.socket.of('offer').at(-1).sessionId, 'algebra');
+  world.room.leave();
+  assert.ok(world.peer.closed);
+
+  const relayed = open(t, { media: new FakeMedia(), relay: '1' });
+  relayed.room.prepare();
+  assert.equal(relayed.peers.length, 0, 'nothing is offered before it is known which TURN servers there are');
+});
+
 test('what is published is offered together with the join, and once more only if that was refused', (t) => {
   const prompt = open(t, { media: new FakeMedia() }, { 'join-session': 'later' });
   prompt.room.join();
@@ -203,6 +227,49 @@ test('a socket that is cut: the same seat, the same media, and what was known of
   assert.deepEqual([world.state.status, world.peers.length, world.peer.log.at(-1)], ['joined', 1, 'resume']);
   assert.deepEqual([world.state.paused.size, world.state.qualities.size], [0, 0]);
   assert.deepEqual(world.seats.map(({ resumeToken }) => resumeToken), ['before+', 'before++']);
+});
+
+test('media that stops: where the socket answers it is let be, where it does not both are sought anew, in the same seat', (t) => {
+  const world = open(t, {}, { 'join-session': ({ resumeToken }) => seat({ resumed: resumeToken !== undefined }) });
+  world.room.join();
+  const ask = (answer, isAdrift = true) => {
+    world.answers['ice-candidate'] = answer;
+    world.peer.isAdrift = isAdrift;
+    world.peer.log = [];
+    world.peer.events.adrift(20);
+    world.socket.late.splice(0).forEach((pass) => pass());
+    return world.peer.log;
+  };
+  assert.deepEqual(ask({ ok: true }), ['mend']);
+  assert.deepEqual(ask('lost', false), [], 'it came again meanwhile');
+  assert.equal(world.socket.of('join-session').length, 1);
+  assert.deepEqual(ask('lost'), ['resume elsewhere']);
+  assert.deepEqual([world.socket.of('join-session').length, world.peers.length, world.state.status], [2, 1, 'joined']);
+
+  world.answers['join-session'] = null;
+  world.socket.drop('transport close');
+  assert.deepEqual(ask({ ok: true }), []);
+  assert.equal(world.socket.of('join-session').length, 3, 'a socket that is to be opened is opened at once');
+  ask({ ok: true });
+  assert.equal(world.socket.of('join-session').length, 3, 'once');
+});
+
+test('a browser that is online again: another socket, other paths', (t) => {
+  const world = open(t, {}, { 'join-session': ({ resumeToken }) => seat({ resumed: resumeToken !== undefined }) });
+  const [heard, before] = [new EventTarget(), globalThis.addEventListener];
+  globalThis.addEventListener = heard.addEventListener.bind(heard);
+  t.after(() => { globalThis.addEventListener = before; });
+  world.room.join();
+  heard.dispatchEvent(new Event('online'));
+  assert.deepEqual([world.peer.log, world.socket.of('join-session').length, world.state.status], [['resume elsewhere'], 2, 'joined']);
+  world.room.wake();
+  assert.equal(world.socket.of('join-session').length, 2);
+
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  world.socket.drop('transport close');
+  world.socket.hear('connect_error', new Error('there is no route yet'));
+  t.mock.timers.tick(200);
+  assert.equal(world.socket.of('join-session').length, 3, 'it is tried again soon');
 });
 
 test('a page that went away and lives on after all goes on as after a reload', (t) => {

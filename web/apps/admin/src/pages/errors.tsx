@@ -14,12 +14,11 @@ export function Errors() {
       <Fault words={fault} />
       {data?.lines.length === 0 && <Empty>None. All is well.</Empty>}
       {data && data.lines.length > 0 && (
-        <Table label="Warnings and errors" heads={['When', 'Level', 'What', 'Where']}>
+        <Table label="Warnings and errors" heads={['When', 'What']}>
           {data.lines.map((line, at) => (
             <tr key={`${line.at}${at}`}>
-              <td>{time(line.at)}</td>
-              <td><Pill tone={line.level === 'error' ? 'bad' : 'middling'}>{line.level}</Pill></td>
-              <td class="long">{line.text}</td><td><small>{line.target}</small></td>
+              <td><Pill tone={line.level === 'error' ? 'bad' : 'middling'}>{line.level}</Pill> <small>{time(line.at)}</small></td>
+              <td class="long">{line.text} <small>{line.target}</small></td>
             </tr>
           ))}
         </Table>

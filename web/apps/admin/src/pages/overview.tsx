@@ -49,11 +49,16 @@ export function Overview() {
   const line = (of: keyof Point) => points.map((point) => point[of]);
   if (!data) return <><h1>Overview</h1><Fault words={fault} /></>;
   const { node, totals, workers, turn, history, counters } = data;
+  const others = (nodes.data?.nodes.length ?? 0) > 1;
   const dead = workers.filter((worker) => worker.idleMs === null || worker.idleMs > 5_000).length;
   return (
     <>
-      <h1>Overview</h1>
+      <header class="head">
+        <h1>Overview</h1>
+        <p class="dim">This node, <code>{node.nodeId}</code></p>
+      </header>
       <Fault words={fault} />
+      {others && <p class="dim">All figures and charts are of this node only. Of the others, «All nodes» below has what is known here.</p>}
       <ul class="tiles">
         <Tile name="Rooms" value={count(totals.rooms)} />
         <Tile name="Participants" value={count(totals.participants)} />
@@ -89,7 +94,7 @@ export function Overview() {
           ))}
         </Table>
       </Card>
-      <Card title="Nodes">
+      <Card title="All nodes">
         <Fault words={nodes.fault} />
         {nodes.data?.nodes.length === 0 && <Empty>No node has written to the database yet.</Empty>}
         {nodes.data && nodes.data.nodes.length > 0 && (

@@ -6,7 +6,7 @@ import { bits, ms, percent, share, span } from '../format';
 import { Confirm, Empty, Fault, Pill, Table } from '../parts';
 import type { Question, Tone } from '../parts';
 import { usePolled } from '../poll';
-import type { Layer, Media, Participant, PeerMedia, Session, Subscription, TrackMedia } from '../types';
+import type { Flow, Layer, Media, Participant, PeerMedia, Session, Subscription, TrackMedia } from '../types';
 
 const EVERY_MS = 2_000;
 const QUALITY: [string, Tone][] = [['lost', 'bad'], ['bad', 'bad'], ['poor', 'middling'], ['fair', 'middling'], ['good', 'good']];
@@ -50,7 +50,7 @@ export function Room({ session }: { session: string }) {
           {room.data && <p class="dim">{span(Date.now() - room.data.startedAt)} so far, {people.length} of {room.data.capacity} people{room.data.locked ? ', locked' : ''}.
             {media.data?.truncated && ' Media is shown of the first 500.'}</p>}
           {people.length > 0 && (
-            <Table label="Participants" heads={['Name', 'Role', 'Path', 'Round trip', 'To us', 'From us', 'Connection', '']}>
+            <Table label="Participants" heads={['Name', 'Way', 'To us', 'From us', 'Connection', '']}>
               {people.map((person) => (
                 <Person key={person.participantId} person={person} flow={flows.get(person.participantId)} ask={ask} session={session}
                   isOpen={open === person.participantId} toggle={() => setOpen(open === person.participantId ? '' : person.participantId)} names={people} />
@@ -83,22 +83,23 @@ function Person({ person, flow, session, names, isOpen, toggle, ask }: PersonPro
         <td>
           <button type="button" class="plain disclosure" aria-expanded={isOpen} onClick={toggle}>{person.userName || person.userId}</button>
           {person.state === 'reconnecting' && <Pill tone="middling">reconnecting</Pill>} {person.handRaised && <Pill tone="plain">hand up</Pill>}
+          <small>{person.role}</small>
         </td>
-        <td>{person.role}</td>
-        <td>{flow?.path ?? (flow ? 'no media yet' : '–')}</td>
-        <td>{live ? ms(flow.rttMs) : '–'}</td>
-        <td>{live ? `${bits(flow.up.bps)}, ${percent(flow.up.loss)} lost` : '–'}</td>
-        <td>{live ? `${bits(flow.down.bps)}, ${percent(flow.down.loss)} lost` : '–'}</td>
+        <td>{flow?.path ?? (flow ? 'no media yet' : '–')} {live && <small title="Round trip">{ms(flow.rttMs)}</small>}</td>
+        <Rate flow={live ? flow.up : null} />
+        <Rate flow={live ? flow.down : null} />
         <td>{live ? <Pill tone={tone}>{word}{flow.cause ? `: ${flow.cause}` : ''}</Pill> : '–'}</td>
         <td class="actions">
           <button type="button" data-action="mute" aria-label={`Mute ${person.userName}`} onClick={() => ask(person, 'mute')}>Mute</button>
           <button type="button" data-action="remove" aria-label={`Remove ${person.userName}`} onClick={() => ask(person, 'remove')}>Remove</button>
         </td>
       </tr>
-      {isOpen && <tr class="detail"><td colSpan={8}><Details session={session} person={person} names={names} /></td></tr>}
+      {isOpen && <tr class="detail"><td colSpan={6}><Details session={session} person={person} names={names} /></td></tr>}
     </>
   );
 }
+
+const Rate = ({ flow }: { flow: Flow | null }) => <td>{flow ? <>{bits(flow.bps)} <small>{percent(flow.loss)} lost</small></> : '–'}</td>;
 
 function Details({ session, person, names }: { session: string; person: Participant; names: Participant[] }) {
   const path = `/v1/admin/sessions/${part(session)}/media?participantId=${part(person.participantId)}`;

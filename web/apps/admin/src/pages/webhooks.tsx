@@ -47,21 +47,25 @@ export function Webhooks() {
       {secret && <Secret words={secret} close={() => setSecret('')} />}
       {data && endpoints.length === 0 && <Empty>There is no endpoint. Add one here, or set <code>[webhooks] url</code>.</Empty>}
       {endpoints.length > 0 && (
-        <Table label="Endpoints" heads={['Endpoint', 'Events', 'State', '']}>
+        <ul class="endpoints" aria-label="Endpoints">
           {endpoints.map((one) => (
-            <tr key={one.id}>
-              <td><button type="button" class="plain" aria-pressed={one === shown} onClick={() => setChosen(one.id)}>{one.url}</button> <small>{one.id}</small></td>
-              <td>{one.events?.join(', ') ?? 'all'}</td>
-              <td>{one.enabled ? <Pill tone="good">on</Pill> : <Pill tone="bad">off{one.disabledReason ? `: ${one.disabledReason}` : ''}</Pill>}</td>
-              <td class="actions">
+            <li key={one.id} class="endpoint" data-shown={endpoints.length > 1 && one === shown}>
+              <div>
+                <h2><button type="button" class="plain" aria-pressed={one === shown} title="Show its deliveries" onClick={() => setChosen(one.id)}>{one.url}</button></h2>
+                <p>
+                  {one.enabled ? <Pill tone="good">on</Pill> : <Pill tone="bad">off{one.disabledReason ? `: ${one.disabledReason}` : ''}</Pill>}
+                  <span>{one.events?.join(', ') ?? 'All events'}</span> <small>{one.id}</small>
+                </p>
+              </div>
+              <div class="buttons">
                 <button type="button" data-action="try" aria-label={`Send a test event to ${one.url}`} onClick={() => test(one)}>Test</button>
                 <button type="button" aria-label={`Turn ${one.enabled ? 'off' : 'on'} ${one.url}`} onClick={() => turn(one)}>Turn {one.enabled ? 'off' : 'on'}</button>
                 {one.id !== CONFIGURED && <button type="button" data-action="rotate" aria-label={`New secret for ${one.url}`} onClick={() => rotate(one)}>New secret</button>}
                 {one.id !== CONFIGURED && <button type="button" class="danger" data-action="delete" aria-label={`Delete ${one.url}`} onClick={() => drop(one)}>Delete</button>}
-              </td>
-            </tr>
+              </div>
+            </li>
           ))}
-        </Table>
+        </ul>
       )}
       {data && <Add done={(made) => { setSecret(made); setChosen(''); again(); }} />}
       {question && <Confirm question={question} close={(done) => { setQuestion(null); if (done) again(); }} />}
@@ -128,7 +132,7 @@ function Deliveries({ endpoint }: { endpoint: Endpoint }) {
   });
   const list = data?.deliveries ?? [];
   return (
-    <Card title="Deliveries" aside={(
+    <Card title={`Deliveries to ${endpoint.url}`} aside={(
       <div class="buttons">
         <label class="inline">State
           <select value={state} onChange={(event) => setState(event.currentTarget.value)}>
@@ -142,13 +146,15 @@ function Deliveries({ endpoint }: { endpoint: Endpoint }) {
       <p role="status" class="dim">{said}</p>
       {data && list.length === 0 && <Empty>{state ? `None is ${state}.` : 'Nothing was told yet.'}</Empty>}
       {list.length > 0 && (
-        <Table label="Deliveries" heads={['Event', 'Session', 'State', 'Tries', 'Since', 'Answer', '']}>
+        <Table label="Deliveries" heads={['Event', 'Session', 'State', 'Answer', '']}>
           {list.map((one) => (
             <tr key={one.eventId}>
               <td>{one.type} <small>{one.eventId}</small></td>
               <td>{one.sessionId} <small>#{one.roomSeq}</small></td>
-              <td><Pill tone={TONES[one.state]}>{one.state}</Pill>{one.nextAt ? ` next ${time(one.nextAt)}` : ''}</td>
-              <td>{one.attempts}</td><td>{time(one.createdAt)}</td>
+              <td>
+                <Pill tone={TONES[one.state]}>{one.state}</Pill>
+                <small>{one.attempts === 1 ? 'one try' : `${one.attempts} tries`} since {time(one.createdAt)}{one.nextAt ? `, next ${time(one.nextAt)}` : ''}</small>
+              </td>
               <td class="long">{[one.lastStatus, one.lastError].filter(Boolean).join(' ') || '–'}</td>
               <td class="actions"><button type="button" aria-label={`Replay session ${one.sessionId}`} onClick={() => replay(one.sessionId)}>Replay session</button></td>
             </tr>
