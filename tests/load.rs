@@ -281,7 +281,7 @@ async fn who_was_in_when_the_server_was_restarted_comes_back() {
     let (log, pid, dir) = (log.display(), pid.display(), server.dir.display());
     let restart = format!(
         "kill -KILL {old}
-         LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY='{ADMIN_KEY}' LYCEUM__MEDIA__WORKERS=1 \
+         LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY="{ADMIN_KEY}" LYCEUM__MEDIA__WORKERS=1 \
            '{binary}' --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} --media-port 0 --address 127.0.0.1 --log-format json 2>'{log}' >'{log}' &
          echo $! >'{pid}'
          until grep -q '\"listening\"' '{log}'; do kill -0 $! || exit 1; sleep 0.1; done",
@@ -353,12 +353,12 @@ async fn attendance_and_webhooks_say_what_people_really_did() {
     // Each stay began and ended, and each meeting began, whatever tracks were told of besides.
     assert!(verdict.webhooks >= 2 * 8 + 2, "{report}");
 
-    // Somebody changes when one of them left.
+    // Somebody makes one of them stay for an hour longer.
     let url = format!("sqlite://{}", server.dir.join("lyceum.db").display());
     let mut store = sqlx::SqliteConnection::connect(&url).await.expect("the store");
     let changed = sqlx::query(
-        "UPDATE connection_log SET fact = json_set(fact, '$.at', json_extract(fact, '$.at') - 60000)
-         WHERE kind = 'left' AND seq = (SELECT MIN(seq) FROM connection_log WHERE kind = 'left')",
+        "UPDATE connection_log SET fact = json_set(fact, '$.at', json_extract(fact, '$.at') + 3600000)
+         WHERE kind = 'left' AND seq = (SELECT MAX(seq) FROM connection_log WHERE kind = 'left')",
     );
     assert!(changed.execute(&mut store).await.expect("it can be written").rows_affected() > 0);
     hold_to_truth(&mut report, &api(&server), Some(&hooks), TOLERANCE, [PATIENCE; 2]).await;
