@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{OriginalUri, Request};
 use axum::http::header::{CONTENT_TYPE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -105,7 +105,8 @@ pub(crate) async fn lighten(request: Request) -> Request {
         copy.and_then(|copy| kept.insert(name, copy));
     }
     parts.headers = kept;
-    // A copy of what was read as an address is one.
+    // The router remembers the address as it was, and a copy of one that was read is one; of what is parsed anew it is not.
+    parts.extensions.remove::<OriginalUri>();
     if let Ok(copy) = parts.uri.to_string().parse() {
         parts.uri = copy;
     }
@@ -432,7 +433,11 @@ mod tests {
         let request = |path: &str| {
             let builder = Request::builder().uri(format!("{path}?EIO=4&transport=websocket"));
             let builder = builder.header("cookie", "a=b").header("sec-websocket-key", "dGhl").header("user-agent", "x");
-            builder.extension(7_u8).body(axum::body::Body::from("body")).expect("a request")
+            builder
+                .extension(7_u8)
+                .extension(OriginalUri(path.parse().expect("a path")))
+                .body(axum::body::Body::from("body"))
+                .expect("a request")
         };
         let light = lighten(request("/socket.io/")).await;
         assert_eq!(light.uri(), "/socket.io/?EIO=4&transport=websocket");
@@ -441,6 +446,7 @@ mod tests {
             (1, &HeaderValue::from_static("dGhl"))
         );
         assert_eq!(light.extensions().get(), Some(&7_u8), "who asks goes along");
+        assert!(light.extensions().get::<OriginalUri>().is_none());
         assert_eq!(lighten(request("/api/health")).await.headers().len(), 3, "others are none of its business");
     }
 

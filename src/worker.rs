@@ -336,9 +336,10 @@ impl Machine {
                     sfu.receive(path, datagram, arrived, now);
                 });
                 match received {
-                    Ok(more) => {
-                        self.ready[index] = more;
-                        self.counts.receives += u64::from(more);
+                    Ok(received) => {
+                        // A batch with room left has emptied the socket: asking again would be one more call for nothing.
+                        self.ready[index] = received && self.batch.is_full();
+                        self.counts.receives += u64::from(received);
                     }
                     // An ICMP answer to something sent earlier; the next receive goes on behind it.
                     Err(_) => self.counts.receive_errors += 1,

@@ -353,12 +353,12 @@ async fn attendance_and_webhooks_say_what_people_really_did() {
     // Each stay began and ended, and each meeting began, whatever tracks were told of besides.
     assert!(verdict.webhooks >= 2 * 8 + 2, "{report}");
 
-    // Somebody changes when one of them left.
+    // Somebody makes one of them stay for an hour longer.
     let url = format!("sqlite://{}", server.dir.join("lyceum.db").display());
     let mut store = sqlx::SqliteConnection::connect(&url).await.expect("the store");
     let changed = sqlx::query(
-        "UPDATE connection_log SET fact = json_set(fact, '$.at', json_extract(fact, '$.at') - 60000)
-         WHERE kind = 'left' AND seq = (SELECT MIN(seq) FROM connection_log WHERE kind = 'left')",
+        "UPDATE connection_log SET fact = json_set(fact, '$.at', json_extract(fact, '$.at') + 3600000)
+         WHERE kind = 'left' AND seq = (SELECT MAX(seq) FROM connection_log WHERE kind = 'left')",
     );
     assert!(changed.execute(&mut store).await.expect("it can be written").rows_affected() > 0);
     hold_to_truth(&mut report, &api(&server), Some(&hooks), TOLERANCE, [PATIENCE; 2]).await;

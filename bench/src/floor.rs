@@ -48,7 +48,7 @@ pub struct Report {
     pub came_percent: f64,
     /// CPU time of the sending thread for each packet, µs.
     pub us_per_packet: f64,
-    /// Of this, copying and sealing, µs.
+    /// Of this, copying and sealing, µs: of the run that was sealed fastest.
     pub seal_us: f64,
 }
 
@@ -126,7 +126,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let mut run = vec![0; options.run * PACKET_BYTES];
     let cpu = || thread_cpu().ok_or_else(|| io::Error::other("there is no /proc/thread-self/schedstat"));
     let (began, before) = (Instant::now(), cpu()?);
-    let (mut packets, mut sealing, mut nonce) = (0, Duration::ZERO, 0);
+    let (mut packets, mut sealing, mut nonce) = (0, Duration::MAX, 0);
     let mut due = began;
     while began.elapsed() < options.duration {
         for (index, (key, to)) in keys.iter().zip(&receivers.addresses).enumerate() {
@@ -136,7 +136,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
                 nonce += 1;
                 seal_one(key, nonce, &plain, packet);
             }
-            sealing += sealed_at.map_or(Duration::ZERO, |at| at.elapsed());
+            sealing = sealed_at.map_or(sealing, |at| sealing.min(at.elapsed()));
             packets += options.run as u64;
             let segment_size = (options.run > 1).then_some(PACKET_BYTES);
             let transmit = Transmit { destination: *to, ecn: None, contents: &run, segment_size, src_ip: None };
@@ -146,7 +146,6 @@ pub fn run(options: &Options) -> io::Result<Report> {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     let spent = cpu()? - before;
-    let timed = options.subscribers.div_ceil(16).max(1) as f64 / options.subscribers.max(1) as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / (packets.max(1) as f64);
     // What is under way comes within this.
     std::thread::sleep(Duration::from_millis(100));
@@ -156,7 +155,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
         packets,
         came_percent: 100.0 * receivers.received.load(Relaxed) as f64 / packets.max(1) as f64,
         us_per_packet: each(spent),
-        seal_us: each(sealing) / timed,
+        seal_us: sealing.as_secs_f64() * 1e6 / options.run as f64,
     })
 }
 
@@ -170,6 +169,6 @@ mod tests {
         let report = run(&options).expect("loopback is there");
         assert!(report.packets >= 12 && report.packets.is_multiple_of(12), "{report}");
         assert!(report.came_percent > 0.0 && report.came_percent <= 100.0, "{report}");
-        assert!(report.us_per_packet > report.seal_us * 0.5 && report.seal_us > 0.0, "{report}");
+        assert!(report.us_per_packet > report.seal_us && report.seal_us > 0.0, "{report}");
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sfu::{Input, Kind, RoomId};
 
 use crate::alloc;
-use crate::forward::{CLIENT_FRAMES, FRAME_TICKS, FRAME_TIME, JOIN_LIMIT, PACKET_BYTES, WARM_UP_FRAMES, median};
+use crate::forward::{CLIENT_FRAMES, FRAME_TICKS, FRAME_TIME, JOIN_LIMIT, PACKET_BYTES, WARM_UP_FRAMES};
 use crate::hall::Hall;
 use crate::media::{self, Vp8};
 use crate::micro::{Talk, time};
@@ -40,7 +40,7 @@ pub struct MediaRow {
     pub size: Size,
     /// Packets forwarded for a picture of each publisher.
     pub forwarded: f64,
-    /// Nanoseconds of a forwarded packet, the median picture.
+    /// Nanoseconds of a forwarded packet, the fastest picture: in the others is what else the machine did.
     pub ns_per_packet: f64,
     /// Bytes that the SFU holds for a peer.
     pub bytes_per_peer: f64,
@@ -55,7 +55,7 @@ pub struct TalkRow {
     pub rooms: usize,
     /// Members of each.
     pub members: usize,
-    /// Microseconds of what one says to its room.
+    /// Microseconds of what one says to its room, the fastest slice, as below.
     pub event_us: f64,
     /// Nanoseconds of it for each who is told.
     pub ns_per_delivery: f64,
@@ -117,10 +117,10 @@ pub fn run(most: usize, pictures: usize) -> Report {
 fn talk_row(rooms: usize, members: usize) -> TalkRow {
     let mut talk = Talk::new(rooms, members);
     let last = rooms * members - 1;
-    let (event_ns, _) = time(&mut || assert_eq!(talk.say(last), members));
+    let (_, event_ns) = time(&mut || assert_eq!(talk.say(last), members));
     // The room has a place for whoever comes and goes.
     let mut talk = Talk::new(rooms, members.min(signaling::limits::ROOM_SEATS_DEFAULT - 1));
-    let (join_ns, _) = time(&mut || assert!(black_box(talk.come_and_go()) > 0));
+    let (_, join_ns) = time(&mut || assert!(black_box(talk.come_and_go()) > 0));
     TalkRow {
         rooms,
         members,
@@ -223,7 +223,7 @@ fn media_row(size: Size, pictures: usize) -> MediaRow {
     MediaRow {
         size,
         forwarded: forwarded as f64 / pictures.max(1) as f64,
-        ns_per_packet: median(&mut spent),
+        ns_per_packet: spent.into_iter().fold(f64::INFINITY, f64::min),
         bytes_per_peer: (before - alloc::bytes()) as f64 / peers as f64,
         allocations_per_packet: allocations as f64 / forwarded.max(1) as f64,
     }

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::value::RawValue;
 use sfu::{Now, RoomId};
 
-use crate::limits::{ROOM_SEATS_DEFAULT, ROSTER_EVERY, ROSTER_HUGE_EVERY, ROSTER_LARGE_EVERY, ROSTER_SMALL_MAX};
+use crate::limits::{ROSTER_EVERY, ROSTER_HUGE_EVERY, ROSTER_HUGE_MIN, ROSTER_LARGE_EVERY, ROSTER_SMALL_MAX};
 use crate::room::Room;
 use crate::seat::{Place, Seat};
 use crate::wire::encode;
@@ -92,9 +92,8 @@ fn whole_every(seats: usize) -> Duration {
     if seats <= ROSTER_SMALL_MAX {
         return ROSTER_EVERY;
     }
-    let (seats, usual) = (seats as u32, ROOM_SEATS_DEFAULT as u32);
-    let every = ROSTER_LARGE_EVERY * seats.saturating_mul(seats) / (usual * usual);
-    every.clamp(ROSTER_LARGE_EVERY, ROSTER_HUGE_EVERY)
+    let part = seats.min(ROSTER_HUGE_MIN) as f64 / ROSTER_HUGE_MIN as f64;
+    ROSTER_HUGE_EVERY.mul_f64(part * part).max(ROSTER_LARGE_EVERY)
 }
 
 impl Lobby {
@@ -162,7 +161,7 @@ mod tests {
     #[test]
     fn the_larger_the_room_the_rarer_its_roster() {
         let every = |seats| whole_every(seats).as_millis();
-        assert_eq!([1, 100, 101, 500].map(every), [100, 100, 1_000, 1_000]);
-        assert_eq!([1_000, 1_500, 5_000].map(every), [4_000, 9_000, 10_000]);
+        assert_eq!([1, 100, 101, 300].map(every), [100, 100, 1_000, 1_000]);
+        assert_eq!([500, 1_000, 5_000].map(every), [2_500, 10_000, 10_000]);
     }
 }
