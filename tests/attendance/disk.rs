@@ -40,6 +40,8 @@ async fn while_the_disk_is_full_calls_go_on_nobody_new_gets_in_and_nothing_ackno
         bots::join(&mut client, 0, ("bob", false), "lesson", None, &of_bob).await.map(|joined| (client, joined.0))
     });
     until("the disk is found to be full", &server, |health| health["checks"]["journal"]["status"] == "degraded").await;
+    let (status, ready) = server.ready();
+    assert!(status == 503 && ready.contains("journal: facts cannot be written down"), "{ready}");
     let mut cay = connect().await.expect("it listens");
     let wanted = json!({ "sessionId": "lesson", "userId": "cay", "userName": "Cay" });
     let refused = bots::ask(&mut cay, "join-session", wanted).await.expect("an answer");
@@ -66,6 +68,7 @@ async fn while_the_disk_is_full_calls_go_on_nobody_new_gets_in_and_nothing_ackno
     assert_eq!(kept["ok"], true, "{kept}");
     let (_bob, bob_is) = bob.await.expect("no panic").expect("an answer");
     until("all is well again", &server, |health| health["status"] == "healthy").await;
+    assert_eq!(server.ready().0, 200, "{}", server.ready().1);
     let (cay_is, _) = bots::join(&mut cay, 0, ("cay", false), "lesson", None, &truth).await.expect("an answer");
     let left = bots::ask(&mut ada, "leave-session", json!({})).await.expect("an answer");
     assert_eq!(left["ok"], true, "{left}");

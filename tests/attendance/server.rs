@@ -121,6 +121,11 @@ impl Server {
         (status, serde_json::from_str(&body).expect("JSON"))
     }
 
+    /// Status and body of the readiness page.
+    pub(crate) fn ready(&self) -> (u16, String) {
+        get(self.admin, "/readyz")
+    }
+
     /// Sends JSON; the status of the answer, and its body.
     pub(crate) fn put(&self, path: &str, body: &Value) -> (u16, String) {
         request(self.http, "PUT", path, &body.to_string())
