@@ -23,7 +23,7 @@ use crate::applier::History;
 use crate::auth::Auth;
 use crate::clock;
 use crate::control::{self, INBOX_MAX};
-use crate::doctor::AtStart;
+use crate::doctor::{Known, Served, Standing};
 use crate::drain::Drain;
 use crate::held::HELD_MAX;
 use crate::http::{Health, Relaying};
@@ -50,8 +50,8 @@ pub(crate) struct Admin {
     pub(crate) certificates: Option<Certificates>,
     /// Who is an operator.
     pub(crate) auth: Auth,
-    /// What was not well of the machine when the server started.
-    pub(crate) found: AtStart,
+    /// What is not well of the machine, and whether that bars us.
+    pub(crate) standing: Standing,
     /// Whether the server is about to end.
     pub(crate) drain: Drain,
     /// What became of spans, if they are sent to somebody.
@@ -81,7 +81,18 @@ async fn livez(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// Ready for calls; and where media is reached.
+/// What the doctor is told of this server as it is now.
+fn known(admin: &Admin) -> Known {
+    let served = |held: &Certificates| Served { ends_s: held.ends_s(), name: held.name(), trouble: held.trouble() };
+    let History { journal, applying, .. } = &admin.health.history;
+    Known {
+        certificate: admin.certificates.as_ref().map(served),
+        has_database: applying.is_up(),
+        is_recording: !journal.status.refusing.load(Ordering::Relaxed),
+    }
+}
+
+/// Ready for calls, or why not; where media is reached, and what the doctor finds of a running server.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let reason = if !admin.health.is_alive() {
         Some("a media worker, the TURN server or the control task is stuck or has ended")
@@ -92,8 +103,8 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         None
     };
-    let reason =
-        reason.map(str::to_owned).or_else(|| admin.certificates.as_ref()?.unfit()).or_else(|| admin.found.unfit());
+    let stand = admin.standing.now(&known(&admin)).await;
+    let reason = reason.map(str::to_owned).or_else(|| stand.unfit.clone());
     let ready = reason.is_none();
     let media: Vec<_> = admin
         .health
@@ -105,7 +116,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         "status": if ready { "ready" } else { "not ready" },
         "reason": reason,
         "media": media,
-        "found": admin.found.json(),
+        "found": stand.json(),
     });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()

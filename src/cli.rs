@@ -1,5 +1,7 @@
 //! What the binary does besides serving: short tasks of an operator, with the server's own settings.
 
+mod meetings;
+
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use clap::Subcommand;
 use crate::auth::cli::Wanted;
 use crate::config::{Loaded, Settings};
 use crate::error::Failure;
-use crate::store::Store;
+use crate::store::{Store, Tables, look};
 use crate::tls::Certificates;
 use crate::{applier, ask, auth, clock, config, doctor, webhooks};
 
@@ -79,6 +81,10 @@ pub(crate) enum Command {
     /// Try out receivers of webhooks.
     #[command(subcommand)]
     Webhook(Webhook),
+    /// List meetings, newest first; or show who attended one.
+    ///
+    /// It reads the database of these settings, whether the server runs or not. Queries of your own: docs/attendance.md.
+    Meetings(meetings::Wanted),
     /// Forget a person: a pseudonym takes their place everywhere, minutes of attendance stay.
     ///
     /// It changes the database of these settings, whether the server runs or not.
@@ -147,10 +153,22 @@ pub(crate) fn run(loaded: &Loaded, command: Command) -> Result<(), Failure> {
             let secret = Some(&*settings.webhooks.secret.0).filter(|secret| !secret.is_empty());
             say(&wait(async { webhooks::cli::test(&url, secret).await.map_err(Failure::Broken) })?)
         }
+        Command::Meetings(wanted) => {
+            say(&wait(async {
+                // Whoever only reads makes no tables, and no file that the server's user could not write.
+                match look(&applier::url(&settings.store)?, STORE_MAX).await.map_err(unreachable)? {
+                    Tables::Current => meetings::show(&store(settings).await?, &wanted, unreachable).await,
+                    Tables::Older => Err(Failure::Broken(
+                        "the database is that of an older version: start the server, which brings it up to date"
+                            .to_owned(),
+                    )),
+                    Tables::None | Tables::NoFile => Ok(meetings::NONE.to_owned()),
+                }
+            })?)
+        }
         Command::Erase { user } => {
             let erased = wait(async {
-                let url = applier::url(&settings.store)?;
-                let store = Store::open(&url, STORE_MAX).await.map_err(unreachable)?;
+                let store = store(settings).await?;
                 store.erase(&user, clock::now().unix_ms).await.map_err(unreachable)
             })?;
             let running = match erased.running {
@@ -178,6 +196,11 @@ fn drain(settings: &Settings, wait: bool) -> Result<(), Failure> {
         std::thread::sleep(WAIT_EVERY);
     }
     Ok(())
+}
+
+/// The database of these settings.
+async fn store(settings: &Settings) -> Result<Store, Failure> {
+    Store::open(&applier::url(&settings.store)?, STORE_MAX).await.map_err(unreachable)
 }
 
 fn unreachable(error: crate::store::StoreError) -> Failure {

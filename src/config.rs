@@ -9,6 +9,7 @@ mod print;
 mod rooms;
 mod sources;
 mod store;
+mod traces;
 mod turn;
 mod values;
 mod webhooks;
@@ -32,6 +33,7 @@ use self::flags::Flags;
 pub(crate) use self::print::{example, print};
 pub(crate) use self::rooms::RoomDefaults;
 pub(crate) use self::store::{DAYS_MAX, StoreSettings};
+pub(crate) use self::traces::TraceSettings;
 pub(crate) use self::turn::TurnServer;
 pub(crate) use self::webhooks::WebhookSettings;
 
@@ -88,9 +90,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter such as `info,lyceum=debug`.
     pub(crate) log_level: String,
-    /// Where traces are sent: the base URL of a collector that takes OTLP over HTTP; empty: nowhere. Its path may be a secret: never
-    /// logged.
-    pub(crate) otlp: Secret,
+    /// Where traces are sent.
+    pub(crate) traces: TraceSettings,
     /// PEM files of the certificate with its chain and of its key: both or neither.
     pub(crate) tls_files: [Option<PathBuf>; 2],
     /// The certificate that the server gets by itself, in place of files.
@@ -161,7 +162,7 @@ impl Default for Settings {
             turn: TurnServer::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
-            otlp: Secret::default(),
+            traces: TraceSettings::default(),
             tls_files: [None, None],
             acme: AcmeSettings::default(),
             tls_listen: None,

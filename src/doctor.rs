@@ -4,18 +4,19 @@
 mod gather;
 mod judge;
 mod route;
+mod standing;
 mod turn;
 mod web;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
-use std::sync::Arc;
 
 use serde_json::json;
 
 pub(crate) use self::gather::Wait;
 pub(crate) use self::route::router;
+pub(crate) use self::standing::{Known, Served, Standing};
 pub(crate) use self::web::HOLD_MAX;
+use crate::clock;
 use crate::config::Settings;
 use crate::error::Failure;
 
@@ -86,35 +87,9 @@ pub(crate) async fn run(settings: &Settings, as_json: bool, wait: Option<&Wait>)
     if is_broken { Err(Failure::Found(text)) } else { Ok(text) }
 }
 
-/// What is not well of what can be seen without asking anybody, at the start of a server. It is on the readiness page for as long
-/// as the server runs.
-#[derive(Clone, Debug)]
-pub(crate) struct AtStart(Arc<[Finding]>);
-
-impl AtStart {
-    /// Looks at the machine.
-    pub(crate) fn look(settings: &Settings, offered: &[IpAddr]) -> Self {
-        let facts = gather::local(settings, offered.to_vec());
-        AtStart(judge::machine(settings, &facts).into_iter().filter(|found| found.state != State::Well).collect())
-    }
-
-    /// Writes it to the log.
-    pub(crate) fn log(&self) {
-        for Finding { about, state, says, mend } in self.0.iter() {
-            tracing::info!(about, state = state.as_str(), mend, "{says}");
-        }
-    }
-
-    /// Why nobody should be sent here. Media at this machine alone is right where one tries it out, and no reason.
-    pub(crate) fn unfit(&self) -> Option<String> {
-        let broken = self.0.iter().find(|found| found.state == State::Broken && found.about != judge::ADDRESS);
-        broken.map(|found| format!("{}: {}", found.about, found.says))
-    }
-
-    /// As the command `doctor --json` says it.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        json(&self.0)
-    }
+/// The wall clock, Unix s.
+fn now_s() -> i64 {
+    i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX)
 }
 
 fn to_text(findings: &[Finding]) -> String {

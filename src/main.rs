@@ -171,9 +171,9 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
     let guard = origin::Guard::new(&settings.origins, !auth.is_required());
     let delivering = Deliverer::start(history.store.clone(), &history.journal.node, &settings.webhooks);
     let deliveries = delivering.tally.clone();
-    let found = doctor::AtStart::look(settings, &announced.addresses);
+    let standing = doctor::Standing::look(settings, &announced.addresses);
     let admin = admin::Admin {
-        found: found.clone(),
+        standing: standing.clone(),
         deliveries,
         health: health.clone(),
         inbox: inbox.downgrade(),
@@ -216,7 +216,7 @@ async fn serve(loaded: &Loaded, recent: Recent, traces: Option<traces::Sender>) 
         &workers,
         turn.as_ref(),
     );
-    found.log();
+    standing.log();
     let adopt = turn.map(|turn| -> serve::secure::Adopt {
         Arc::new(move |stream, remote, tls| turn.adopt(turn::Adopted { stream, remote, tls }))
     });
@@ -369,7 +369,7 @@ fn start_log(settings: &Settings, recent: Recent) -> Option<traces::Sender> {
         LogFormat::Text => log.with_ansi(false).boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    let (spans, sender) = (!settings.otlp.0.is_empty()).then(|| traces::new(&settings.otlp.0)).unzip();
+    let (spans, sender) = (!settings.traces.url.0.is_empty()).then(|| traces::new(&settings.traces)).unzip();
     let spans = spans.map(|spans| spans.with_filter(filter_fn(traces::takes)));
     tracing_subscriber::registry().with(log.and_then(recent).with_filter(filter)).with(spans).init();
     sender

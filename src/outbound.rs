@@ -4,6 +4,7 @@
 
 mod target;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(crate) struct Call {
     /// `http://…` or `https://…`.
     pub(crate) url: String,
     /// Further headers; no values are logged.
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     /// The body.
     pub(crate) body: Vec<u8>,
     /// Where it may go.
@@ -206,7 +207,7 @@ where
         .header(USER_AGENT, concat!("lyceum/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_LENGTH, call.body.len());
     for (name, value) in &call.headers {
-        request = request.header(*name, value);
+        request = request.header(&**name, value);
     }
     let request = request
         .body(Full::new(Bytes::from(call.body)))

@@ -68,7 +68,7 @@ struct Held {
     loaded: RwLock<Option<Loaded>>,
     /// What the authority gets that asks for a name; at most one for each that is ordered.
     challenges: RwLock<Vec<(String, Arc<CertifiedKey>)>>,
-    /// Why the last attempt to get one failed.
+    /// Why the last attempt to get one failed, or its files cannot be taken.
     trouble: RwLock<Option<String>>,
     counts: Counts,
 }
@@ -150,18 +150,9 @@ impl Certificates {
         self.held.loaded().map_or(0, |loaded| *loaded.facts.validity.end())
     }
 
-    /// Why nobody can be served over TLS by the certificate that we get ourselves, in a sentence; `None`: they can, or it is one of
-    /// files, and whoever put them there may have something before us that does not look at it.
-    pub(crate) fn unfit(&self) -> Option<String> {
-        self.wanted.as_ref()?;
-        match self.ends_s() {
-            0 => {
-                let why = self.held.trouble.read().unwrap_or_else(PoisonError::into_inner).clone();
-                Some(format!("there is no certificate yet: {}", why.as_deref().unwrap_or("it is being asked for")))
-            }
-            ends_s if ends_s < now_s() => Some(format!("the certificate has expired on {}", x509::day(ends_s))),
-            _ => None,
-        }
+    /// Why another certificate is not taken from the files, or could not be had; `None`: there is no trouble.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.held.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The day on which the certificate ends, such as `2026-12-31`.
@@ -242,6 +233,7 @@ impl Watch {
         match found {
             Ok(taken) => {
                 self.trouble = None;
+                self.certificates.set_trouble(None);
                 if taken {
                     counts.reloads.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(until = self.certificates.last_day(), "new certificate");
@@ -256,6 +248,7 @@ impl Watch {
                 };
                 let say = told || again && !said;
                 if say {
+                    self.certificates.set_trouble(Some(wrong.clone()));
                     counts.reload_failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         "{wrong}; the certificate from before stays, until {}",

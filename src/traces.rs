@@ -21,6 +21,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock;
+use crate::config::{Secret, TraceSettings, is_plain_and_far};
 use crate::outbound::{Call, Outbound, Reach};
 use crate::seldom::Seldom;
 
@@ -81,11 +82,11 @@ pub(crate) fn takes(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Makes the layer that keeps spans, and what sends them once there is a runtime.
-pub(crate) fn new(endpoint: &str) -> (Spans, Sender) {
+pub(crate) fn new(settings: &TraceSettings) -> (Spans, Sender) {
     let (queue, spans) = mpsc::channel(SPANS_MAX);
     let tally = Arc::new(Tally::default());
-    let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    (Spans { queue, tally: tally.clone() }, Sender { url, spans, tally })
+    let url = format!("{}/v1/traces", settings.url.0.trim_end_matches('/'));
+    (Spans { queue, tally: tally.clone() }, Sender { url, shown: settings.headers.clone(), spans, tally })
 }
 
 /// The layer. Give it spans that [`takes`] lets through, and no others.
@@ -166,6 +167,8 @@ impl Visit for Kept {
 /// What sends spans, before it is started.
 pub(crate) struct Sender {
     url: String,
+    /// What the collector is shown with each call.
+    shown: Vec<(String, Secret)>,
     spans: mpsc::Receiver<Kept>,
     tally: Arc<Tally>,
 }
@@ -181,6 +184,11 @@ pub(crate) struct Sending {
 impl Sender {
     /// Starts to send.
     pub(crate) fn start(self) -> Sending {
+        if !self.shown.is_empty() && is_plain_and_far(&self.url) {
+            tracing::warn!(
+                "[log] otlp is plain http:// and leads elsewhere: whoever is on the way reads [log] otlp_headers; an https:// URL hides them"
+            );
+        }
         let (end, ended) = oneshot::channel();
         let tally = self.tally.clone();
         Sending { tally, end, task: tokio::spawn(self.run(ended)) }
@@ -207,10 +215,12 @@ impl Sender {
         static LINE: Seldom = Seldom::new();
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let count = self.spans.recv_many(&mut batch, BATCH_MAX).await as u64;
+        let mut headers = vec![("content-type".into(), "application/json".to_owned())];
+        headers.extend(self.shown.iter().map(|(name, value)| (name.clone().into(), value.0.clone())));
         let call = Call {
             method: "POST",
             url: self.url.clone(),
-            headers: vec![("content-type", "application/json".to_owned())],
+            headers,
             body: otlp::body(&batch),
             reach: Reach::Configured,
             deadline: CALL_MAX,

@@ -276,7 +276,7 @@ fn what_fails_is_said_and_tried_again_later() {
     });
     assert!(said.contains("could not make sure of ") && said.contains("port 443"), "{said}");
     let ready = server.page("/readyz");
-    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("there is no certificate yet: "), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("certificate: there is none yet for "), "{ready}");
     assert_eq!(server.shown(server.https, "http/1.1"), None);
     assert!(server.page("/livez").starts_with("HTTP/1.1 200 "), "a restart would not help");
     // Whoever restarts it again and again is held off before the authority's limit is reached.

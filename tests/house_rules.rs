@@ -209,17 +209,30 @@ fn who_supervises_waits_longer_than_a_drain() {
     assert!(number(&pod, "terminationGracePeriodSeconds: ") >= set + 5);
 }
 
+/// `tests/newcomer` runs them word by word.
+#[test]
+fn the_readme_has_the_commands_of_a_newcomer() {
+    let shown = output(Command::new("bash").arg("tests/newcomer").env("NEWCOMER_SHOW", "1"));
+    let [commands, serve, url] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
+    assert!(commands.starts_with("npm --prefix web ci && ") && commands.ends_with(&format!(" && {serve}")), "{shown}");
+    assert_eq!((serve, url), ("cargo run --release", "http://localhost:3001"));
+}
+
 #[test]
 fn the_dockerfile_copies_what_is_there() {
     let dockerfile = text(Path::new("Dockerfile")).expect("text");
     let copies: Vec<&str> =
         dockerfile.lines().filter_map(|l| l.strip_prefix("COPY ")).filter(|l| !l.starts_with("--from")).collect();
     assert!(!copies.is_empty());
+    let ignored = text(Path::new(".dockerignore")).expect("text");
+    let sent: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     for copy in copies {
         let words: Vec<&str> = copy.split_whitespace().filter(|w| !w.starts_with("--")).collect();
         let (_, sources) = words.split_last().expect("COPY has a destination");
         for source in sources {
             assert!(root().join(source).exists(), "Dockerfile copies {source}");
+            let top = source.split('/').next().expect("there is one");
+            assert!(sent.contains(top), ".dockerignore keeps {top} from the Dockerfile");
         }
     }
 }

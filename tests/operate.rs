@@ -453,6 +453,35 @@ fn the_doctor_makes_nothing() {
     assert!(!dir.exists(), "whoever asks may not be who runs the server");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn meetings_are_shown_without_a_page() {
+    let dir = store_dir();
+    let asked = |more: &[&str]| run(lyceum().env("LYCEUM__STORE__DIR", &dir).arg("meetings").args(more));
+    assert_eq!(asked(&[]).1, "There are no meetings.\n");
+    assert!(!dir.exists(), "whoever asks may not be who runs the server");
+
+    let server = Server::start(|c| _ = c.env("LYCEUM__STORE__DIR", &dir));
+    let (_ada, ack) = server.join("algebra", "ada").await;
+    let id = ack["meetingId"].as_str().expect("it is on").to_owned();
+    let begun = Instant::now();
+    let said = loop {
+        let (code, said, wrong) = asked(&[]);
+        if code == Some(0) && said.contains(&id) {
+            break said;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said}{wrong}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(said.lines().nth(1).is_some_and(|line| line.contains("  on  ") && line.ends_with("  algebra")), "{said}");
+    let (code, table, wrong) = asked(&[&id]);
+    assert!(code == Some(0) && table.contains(&format!("{id},algebra,ada,ada,participant,")), "{table}{wrong}");
+    let list: Value = serde_json::from_str(&asked(&["--json", "--session", "algebra"]).1).expect("JSON");
+    assert_eq!(list["meetings"][0]["meetingId"], id);
+    assert_eq!(asked(&["--session", "geometry"]).1, "There are no meetings.\n");
+    let (code, _, wrong) = asked(&["mtg_none"]);
+    assert!(code == Some(1) && wrong.contains("there is no meeting \"mtg_none\""), "{wrong}");
+}
+
 /// A port that is free for UDP and TCP at this moment, if one is found.
 fn free_port() -> Option<String> {
     let udp = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).ok()?;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{SinkExt, StreamExt};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
@@ -46,11 +46,17 @@ impl Authority {
 
     /// Writes a certificate for this machine, valid in these years, and its key.
     fn issue(&self, folder: &Path, years: Range<i32>) {
+        self.issue_with(folder, |params| {
+            params.not_before = date_time_ymd(years.start, 1, 1);
+            params.not_after = date_time_ymd(years.end, 1, 1);
+        });
+    }
+
+    fn issue_with(&self, folder: &Path, life: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
-        params.not_before = date_time_ymd(years.start, 1, 1);
-        params.not_after = date_time_ymd(years.end, 1, 1);
+        life(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         fs::create_dir_all(folder).expect("a writable place");
         fs::write(folder.join("fullchain.pem"), certificate.pem()).expect("it can be written");
@@ -102,18 +108,26 @@ struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
+        Self::try_start(command).expect("it says where it listens")
+    }
+
+    /// `None` if it ends before it listens.
+    fn try_start(mut command: Command) -> Option<Self> {
         let mut child = command.spawn().expect("the binary starts");
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut lines = lines.map(|line| line.expect("text"));
-        let line = lines.find(|line| line.contains("\"listening\"")).expect("it says where it listens");
+        let Some(line) = lines.find(|line| line.contains("\"listening\"")) else {
+            let _ = child.wait();
+            return None;
+        };
         // The pipe is read to its end, or what the server logs would fail.
         std::thread::spawn(move || lines.count());
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let address = |key: &str| line[key].as_str().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no {key}"));
         let turns = line["turn"].as_str().and_then(|turn| turn.rsplit_once("TLS ")?.1.parse::<u16>().ok());
         let turns = SocketAddr::from(([127, 0, 0, 1], turns.expect("TURN listens for TLS")));
-        Server { child, https: address("https"), admin: address("admin"), turns }
+        Some(Server { child, https: address("https"), admin: address("admin"), turns })
     }
 
     /// A connection over TLS, with the handshake behind it.
@@ -130,13 +144,19 @@ impl Server {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A metric without labels.
-    fn metric(&self, name: &str) -> f64 {
+    /// One of the operator's pages, head and all.
+    fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("it listens");
-        let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin);
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut page = String::new();
         stream.read_to_string(&mut page).expect("a page");
+        page
+    }
+
+    /// A metric without labels.
+    fn metric(&self, name: &str) -> f64 {
+        let page = self.page("/metrics");
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().expect("a number")
     }
@@ -340,6 +360,45 @@ async fn a_certificate_is_replaced_while_people_talk() {
     assert_eq!(acked(&mut new, 1, "join-session", seat).await["participants"].as_array().map(Vec::len), Some(2));
     let chat = json!({ "sessionId": "tls", "message": "still here", "userId": "ada", "userName": "Ada" });
     assert_eq!(acked(&mut old, 2, "chat-message", chat).await["ok"], true);
+}
+
+/// A server cannot be started with a certificate that has expired, but a certificate can expire while it runs: then browsers get
+/// neither pages nor TURN over TLS, and nobody should be sent there until it is replaced.
+#[test]
+fn a_certificate_that_expires_bars_the_server_until_it_is_replaced() {
+    let (authority, folder) = (Authority::new(), folder("expires"));
+    // Where the start takes longer than the certificate is good, a longer one is tried.
+    let server = [3, 12, 48].into_iter().find_map(|good_s| {
+        let ends = SystemTime::now() + Duration::from_secs(good_s);
+        authority.issue_with(&folder, |params| params.not_after = ends.into());
+        Server::try_start(lyceum(&folder))
+    });
+    let server = server.expect("it starts before its certificate expires");
+    let ready = |expected: &str| {
+        let start = Instant::now();
+        loop {
+            let page = server.page("/readyz");
+            if page.starts_with(&format!("HTTP/1.1 {expected} ")) {
+                return page;
+            }
+            assert!(start.elapsed() < PATIENCE, "{page}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let page = ready("503");
+    assert!(page.contains("\"reason\":\"certificate: that for localhost has expired"), "{page}");
+    assert!(page.contains("certbot renew"), "what mends it is there: {page}");
+
+    // What cannot be served is no help, and the page says so.
+    fs::write(folder.join("fullchain.pem"), "nothing").expect("it can be written");
+    server.look_now();
+    server.wait_for_metric("lyceum_tls_certificate_reload_failures_total", 1.0);
+    assert!(ready("503").contains("has no certificate in it"));
+
+    authority.issue(&folder, 2020..2090);
+    server.look_now();
+    assert!(!ready("200").contains("expired"));
+    assert!(server.connect(authority.client(&[&TLS13], &["http/1.1"])).is_ok());
 }
 
 /// A binding request (RFC 8489 §5) and the head of what answers it, but for its length.

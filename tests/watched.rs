@@ -74,6 +74,7 @@ fn serve(dir: &Path, hooks: &str, collector: SocketAddr) -> (Running, String, So
     command.env("LYCEUM__TLS__CERTIFICATE", certificate).env("LYCEUM__TLS__KEY", key);
     command.env("LYCEUM__WEBHOOKS__URL", hooks).env("LYCEUM__WEBHOOKS__SECRET", HOOKS_SECRET);
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"));
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20of%20the%20tests,x-scope-orgid=school");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let line = said(&mut child, |line| {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("the log is JSON, not {line}"));
@@ -170,6 +171,7 @@ fn collect() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
             }
             let head = head.to_ascii_lowercase();
             assert!(head.starts_with("post /v1/traces ") && head.contains("content-type: application/json"), "{head}");
+            assert!(head.contains("authorization: bearer of the tests\r\nx-scope-orgid: school\r\n"), "{head}");
             let length =
                 head.split_once("content-length: ").and_then(|(_, rest)| rest.split('\r').next()?.parse().ok());
             let mut body = vec![0; length.expect("a length")];

@@ -141,6 +141,11 @@ impl Downlink {
         may
     }
 
+    /// Whether what can be spared should not be sent now: a queue has to empty.
+    pub(crate) fn is_congested(&self, now: Instant) -> bool {
+        self.controller.is_congested(now)
+    }
+
     /// Bytes of padding that are due now.
     pub(crate) fn padding(&mut self, now: Instant) -> Option<usize> {
         self.controller.padding(now)

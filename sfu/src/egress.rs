@@ -379,7 +379,10 @@ fn fill_resends(
     let Some(srtp) = &peer.srtp else { return };
     let overhead = srtp.sealer.overhead();
     while let Some((key, resend)) = peer.resends.front().copied() {
-        let found = peer.subscriptions.get_mut(key).and_then(|subscription| {
+        // A paused picture goes on with a keyframe: what it lacks would only fill the queue for which it was paused.
+        let subscription = peer.subscriptions.get_mut(key);
+        let needed = subscription.filter(|it| it.flows() || !peer.downlink.is_congested(now));
+        let found = needed.and_then(|subscription| {
             let layers = &tracks.get(subscription.track)?.layers;
             subscription.resent(resend, layers).map(|(packet, ring)| (subscription, packet, ring))
         });

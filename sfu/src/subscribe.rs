@@ -177,12 +177,7 @@ impl Sfu {
     pub(crate) fn start_subscriptions(&mut self, key: usize, now: Now) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.srtp.is_none() {
-            let agreed = peer.subscriptions.iter().filter(|(_, s)| s.kind == Kind::Video && s.outlet.is_some());
-            let agreed: Vec<_> = agreed.filter_map(|(_, s)| Some((s.track, s.wanted()?.layer.into()))).collect();
-            for (track, layer) in agreed {
-                self.watch(track, layer, true, now.mono);
-            }
-            return;
+            return self.allocate(key, now.mono);
         }
         let mut watched = Vec::new();
         for (_, subscription) in &mut peer.subscriptions {

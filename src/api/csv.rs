@@ -10,7 +10,7 @@ const COLUMNS: &str = "meeting_id,session_id,user_id,user_name,role,first_join_u
     speaking_ms,camera_ms,screen_ms,visits,uncertainty_ms";
 
 /// One line a person.
-pub(super) fn attendance(summary: &Summary) -> String {
+pub(crate) fn attendance(summary: &Summary) -> String {
     let mut table = format!("{BYTE_ORDER_MARK}{COLUMNS}\r\n");
     for person in &summary.participants {
         let uncertainty_ms = person.visits.iter().map(|visit| visit.uncertainty_ms).max().unwrap_or(0);
@@ -46,7 +46,7 @@ fn cell(text: &str) -> String {
 }
 
 /// `2026-11-21T09:30:00.000Z`, the proleptic Gregorian calendar (Howard Hinnant's `civil_from_days`).
-pub(super) fn utc(unix_ms: u64) -> String {
+pub(crate) fn utc(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -2,7 +2,7 @@
 
 mod admin;
 mod caller;
-mod csv;
+pub(crate) mod csv;
 mod meetings;
 mod openapi;
 pub(crate) mod receive;

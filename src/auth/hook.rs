@@ -47,10 +47,12 @@ impl Hook {
             "userName": request.name,
             "role": request.role.as_str(),
         });
-        let mut headers =
-            vec![("content-type", "application/json".to_owned()), ("accept", "application/json".to_owned())];
+        let mut headers = vec![
+            ("content-type".into(), "application/json".to_owned()),
+            ("accept".into(), "application/json".to_owned()),
+        ];
         if !self.secret.0.is_empty() {
-            headers.push(("authorization", format!("Bearer {}", self.secret.0)));
+            headers.push(("authorization".into(), format!("Bearer {}", self.secret.0)));
         }
         let call = Call {
             method: "POST",

@@ -122,7 +122,7 @@ impl Inner {
         let call = Call {
             method: "GET",
             url: self.url.clone(),
-            headers: vec![("accept", "application/json".to_owned())],
+            headers: vec![("accept".into(), "application/json".to_owned())],
             body: Vec::new(),
             reach: Reach::Configured,
             deadline: FETCH_MAX,

@@ -21,7 +21,7 @@ use crate::cli::Command;
 ///   SUPABASE_URL      a Supabase project whose users may ask for tokens; or SUPABASE_JWKS_URL, its key set alone
 ///   LYCEUM_ADMIN_KEY  what operators show to the API
 ///   RUST_LOG          log filter, as [log] level
-///   OTEL_EXPORTER_OTLP_ENDPOINT  where traces go, as [log] otlp
+///   OTEL_EXPORTER_OTLP_ENDPOINT  where traces go, as [log] otlp; OTEL_EXPORTER_OTLP_HEADERS, as [log] otlp_headers
 ///
 /// `lyceum config example` prints a file with every setting and what it is about, `lyceum config print` what holds here and
 /// where it came from, and `lyceum config check` says what is wrong before the server does. A file of two lines will do:

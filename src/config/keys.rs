@@ -5,10 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use toml::Value;
 
-use super::values::{
-    addresses, collector, host_and_port, log_level, number, origin, pem_file, port, socket_address, truth,
-};
-use super::{LogFormat, Settings, WORKERS_MAX, acme, auth, put, rooms, store, turn, webhooks};
+use super::values::{addresses, host_and_port, log_level, number, origin, pem_file, port, socket_address, truth};
+use super::{LogFormat, Settings, WORKERS_MAX, acme, auth, put, rooms, store, traces, turn, webhooks};
 
 /// One setting.
 pub(super) struct Key {
@@ -69,7 +67,7 @@ impl Key {
 
 /// All settings, in the order of the file; sections that have a file of their own bring theirs.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    [HTTP, acme::KEYS, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION]
+    [HTTP, acme::KEYS, MEDIA, rooms::KEYS, turn::KEYS, auth::KEYS, store::KEYS, webhooks::KEYS, OPERATION, traces::KEYS]
         .into_iter()
         .flatten()
 }
@@ -234,13 +232,4 @@ const OPERATION: &[Key] = &[
         |s, v| put(&mut s.log_level, log_level(&v[0])),
         |s| text(&s.log_level),
     ),
-    Key::one(
-        "log",
-        "otlp",
-        "Where traces go: a collector that takes OTLP over HTTP in JSON. OTEL_EXPORTER_OTLP_ENDPOINT says the same.",
-        |s, v| put(&mut s.otlp, collector(&v[0])),
-        |s| hidden(!s.otlp.0.is_empty()),
-    )
-    .secret()
-    .example(r#""http://127.0.0.1:4318""#),
 ];

@@ -13,6 +13,7 @@ use super::{Settings, acme, auth, turn, webhooks};
 const PLAIN: &[(&str, &str, &str)] = &[
     ("RUST_LOG", "log", "level"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "log", "otlp"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "log", "otlp_headers"),
     ("DATABASE_URL", "store", "url"),
     ("TURN_URIS", "turn", "uris"),
     ("TURN_USERNAME", "turn", "username"),

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::Secret;
 use crate::addresses::ADDRESSES_MAX;
-use crate::outbound;
 
 pub(super) fn socket_address(value: &str) -> Result<SocketAddr, String> {
     value.parse().map_err(|_| "expected an address and a port such as 0.0.0.0:3001 or [::]:3001".to_owned())
@@ -78,10 +76,4 @@ pub(super) fn log_level(value: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(value)
         .map(|_| value.to_owned())
         .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,lyceum=debug".to_owned())
-}
-
-pub(super) fn collector(value: &str) -> Result<Secret, String> {
-    let value = value.trim();
-    outbound::check(value).map_err(|why| format!("expected a URL such as http://127.0.0.1:4318. {}", why.why))?;
-    Ok(Secret(value.to_owned()))
 }

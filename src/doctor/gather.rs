@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::now_s;
 use super::turn::{self, Tried};
 use super::web;
 use crate::addresses;
 use crate::addresses::public::{ANSWER_MAX, binding_tcp, binding_udp, cloud, http_date, stun};
 use crate::applier;
 use crate::ask;
-use crate::clock;
 use crate::config::Settings;
 use crate::outbound::{Answer, Call, Outbound, Reach};
 use crate::store::{self, Tables};
@@ -82,7 +82,7 @@ pub(super) fn local(settings: &Settings, offered: Vec<IpAddr>) -> Local {
         buffers: ["rmem_max", "wmem_max"].map(kernel),
         disk: Some(writable(&dir).map_err(|error| error.to_string())),
         free: free(&dir),
-        now_s: i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX),
+        now_s: now_s(),
     }
 }
 
@@ -132,8 +132,7 @@ pub(super) async fn all(settings: &Settings, wait: Option<&Wait>) -> Facts {
 fn compare(facts: &mut Facts, answer: &Result<Answer, String>, whose: &str) {
     let date = answer.as_ref().ok().and_then(|answer| answer.headers.get("date")?.to_str().ok());
     if let (None, Some(theirs)) = (&facts.clock_off_s, date.and_then(http_date)) {
-        let now_s = i64::try_from(clock::now().unix_ms / 1_000).unwrap_or(i64::MAX);
-        facts.clock_off_s = Some((now_s - theirs, whose.to_owned()));
+        facts.clock_off_s = Some((now_s() - theirs, whose.to_owned()));
     }
 }
 
@@ -222,7 +221,7 @@ async fn fetch(outbound: &Outbound, url: &str) -> Result<Answer, String> {
     let call = Call {
         method: "GET",
         url: url.to_owned(),
-        headers: vec![("accept", "application/json".to_owned())],
+        headers: vec![("accept".into(), "application/json".to_owned())],
         body: Vec::new(),
         reach: Reach::Configured,
         deadline: ANSWER_MAX,

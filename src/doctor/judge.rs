@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::Finding;
 use super::gather::{Facts, Local};
+use super::standing::{Known, Served};
 use super::turn::Tried;
+use super::{Finding, State};
 use crate::addresses::is_near;
 use crate::config::Settings;
 use crate::store::Tables;
@@ -19,6 +20,11 @@ const DAY_S: i64 = 86_400;
 const HTTPS_PORT: u16 = 443;
 /// What gives a certificate of files a new life.
 const RENEW: &str = "sudo certbot renew --force-renewal   # or name other files: [tls] certificate and key";
+/// What has a certificate of ours got anew.
+const RENEW_OURS: &str =
+    "sudo systemctl kill -s HUP lyceum   # asks for a new one at once; the log says what comes of it";
+/// Whether Postgres takes connections.
+const MEND_STORE: &str = "pg_isready -d \"$DATABASE_URL\"";
 /// Tokens and TURN credentials are good for minutes: a clock that is further off refuses good ones.
 const CLOCK_OFF_S_MAX: i64 = 30;
 
@@ -44,6 +50,36 @@ pub(super) fn machine(settings: &Settings, local: &Local) -> Vec<Finding> {
     findings
 }
 
+/// Findings about what a running server knows of itself. `now_s` is Unix s.
+pub(super) fn running(settings: &Settings, known: &Known, now_s: i64) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        known.certificate.iter().map(|served| served_by(settings, served, now_s)).collect();
+    if !known.is_recording {
+        let dir = settings.store.dir.display();
+        let says =
+            "facts cannot be written down, because the disk is full or the journal is at its limit: nobody new gets in";
+        findings.push(Finding::broken(
+            JOURNAL,
+            says,
+            format!("df -h {dir}   # free some; or mend the database, if it is away: {MEND_STORE}"),
+        ));
+    }
+    findings.extend((!known.has_database).then(|| store_away("it does not answer")));
+    findings
+}
+
+/// Whether nobody should be sent to a server that runs because of this: calls there would fail, or nobody new gets in. What calls
+/// survive, such as a database that is away, is no reason, nor what only makes them worse.
+pub(super) fn bars(settings: &Settings, finding: &Finding) -> bool {
+    let ends_calls = match finding.about {
+        CERTIFICATE | DISK | JOURNAL => true,
+        // Media at this machine alone is right where one tries it out, or says so.
+        ADDRESS => settings.auth.is_required() && settings.addresses.is_empty(),
+        _ => false,
+    };
+    ends_calls && finding.state == State::Broken
+}
+
 fn list(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -58,8 +94,11 @@ fn server(settings: &Settings, facts: &Facts) -> Finding {
     }
 }
 
-/// What findings about the announced addresses are about.
-pub(super) const ADDRESS: &str = "address";
+/// What findings are about that may bar a server.
+const ADDRESS: &str = "address";
+const CERTIFICATE: &str = "certificate";
+const DISK: &str = "disk";
+const JOURNAL: &str = "journal";
 
 fn address(settings: &Settings, local: &Local) -> Finding {
     let offered = list(&local.offered);
@@ -136,15 +175,15 @@ fn disk(settings: &Settings, local: &Local) -> Option<Finding> {
         let mend = format!(
             "sudo install -d -o $(id -u) -g $(id -g) {dir}\nor name another: LYCEUM__STORE__DIR=/var/lib/lyceum"
         );
-        return Some(Finding::broken("disk", format!("{dir} ([store] dir) cannot be written: {error}"), mend));
+        return Some(Finding::broken(DISK, format!("{dir} ([store] dir) cannot be written: {error}"), mend));
     }
-    let Some(free) = local.free else { return Some(Finding::well("disk", format!("{dir} can be written"))) };
+    let Some(free) = local.free else { return Some(Finding::well(DISK, format!("{dir} can be written"))) };
     let mib = free >> 20;
     if free >= FREE_BYTES_MIN {
-        return Some(Finding::well("disk", format!("{dir} can be written and has {mib} MiB free")));
+        return Some(Finding::well(DISK, format!("{dir} can be written and has {mib} MiB free")));
     }
     let says = format!("{dir} has {mib} MiB free; when the disk is full nobody new gets in");
-    Some(Finding::doubtful("disk", says, format!("Free some, or give it a disk of its own: df -h {dir}")))
+    Some(Finding::doubtful(DISK, says, format!("Free some, or give it a disk of its own: df -h {dir}")))
 }
 
 fn ports(facts: &Facts) -> Vec<Finding> {
@@ -231,10 +270,7 @@ fn school(settings: &Settings, facts: &Facts) -> Option<Finding> {
 
 /// What mends a handshake that failed, if it is one.
 fn tls_mend(settings: &Settings, error: &str) -> Option<String> {
-    let renew = match &settings.acme.domains[..] {
-        [] => RENEW,
-        _ => "sudo systemctl kill -s HUP lyceum   # asks for a new one at once; the log says what comes of it",
-    };
+    let renew = if settings.acme.domains.is_empty() { RENEW } else { RENEW_OURS };
     let expired = error.contains("Expired") || error.contains("expired");
     if expired {
         return Some(renew.to_owned());
@@ -292,35 +328,55 @@ fn held(facts: &Facts) -> Option<Finding> {
 }
 
 fn certificate(settings: &Settings, facts: &Facts) -> Finding {
-    let renew = RENEW;
     match &facts.certificate {
         None if settings.auth.is_required() => Finding::doubtful(
-            "certificate",
+            CERTIFICATE,
             "there is none: browsers give a camera only to https:// and localhost, and networks that let little through need TURN over TLS",
             "Set [tls] certificate, key and listen = \"0.0.0.0:443\"; or put a proxy with TLS before it.",
         ),
-        None => Finding::well("certificate", "there is none, which is enough for this machine"),
-        Some(Err(why)) => Finding::broken("certificate", why.clone(), renew),
-        Some(Ok((0, name))) => {
-            let says = format!("there is none yet for {}", name.as_deref().unwrap_or("us"));
-            let mend = format!(
-                "journalctl -u lyceum | grep 'cannot get a certificate'   # what the authority says; it asks at port 443\n{}",
-                firewall(settings)
-            );
-            Finding::broken("certificate", says, mend)
-        }
+        None => Finding::well(CERTIFICATE, "there is none, which is enough for this machine"),
+        Some(Err(why)) => Finding::broken(CERTIFICATE, why.clone(), RENEW),
         Some(Ok((ends_s, name))) => {
-            let days = (ends_s - facts.local.now_s).div_euclid(DAY_S);
-            let name = name.as_deref().unwrap_or("addresses alone");
-            if days < 0 {
-                return Finding::broken("certificate", format!("that for {name} has expired"), renew);
-            }
-            if days < CERTIFICATE_DAYS_MIN {
-                return Finding::doubtful("certificate", format!("that for {name} expires in {days} days"), renew);
-            }
-            Finding::well("certificate", format!("that for {name} is good for {days} days"))
+            let served = Served { ends_s: *ends_s, name: name.clone(), trouble: None };
+            served_by(settings, &served, facts.local.now_s)
         }
     }
+}
+
+/// A certificate by its life, `now_s` being Unix s.
+fn served_by(settings: &Settings, served: &Served, now_s: i64) -> Finding {
+    let Served { ends_s, name, trouble } = served;
+    let is_ours = !settings.acme.domains.is_empty();
+    let why = trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let days = (ends_s - now_s).div_euclid(DAY_S);
+    let renew = if is_ours { RENEW_OURS } else { RENEW };
+    if *ends_s == 0 {
+        let why = if why.is_empty() { ": it is being asked for" } else { &why };
+        let mend = format!(
+            "journalctl -u lyceum | grep 'cannot get a certificate'   # what the authority says; it asks at port 443\n{}",
+            firewall(settings)
+        );
+        return Finding::broken(
+            CERTIFICATE,
+            format!("there is none yet for {}{why}", name.as_deref().unwrap_or("us")),
+            mend,
+        );
+    }
+    let name = name.as_deref().unwrap_or("addresses alone");
+    if days < 0 {
+        return Finding::broken(CERTIFICATE, format!("that for {name} has expired{why}"), renew);
+    }
+    if days < CERTIFICATE_DAYS_MIN {
+        return Finding::doubtful(CERTIFICATE, format!("that for {name} expires in {days} days{why}"), renew);
+    }
+    if !why.is_empty() {
+        return Finding::doubtful(
+            CERTIFICATE,
+            format!("that for {name} is good for {days} days, but its successor is not taken{why}"),
+            renew,
+        );
+    }
+    Finding::well(CERTIFICATE, format!("that for {name} is good for {days} days"))
 }
 
 fn store(facts: &Facts) -> Option<Finding> {
@@ -329,12 +385,13 @@ fn store(facts: &Facts) -> Option<Finding> {
         Ok(Tables::Older) => Finding::well("database", "it answers; the next start brings its tables up to date"),
         Ok(Tables::None) => Finding::well("database", "it answers; the first start makes its tables"),
         Ok(Tables::NoFile) => Finding::well("database", "there is no file yet; the first start makes it"),
-        Err(why) => Finding::broken(
-            "database",
-            format!("{why}; calls go on without it, facts wait in the journal"),
-            "Check DATABASE_URL ([store] url), and whether this machine may connect: pg_isready -d \"$DATABASE_URL\"",
-        ),
+        Err(why) => store_away(why),
     })
+}
+
+fn store_away(why: &str) -> Finding {
+    let mend = format!("Check DATABASE_URL ([store] url), and whether this machine may connect: {MEND_STORE}");
+    Finding::broken("database", format!("{why}; calls go on without it, facts wait in the journal"), mend)
 }
 
 fn jwks(settings: &Settings, facts: &Facts) -> Option<Finding> {

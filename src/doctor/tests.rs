@@ -125,6 +125,55 @@ fn each_break_is_named_with_what_mends_it() {
     assert!(wrong(&facts).mend.contains("ss -ulpn 'sport = :3478'"));
 }
 
+/// A server that runs, and all is well.
+fn known() -> Known {
+    let served =
+        Served { ends_s: 1_700_000_000 + 60 * 86_400, name: Some("calls.school.example".into()), trouble: None };
+    Known { certificate: Some(served), has_database: true, is_recording: true }
+}
+
+#[test]
+fn what_ends_calls_bars_a_server_and_what_only_makes_them_worse_does_not() {
+    type Break = fn(&mut Known, &mut Local);
+    let mut settings = settings();
+    settings.auth.secret = crate::config::Secret("x".repeat(32));
+    let breaks: [(Break, &str, bool); 9] = [
+        (|_, l| l.disk = Some(Err("Read-only file system".into())), "disk", true),
+        (|_, l| l.offered = vec![ip("127.0.0.1")], "address", true),
+        (|k, _| k.is_recording = false, "journal", true),
+        (|k, _| k.certificate.as_mut().expect("one").ends_s = 1_699_999_999, "certificate", true),
+        (|k, _| k.certificate.as_mut().expect("one").ends_s = 0, "certificate", true),
+        (
+            |k, _| k.certificate.as_mut().expect("one").trouble = Some("the key does not fit".into()),
+            "certificate",
+            false,
+        ),
+        (|k, _| k.has_database = false, "database", false),
+        (|_, l| l.buffers = [Some(212_992); 2], "buffers", false),
+        (|_, l| l.free = Some(1 << 20), "disk", false),
+    ];
+    for (spoil, about, bars) in breaks {
+        let (mut known, mut local) = (known(), good().local);
+        spoil(&mut known, &mut local);
+        let mut found = judge::machine(&settings, &local);
+        found.extend(judge::running(&settings, &known, local.now_s));
+        found.retain(|finding| finding.state != State::Well);
+        let [finding] = &found[..] else { panic!("{about}: {found:#?}") };
+        assert_eq!((finding.about, judge::bars(&settings, finding)), (about, bars), "{finding:?}");
+        assert!(!finding.mend.is_empty(), "{finding:?}");
+    }
+    let mut all = judge::machine(&settings, &good().local);
+    all.extend(judge::running(&settings, &known(), 1_700_000_000));
+    assert!(all.iter().all(|finding| finding.state == State::Well), "{all:#?}");
+    // Whoever tries it out on one machine, or names its loopback address, wants no other.
+    let local = Local { offered: vec![ip("127.0.0.1")], ..good().local };
+    let tried_out = Settings { auth: Default::default(), ..settings.clone() };
+    let named = Settings { addresses: vec![ip("127.0.0.1")], ..settings };
+    for settings in [tried_out, named] {
+        assert!(!judge::machine(&settings, &local).iter().any(|finding| judge::bars(&settings, finding)));
+    }
+}
+
 #[test]
 fn findings_read_well_and_can_be_parsed() {
     let findings = [Finding::well("disk", "fine"), Finding::broken("clock", "off", "first\nsecond")];

@@ -118,7 +118,8 @@ async fn server(answer: &'static [u8], holds: bool) -> String {
 }
 
 fn post(url: String) -> Call {
-    let (headers, deadline) = (vec![("content-type", "application/json".to_owned())], Duration::from_millis(500));
+    let (headers, deadline) =
+        (vec![("content-type".into(), "application/json".to_owned())], Duration::from_millis(500));
     Call { method: "POST", url, headers, body: b"{}".to_vec(), reach: Reach::Configured, deadline }
 }
 

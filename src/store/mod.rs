@@ -35,7 +35,7 @@ pub(crate) use self::endpoints::{ENDPOINT_CONFIGURED, NewEndpoint};
 pub(crate) use self::look::{Tables, look};
 pub(crate) use self::outbox::{Backlog, Claimed, Recipient};
 pub(crate) use self::pool::{Engine, Store};
-pub(crate) use self::query::{MeetingFilter, Page};
+pub(crate) use self::query::{Listed, MeetingFilter, Page};
 pub(crate) use self::receive::Received;
 pub(crate) use self::retention::{Retained, Retention, RoomRetention};
 pub(crate) use self::rooms::{Expected, ROSTER_MAX, Room};

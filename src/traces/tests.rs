@@ -6,7 +6,7 @@ use super::*;
 
 /// The spans that were made meanwhile, as they would be sent, and how many were lost.
 fn spans(make: impl FnOnce()) -> (Vec<Value>, u64) {
-    let (layer, mut sender) = new("http://127.0.0.1:1/");
+    let (layer, mut sender) = new(&TraceSettings { url: Secret("http://127.0.0.1:1/".into()), headers: Vec::new() });
     assert_eq!(sender.url, "http://127.0.0.1:1/v1/traces");
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter_fn(takes)));
     tracing::subscriber::with_default(subscriber, make);

@@ -28,10 +28,10 @@ pub(crate) const ID_BYTES_MAX: usize = 128;
 fn call(endpoint: &str, url: &str, secrets: &[Secret], id: &str, body: &str, now_ms: u64) -> Call {
     let timestamp = now_ms / 1_000;
     let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("webhook-id", id.to_owned()),
-        ("webhook-timestamp", timestamp.to_string()),
-        ("webhook-signature", sign::signatures(secrets, id, timestamp, body.as_bytes())),
+        ("content-type".into(), "application/json".to_owned()),
+        ("webhook-id".into(), id.to_owned()),
+        ("webhook-timestamp".into(), timestamp.to_string()),
+        ("webhook-signature".into(), sign::signatures(secrets, id, timestamp, body.as_bytes())),
     ];
     // The operator's own endpoint may be where only the operator knows of; all others came by the API.
     let reach = if endpoint == ENDPOINT_CONFIGURED { Reach::Configured } else { Reach::Public };

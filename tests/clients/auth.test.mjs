@@ -21,7 +21,7 @@ const joinToken = (sessionId, sub, more = {}, secret = SECRET) =>
 
 let server;
 before(async () => {
-  server = await startServer({ JWT_SECRET: SECRET, LYCEUM__AUTH__KEYS: PAIR.join(':'), LYCEUM__AUTH__ANY_USER_MAY_JOIN: 'true' });
+  server = await startServer({ JWT_SECRET: SECRET, LYCEUM__MEDIA__ADDRESSES: '127.0.0.1', LYCEUM__AUTH__KEYS: PAIR.join(':'), LYCEUM__AUTH__ANY_USER_MAY_JOIN: 'true' });
 });
 after(() => server?.stop());
 

@@ -15,7 +15,7 @@ RUN_S_MAX = 600
 
 def test_nothing_that_the_description_allows_or_forbids_breaks_the_server():
     server = asyncio.run(
-        Server(settings={"LYCEUM_ADMIN_KEY": ADMIN_KEY, "JWT_SECRET": "tests-0123456789-abcdefghijklmnopqrstuvw"}).ready()
+        Server(settings={"LYCEUM_ADMIN_KEY": ADMIN_KEY, "JWT_SECRET": "tests-0123456789-abcdefghijklmnopqrstuvw", "LYCEUM__MEDIA__ADDRESSES": "127.0.0.1"}).ready()
     )
     try:
         schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")

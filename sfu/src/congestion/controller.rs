@@ -191,9 +191,13 @@ impl Controller {
 
     /// The part of packets lost lately, 0 to 1, that sending less would not save: nothing while a queue had to be emptied.
     pub(crate) fn lost_by_link(&self, now: Instant) -> f64 {
+        if self.is_congested(now) || self.outage.is_some() { 0.0 } else { self.lost() }
+    }
+
+    /// Whether the rate was lowered for a queue that may not be gone yet.
+    pub(crate) fn is_congested(&self, now: Instant) -> bool {
         let now = self.micros(now);
-        let congested = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING);
-        if congested || self.outage.is_some() { 0.0 } else { self.lost() }
+        self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < EMPTYING)
     }
 
     /// The round trip, if it is known.

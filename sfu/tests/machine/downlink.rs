@@ -89,6 +89,17 @@ impl Call {
         (0..ms).for_each(|_| self.step());
     }
 
+    /// Asks again for the last three packets of video, and says how many come.
+    fn resent(&mut self) -> usize {
+        let video: Vec<_> = self.world.tabs[1].got.iter().rev().filter(|got| got.payload_type == VP8).take(3).collect();
+        let mut nack = Vec::new();
+        rtcp::write_nack(1, video[0].ssrc, video.iter().rev().map(|got| got.seq), &mut nack);
+        self.world.rtcp(1, nack);
+        let from = self.left.len();
+        self.run(100);
+        self.of(VP8_RTX, from).iter().filter(|(_, len)| *len > 1_000).count()
+    }
+
     fn of(&self, payload_type: u8, from: usize) -> Vec<(Instant, usize)> {
         let of = self.left[from..].iter().filter(|(_, pt, _)| *pt == payload_type);
         of.map(|(at, _, len)| (*at, *len)).collect()
@@ -135,6 +146,22 @@ fn a_path_that_narrows_is_not_filled() {
     }
     assert_eq!(call.of(OPUS, from).len(), 100, "audio never waits");
     assert!(queue < Duration::from_millis(400), "for anything but the path: {queue:?}");
+}
+
+/// The listener asks for what a full queue lost, and would hear nothing for as long as that fills the queue again.
+#[test]
+fn nothing_is_resent_of_a_picture_that_was_paused_for_a_queue() {
+    let mut call = Call::new(2e6);
+    call.run(5_000);
+    assert_eq!(call.resent(), 3);
+    call.bps = 0.1e6;
+    let paused = (0..40).any(|_| {
+        let from = call.left.len();
+        call.run(100);
+        call.of(VP8, from).is_empty()
+    });
+    assert!(paused);
+    assert_eq!(call.resent(), 0);
 }
 
 #[test]

@@ -35,6 +35,41 @@ fn a_subscriber_is_given_a_keyframe_first_and_the_publisher_is_asked_for_it() {
     assert_eq!(world.tabs[index].got.last().unwrap().payload, vp8(false, 2, 50));
 }
 
+/// A slide, of which no frame follows: who joins is given the keyframe that came while the handshake was under way, and nobody
+/// is asked for another; only one that has become old is asked for again.
+#[test]
+fn a_still_picture_that_came_before_its_viewer_was_connected_is_shown_at_once() {
+    let slide = vp8(true, 7, 50);
+    for (waited_ms, another) in [(100, 0), (700, 1)] {
+        let mut world = World::call(1, &[Kind::Video]);
+        let paints = |world: &mut World, frames: u8| {
+            for n in 0..frames {
+                world.media(0, 0, 9_000, &vp8(n == 0 && frames > 5, n, 50));
+                world.run_ms(100);
+            }
+        };
+        paints(&mut world, 10);
+        let asked = plis(&world, 0);
+        let viewer = world.join(1, &[]);
+        world.tabs[viewer].shakes = false;
+        paints(&mut world, 2);
+        assert_eq!(plis(&world, 0), asked + 1, "it is asked for when the line is agreed");
+        world.media(0, 0, 3_000, &slide);
+        world.run_ms(waited_ms);
+        assert!(!world.tabs[viewer].is_connected() && world.tabs[viewer].got.is_empty());
+        let before = plis(&world, 0);
+        world.tabs[viewer].shake(world.now.mono);
+        world.run_ms(20);
+        assert!(world.tabs[viewer].is_connected());
+        assert_eq!(plis(&world, 0), before + another, "after {waited_ms} ms");
+        if another > 0 {
+            world.media(0, 0, 3_000, &slide);
+            world.settle();
+        }
+        assert_eq!(world.tabs[viewer].got.iter().map(|got| &got.payload).collect::<Vec<_>>(), [&slide]);
+    }
+}
+
 /// The first packet of a stream is lost, and nobody can know: the subscriber gets nothing that it could ask about.
 #[test]
 fn a_stream_whose_beginning_is_lost_is_asked_for_a_keyframe() {

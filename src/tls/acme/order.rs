@@ -228,7 +228,7 @@ impl HttpClient for Client {
                 Method::HEAD => "HEAD",
                 _ => "POST",
             };
-            let jose = [("content-type", "application/jose+json".to_owned())];
+            let jose = [("content-type".into(), "application/jose+json".to_owned())];
             let headers = jose.into_iter().filter(|_| method == "POST").collect();
             let (url, reach) = (head.uri.to_string(), Reach::Configured);
             let call = Call { method, url, headers, body: body.to_vec(), reach, deadline: TOTAL_MAX };

@@ -8,6 +8,7 @@ import { copy } from './copy';
 import { Icon } from './icons';
 import { ask, inviteLink, page, togglePin } from './page';
 import { Side } from './panel';
+import './people.css';
 import { words } from './strings';
 import { RelayMark, hue, initials, sends } from './tile';
 

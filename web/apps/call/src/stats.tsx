@@ -6,6 +6,7 @@ import { useParticipants, useRoom } from '@lyceum/react';
 import { copy } from './copy';
 import { Side } from './panel';
 import { words } from './strings';
+import './stats.css';
 
 const say = words.stats;
 const LOOK_MS = 1_000;

@@ -3,6 +3,7 @@
 import { io, type Socket } from 'socket.io-client';
 import type { CallStats, Moderation, SessionRules, Waiting } from './api.ts';
 import { Channels, type Data } from './channels.ts';
+import { LOOK_MS } from './flow.ts';
 import { Peer, type PeerEvents, type RemoteTrack } from './peer.ts';
 import type {
   Ack, ChatMessage, Description, Joined, Listeners, Moderated, Participant, Permissions, Quality, Refusal, RosterTrack, Source, Wish,
@@ -82,6 +83,10 @@ const WATCH_MS = 3_000;
 const JOIN_RETRY_MS = 2_000;
 /** Media has stopped: a socket by which nothing comes back so soon, and in two round trips, has gone with the network. */
 const DOUBT_MS = 400;
+/** The class of one server is not to doubt it in the same moment. */
+const DOUBT_SPREAD_MS = 200;
+/** So long after a socket was given up for silence none is for it again; twice as long after each, up to the most. */
+const [CALM_MS, CALM_MS_MAX] = [10_000, 120_000];
 /** A new network has its address before it has its routes: so long, and so often, it is tried. */
 const HURRY_MS = 3_000;
 const HURRY_RETRY_MS = 200;
@@ -118,6 +123,8 @@ export class Call {
   private asked = false;
   private identified = 0; // how often a connection asked for the token
   private hurriesUntil = 0; // by Date.now()
+  private calmUntil = 0; // by Date.now()
+  private calmMs = CALM_MS;
   private moved = false; // the network is another, and the paths of media are to be sought anew
   private wanted = false; // the call, and not only a connection that is there when it is
   private prepares = false; // that connection, and an offer of what is published
@@ -173,8 +180,7 @@ export class Call {
 
   /** The page goes away. The others see at once that this picture has ended; a reload takes the seat up again, else its grace time ends it. */
   abandon(): void {
-    this.peer?.close();
-    this.peer = null; // should the page live on after all, it goes on as after a reload
+    this.closePeer(); // should the page live on after all, it goes on as after a reload
     this.socket.io.engine?.close();
   }
 
@@ -286,7 +292,7 @@ export class Call {
       if (!this.wanted) return void socket.disconnect();
       if (isCode(error.message) && !PASSING.has(error.message)) return this.end(error.message);
       this.events.status(this.seat ? 'reconnecting' : 'connecting', isCode(error.message) ? error.message : 'server/unreachable');
-      if (Date.now() < this.hurriesUntil) this.later(() => this.reopen(), HURRY_RETRY_MS);
+      if (!isCode(error.message) && Date.now() < this.hurriesUntil) this.later(() => this.reopen(), HURRY_RETRY_MS);
       else if (!socket.active) this.later(() => socket.connect());
     });
     socket.on('disconnect', (reason) => {
@@ -308,7 +314,10 @@ export class Call {
     socket.on('participants-update', (body) => this.setRoster(body.participants));
     socket.on('participant-updated', (body: Participant & { participant?: Participant }) => {
       const changed = body.participant ?? body;
-      this.setRoster(this.participants.map((one) => (one.participantId === changed.participantId ? changed : one)));
+      const others = this.participants.filter((one) => one.participantId !== changed.participantId);
+      this.setRoster(others.length < this.participants.length
+        ? this.participants.map((one) => (one.participantId === changed.participantId ? changed : one))
+        : [...others, changed]); // the whole roster of a large session is told seldom
     });
     socket.on('user-left', (body) => this.setRoster(this.participants.filter((one) => one.participantId !== body.participantId)));
     socket.on('chat-message', (message) => this.events.chat(message));
@@ -372,8 +381,7 @@ export class Call {
 
   /** Anew, when something else is published: so it is there when the join goes out. */
   private prepareOffer(): void {
-    this.peer?.close();
-    this.peer = null;
+    this.closePeer();
     if (this.mayOfferAhead) this.makePeer([], '').prepareOffer();
   }
 
@@ -387,8 +395,13 @@ export class Call {
   private dropAhead(): void {
     if (!this.ahead) return;
     this.ahead = '';
+    this.closePeer();
+  }
+
+  private closePeer(): void {
     this.peer?.close();
     this.peer = null;
+    this.channels.attach(null);
   }
 
   private joined(seat: Joined): void {
@@ -452,12 +465,18 @@ export class Call {
   /** Has only the media stopped, or the network gone? The socket is asked by a word that the server acknowledges and else ignores. */
   private doubt(peer: Peer, word: object, rttMs: number): void {
     const { socket, socket: { id } } = this;
-    if (!this.seat || (this.moved && !socket.connected)) return;
+    if (!this.seat || this.moved) return; // it is sought anew already
     if (!socket.connected) return this.reopen(true);
-    socket.timeout(DOUBT_MS + 2 * rttMs).emit('ice-candidate', word, (lost: Error | null) => {
+    socket.timeout(DOUBT_MS + DOUBT_SPREAD_MS * Math.random() + 2 * rttMs).emit('ice-candidate', word, (lost: Error | null) => {
       if (this.peer !== peer || socket.id !== id) return;
-      if (!lost) peer.mend();
-      else if (peer.isAdrift) this.reopen(true);
+      if (!lost) return peer.mend();
+      // Where the page itself stood still, what has come meanwhile is seen only now.
+      setTimeout(() => {
+        if (this.peer !== peer || socket.id !== id || !peer.isAdrift || Date.now() < this.calmUntil) return;
+        this.calmUntil = Date.now() + this.calmMs;
+        this.calmMs = Math.min(2 * this.calmMs, CALM_MS_MAX);
+        this.reopen(true);
+      }, 2 * LOOK_MS);
     });
   }
 
@@ -519,7 +538,7 @@ export class Call {
     clearTimeout(this.retry);
     this.wishes.close();
     this.channels.attach(null);
-    this.peer?.close();
+    this.peer?.close(); // who it was is still asked
     this.socket.disconnect();
     this.events.tracks([]);
     this.events.status('ended', code);

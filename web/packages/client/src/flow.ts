@@ -10,6 +10,7 @@ const STILL_MS = 300;
 export class Flow {
   private looks = 0; // in a row, in which something had come
   private flows = false;
+  private silent = 0; // looks in a row, in which nothing had come
   private heardAt = 0;
   private still = false;
 
@@ -17,12 +18,14 @@ export class Flow {
   note(came: boolean, now: number): boolean {
     if (came) {
       this.heardAt = now;
+      this.silent = 0;
       this.still = false;
       this.flows ||= ++this.looks >= FLOWS_LOOKS;
       return false;
     }
     this.looks = 0;
-    if (!this.flows || now - this.heardAt < STILL_MS) return false;
+    // One look alone may be late: nothing has come to a page either that stood still itself.
+    if (!this.flows || ++this.silent < 2 || now - this.heardAt < STILL_MS) return false;
     this.flows = false;
     this.still = true;
     return true;

@@ -228,23 +228,23 @@ export class Peer {
   }
 
   private async listen(): Promise<void> {
-    if (this.isLooking) return;
+    if (this.isLooking || this.pc.iceConnectionState === 'new') return;
     this.isLooking = true;
-    const came = this.wasPlayed() || await this.hasCome().catch(() => true);
+    const came = await this.came().catch(() => true);
     this.isLooking = false;
     if (!this.closed && this.flow.note(came, performance.now())) this.events.adrift(this.rttMs);
   }
 
-  /** This costs next to nothing, and says enough while anything is seen or heard. */
-  private wasPlayed(): boolean {
-    const latest = Math.max(0, ...this.pc.getReceivers().flatMap((one) => one.getSynchronizationSources().map(({ timestamp }) => timestamp)));
-    const was = latest > this.heard;
-    this.heard = latest;
-    return was;
-  }
-
-  /** Whoever only sends gets feedback. */
-  private async hasCome(): Promise<boolean> {
+  private async came(): Promise<boolean> {
+    // This costs next to nothing, and says enough while anything is seen or heard.
+    for (const one of this.pc.getReceivers()) {
+      for (const { timestamp } of one.getSynchronizationSources()) {
+        if (timestamp <= this.heard) continue;
+        this.heard = timestamp;
+        return true;
+      }
+    }
+    // Whoever only sends gets feedback.
     let bytes = 0;
     for (const one of (await this.pc.getStats()).values()) {
       if (one.type !== 'candidate-pair') continue;

@@ -49,18 +49,17 @@ export class LiveRoom extends Box<RoomState> implements Room {
 
   prepare(): void {
     if (this.call || (typeof RTCPeerConnection === 'undefined' && !this.ground)) return;
-    this.prepared ??= this.newCall(this.state.permissions);
+    this.prepared ??= this.newCall();
     this.prepared.prepare();
   }
 
   join(as: JoinAs = {}): void {
     if (this.call) return;
     Object.assign(this.options, as);
-    // What the last call ended with may be less, and would close devices before the server has said what holds now.
     const [role, permissions] = standing(this.options, this.claims);
     this.set({ ...beginning(this.options.sessionId, role, permissions), status: 'connecting' });
     if (typeof RTCPeerConnection === 'undefined' && !this.ground) return this.set({ status: 'ended', reason: 'browser/unsupported' });
-    const call = this.call = this.prepared ?? this.newCall(permissions);
+    const call = this.call = this.prepared ?? this.newCall();
     this.prepared = null;
     Object.assign(call.options, this.callOptions()); // what is prepared may have been asked for by another name
     this.seat = undefined; // it is taken up once
@@ -122,8 +121,10 @@ export class LiveRoom extends Box<RoomState> implements Room {
   }
 
   /** One that is not joined yet, and carries what this person's devices give. */
-  private newCall(permissions: Permissions): Call {
+  private newCall(): Call {
     const { media } = this.options;
+    // What the last call ended with may be less, and would close devices before the server has said what holds now.
+    const [, permissions] = standing(this.options, this.claims);
     const call = new Call(this.callOptions(), this.callEvents(), this.ground);
     this.channels.forEach((label) => call.openChannel(label));
     this.publisher = media ? new Publisher(call, media, permissions) : null;

@@ -41,6 +41,9 @@ test('what flows and stops is noticed within half a second, once; what comes now
   assert.deepEqual(stops((now) => now % 450 === 0), [], 'somebody who is silent');
   assert.deepEqual(stops((now) => now % 900 < 600), [], 'words between pauses');
   assert.equal(stops((now) => now % 5_000 < 2_500).length, 2, 'it may flow again, and stop again');
+  const late = new Flow();
+  stops(() => true, late);
+  assert.deepEqual([late.note(false, 11_000), late.note(false, 11_150)], [false, true], 'a look that comes late itself says nothing alone');
   const flow = new Flow();
   stops((now) => now < 3_000, flow);
   assert.ok(flow.isStill);

@@ -217,6 +217,9 @@ test('a socket that is cut: the same seat, the same media, and what was known of
   world.room.join();
   assert.deepEqual([world.peer.stale, world.peer.log], ['7', ['hello']]);
   world.socket.hear('participants-update', { participants: [person('me'), person('bob', [['camera']])] });
+  world.socket.hear('participant-updated', person('cleo'));
+  assert.deepEqual(world.state.participants.map((one) => one.participantId), ['me', 'bob', 'cleo'], 'of large sessions the whole roster comes seldom');
+  world.socket.hear('user-left', { participantId: 'cleo' });
   world.socket.hear('track-paused', { trackId: 'bob-camera', reason: 'bandwidth' });
   world.socket.hear('connection-quality', { participantId: 'bob', score: 1 });
   assert.deepEqual([[...world.state.paused], world.state.qualities.get('bob').score], [['bob-camera'], 1]);
@@ -238,20 +241,28 @@ test('media that stops: where the socket answers it is let be, where it does not
     world.peer.log = [];
     world.peer.events.adrift(20);
     world.socket.late.splice(0).forEach((pass) => pass());
+    t.mock.timers.tick(300);
     return world.peer.log;
   };
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   assert.deepEqual(ask({ ok: true }), ['mend']);
   assert.deepEqual(ask('lost', false), [], 'it came again meanwhile');
   assert.equal(world.socket.of('join-session').length, 1);
   assert.deepEqual(ask('lost'), ['resume elsewhere']);
   assert.deepEqual([world.socket.of('join-session').length, world.peers.length, world.state.status], [2, 1, 'joined']);
+  assert.deepEqual(ask('lost'), [], 'a server that stands still now and then is not joined again each time');
+  t.mock.timers.tick(10_000);
+  assert.deepEqual(ask('lost'), ['resume elsewhere']);
+  t.mock.timers.tick(10_000);
+  assert.deepEqual(ask('lost'), [], 'ever more seldom');
+  assert.equal(world.socket.of('join-session').length, 3);
 
   world.answers['join-session'] = null;
   world.socket.drop('transport close');
   assert.deepEqual(ask({ ok: true }), []);
-  assert.equal(world.socket.of('join-session').length, 3, 'a socket that is to be opened is opened at once');
+  assert.equal(world.socket.of('join-session').length, 4, 'a socket that is to be opened is opened at once');
   ask({ ok: true });
-  assert.equal(world.socket.of('join-session').length, 3, 'once');
+  assert.equal(world.socket.of('join-session').length, 4, 'once');
 });
 
 test('a browser that is online again: another socket, other paths', (t) => {
