@@ -1,4 +1,5 @@
 # The image holds what `cargo build --release` builds and nothing else: no shell, no package manager, no root.
+# It takes BuildKit, which Docker has since 23 (`--platform=$BUILDPLATFORM` below); before, DOCKER_BUILDKIT=1.
 #   docker build -t lyceum . && docker run --rm --network host lyceum
 # For both architectures, the second compiled under emulation, which takes an hour, or by a builder of its kind:
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/lyceum:0.1.0 --push .

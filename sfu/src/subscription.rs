@@ -545,9 +545,12 @@ impl Subscription {
 
     /// How many bytes of padding the packet that [`Subscription::next`] gave, of `plain_len` bytes, should get so that those behind it
     /// can share its run. `run` is how long the run's datagrams are before the SRTP tag, if it has any yet. None for audio, where
-    /// a few bytes are much, and none for the last packet there is.
+    /// a few bytes are much, and none for the last packet there is. What this subscriber is not sent does not count.
     pub(crate) fn padding(&self, plain_len: usize, ring: &Ring, run: Option<usize>) -> usize {
-        if self.kind != Kind::Video || ring.next() <= self.cursor + 1 {
+        let Some(numbering) = self.numbering.as_ref().filter(|_| self.kind == Kind::Video) else { return 0 };
+        let behind = (self.cursor + 1..self.cursor + EQUALISED_MAX).map_while(|index| ring.packet(index));
+        let mut behind = behind.filter(|packet| numbering.takes(packet)).peekable();
+        if behind.peek().is_none() {
             return 0;
         }
         let missing = |len: usize, goal: usize| {
@@ -556,7 +559,7 @@ impl Subscription {
         };
         let goal = run.unwrap_or_else(|| {
             let mut longest = plain_len;
-            for packet in (self.cursor + 1..self.cursor + EQUALISED_MAX).map_while(|index| ring.packet(index)) {
+            for packet in behind {
                 let len = self.layout(packet, 0, self.payload_len(packet)).plain_len;
                 let goal = longest.max(len);
                 if missing(plain_len, goal).is_none() || missing(len, goal).is_none() {

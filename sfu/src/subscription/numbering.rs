@@ -274,6 +274,11 @@ impl Numbering {
         self.now.out + (self.highest_in + 1 - self.now.from)
     }
 
+    /// Whether a packet of the encoding that is sent would go out, were it the next.
+    pub(super) fn takes(&self, packet: &Packet) -> bool {
+        self.now.takes(packet)
+    }
+
     /// What becomes of a packet of the encoding that is sent; `None` if it is left out.
     pub(super) fn place(&mut self, packet: &Packet, wanted: Target) -> Option<Place> {
         if packet.seq <= self.highest_in {

@@ -317,9 +317,19 @@ fn a_late_packet_may_be_the_newest_that_was_sent() {
 
 /// Writes packets with payloads of these lengths in one go; how long each went out, less the header of all.
 fn lengths(kind: Kind, payloads: &[usize]) -> Vec<usize> {
+    let layered: Vec<(u8, usize)> = payloads.iter().map(|len| (0, *len)).collect();
+    let lengths = base_lengths(kind, &layered);
+    assert_eq!(lengths.len(), payloads.len(), "each came, and with its payload");
+    lengths
+}
+
+/// The same for who is sent the base layer alone, of packets each of a temporal layer.
+fn base_lengths(kind: Kind, packets: &[(u8, usize)]) -> Vec<usize> {
     let mut bench = Bench::new(kind, Draw { ssrc: 1, rtx_ssrc: 2, first_seq: 0, first_rtx: 0 });
-    for (seq, len) in (65_537..).zip(payloads) {
+    for (seq, (temporal, len)) in (65_537..).zip(packets) {
         let payload = vec![9; *len];
+        let mut present = if *temporal == 0 { Targets::ALL } else { Targets::default() };
+        present.insert(0, *temporal);
         bench.push(Incoming {
             seq,
             epoch: 0,
@@ -327,7 +337,7 @@ fn lengths(kind: Kind, payloads: &[usize]) -> Vec<usize> {
             marker: false,
             codec: 0,
             video: None,
-            description: flat(true),
+            description: Description { temporal: *temporal, present, ..flat(*temporal == 0) },
             level: None,
             descriptor: &[],
             skip: 0,
@@ -335,7 +345,6 @@ fn lengths(kind: Kind, payloads: &[usize]) -> Vec<usize> {
         });
     }
     bench.drain();
-    assert_eq!(bench.got.len(), payloads.len(), "each came, and with its payload");
     bench.lengths.iter().map(|len| len - 28).collect()
 }
 
@@ -353,6 +362,15 @@ fn packets_of_nearly_one_size_get_one_size() {
     assert_eq!(video(&[100, 104, 130]), [104, 104, 130], "of a short one only a little");
     assert_eq!(video(&[1_000, 1_040, 1_041]), [1_000, 1_040, 1_041], "the next run is another's business");
     assert_eq!(lengths(Kind::Audio, &[80, 81, 82]), [80, 81, 82]);
+}
+
+#[test]
+fn what_is_left_out_is_no_reason_for_padding() {
+    let base = |packets: &[(u8, usize)]| base_lengths(Kind::Video, packets);
+    assert_eq!(base(&[(0, 1_000), (1, 1_010), (1, 1_010)]), [1_000], "nothing that it takes follows");
+    assert_eq!(base(&[(0, 1_000), (0, 990), (1, 1_010), (0, 0)]), [1_000, 990], "neither within a run");
+    assert_eq!(base(&[(0, 1_000), (1, 400), (0, 1_004)]), [1_004; 2], "what follows behind it counts");
+    assert_eq!(base(&[(0, 1_000), (1, 1_020), (0, 1_004)]), [1_004; 2], "it does not say how long");
 }
 
 proptest! {
