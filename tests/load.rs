@@ -168,7 +168,7 @@ async fn a_room_on_two_workers_is_one_room() {
     // Five are heard and seen by four, and a screen by four.
     assert_eq!((report.streams_expected, report.streams_missing), (20 + 20 + 4, 0), "{report}");
     assert_holds(&report, "joined=100%,loss<40%,received>500,first_audio_p95<60s,first_frame_p95<60s");
-    let page = bench::metrics::scrape(&server.metrics).await.expect("metrics");
+    let page = bench::metrics::scrape(&server.metrics, &Trust::default()).await.expect("metrics");
     assert!(page.value("lyceum_piped_packets_total").is_some_and(|piped| piped > 100.0), "{report}");
 }
 
