@@ -281,8 +281,8 @@ async fn who_was_in_when_the_server_was_restarted_comes_back() {
     let (log, pid, dir) = (log.display(), pid.display(), server.dir.display());
     let restart = format!(
         "kill -KILL {old}
-         LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY='{ADMIN_KEY}' LYCEUM__MEDIA__WORKERS=1 \
-           '{binary}' --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} --media-port 0 --address 127.0.0.1 --log-format json 2>'{log}' >'{log}' &
+         env -i LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY='{ADMIN_KEY}' LYCEUM__MEDIA__WORKERS=1 \
+           '{binary}' --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} --media-port 0 --address 127.0.0.1 --log-format json >'{log}' 2>&1 &
          echo $! >'{pid}'
          until grep -q '\"listening\"' '{log}'; do kill -0 $! || exit 1; sleep 0.1; done",
         old = server.child.id(),
