@@ -168,7 +168,7 @@ async fn a_room_on_two_workers_is_one_room() {
     // Five are heard and seen by four, and a screen by four.
     assert_eq!((report.streams_expected, report.streams_missing), (20 + 20 + 4, 0), "{report}");
     assert_holds(&report, "joined=100%,loss<40%,received>500,first_audio_p95<60s,first_frame_p95<60s");
-    let page = bench::metrics::scrape(&server.metrics).await.expect("metrics");
+    let page = bench::metrics::scrape(&server.metrics, &Trust::default()).await.expect("metrics");
     assert!(page.value("lyceum_piped_packets_total").is_some_and(|piped| piped > 100.0), "{report}");
 }
 
@@ -281,8 +281,8 @@ async fn who_was_in_when_the_server_was_restarted_comes_back() {
     let (log, pid, dir) = (log.display(), pid.display(), server.dir.display());
     let restart = format!(
         "kill -KILL {old}
-         LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY=\"{ADMIN_KEY}\" LYCEUM__MEDIA__WORKERS=1 \
-           '{binary}' --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} --media-port 0 --address 127.0.0.1 --log-format json 2>'{log}' >'{log}' &
+         env -i LYCEUM__STORE__DIR='{dir}' LYCEUM__TURN__PORT=0 LYCEUM__TURN__TLS_PORT=0 LYCEUM_ADMIN_KEY=\"{ADMIN_KEY}\" LYCEUM__MEDIA__WORKERS=1 \
+           '{binary}' --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin} --media-port 0 --address 127.0.0.1 --log-format json >'{log}' 2>&1 &
          echo $! >'{pid}'
          until grep -q '\"listening\"' '{log}'; do kill -0 $! || exit 1; sleep 0.1; done",
         old = server.child.id(),

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bot::{Bot, Happened, Publish, Signal};
+use crate::dial::Trust;
 use crate::media::{self, Tally};
 use crate::metrics::{self, Samples};
 use crate::report::{BotReport, Report, ServerReport, p99};
@@ -163,7 +164,7 @@ async fn print_progress(progress: Arc<Progress>, participants: usize) {
 }
 
 async fn scrape(options: &Options) -> Option<io::Result<Samples>> {
-    Some(metrics::scrape(options.metrics.as_deref()?).await)
+    Some(metrics::scrape(options.metrics.as_deref()?, &Trust::default()).await)
 }
 
 pub(crate) fn server_report(before: io::Result<Samples>, after: io::Result<Samples>) -> ServerReport {

@@ -241,7 +241,7 @@ fn main() -> ExitCode {
         Command::Micro(arguments) => run_micro(&arguments),
         Command::Network(arguments) => run_network(&arguments),
         Command::Scale(arguments) => {
-            print(arguments.json, &scale::run(arguments.most.max(1), arguments.pictures.max(1)));
+            print(arguments.json, &scale::run(arguments.most.max(1), arguments.pictures.max(1), micro::SLICES));
             ExitCode::SUCCESS
         }
         Command::Spread(arguments) => {

@@ -67,9 +67,9 @@ impl Samples {
     }
 }
 
-/// Fetches `http://host:port/path` with a plain HTTP/1.1 request.
-pub async fn scrape(url: &str) -> io::Result<Samples> {
-    get(url, None, &Trust::default()).await.map(|page| Samples::parse(&page))
+/// Fetches `http://host:port/path`, or `https://` from a server whose certificate may be believed.
+pub async fn scrape(url: &str, trust: &Trust) -> io::Result<Samples> {
+    get(url, None, trust).await.map(|page| Samples::parse(&page))
 }
 
 /// The same as text, with a bearer's key if there is one. What is not there is [`io::ErrorKind::NotFound`].

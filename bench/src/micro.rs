@@ -24,7 +24,7 @@ const M_LINES: usize = 10;
 /// Bytes of a relayed packet.
 const RELAYED_BYTES: usize = 1_100;
 /// Slices of which the median counts, and how long each takes about.
-const SLICES: usize = 50;
+pub const SLICES: usize = 50;
 const SLICE: Duration = Duration::from_millis(5);
 /// Deeds whose instructions are counted.
 const COUNTED: usize = 100;
@@ -138,14 +138,14 @@ impl fmt::Display for Table {
 pub fn run(deeds: &[Deed]) -> Table {
     let row = |deed: &Deed| {
         let mut ready = deed.ready();
-        let (ns, best_ns) = time(&mut *ready);
+        let (ns, best_ns) = time(&mut *ready, SLICES);
         Row { deed: deed.word(), ns, best_ns }
     };
     Table(deeds.iter().map(row).collect())
 }
 
-/// Nanoseconds of one call: the median slice and the fastest.
-pub(crate) fn time(deed: &mut dyn FnMut()) -> (f64, f64) {
+/// Nanoseconds of one call: of so many slices, at least one, the median and the fastest.
+pub(crate) fn time(deed: &mut dyn FnMut(), slices: usize) -> (f64, f64) {
     let began = Instant::now();
     let mut warm = 0_u32;
     while began.elapsed() < SLICE {
@@ -157,7 +157,7 @@ pub(crate) fn time(deed: &mut dyn FnMut()) -> (f64, f64) {
         (0..warm).for_each(|_| deed());
         began.elapsed().as_nanos() as f64 / f64::from(warm)
     };
-    let mut slices: Vec<f64> = std::iter::repeat_with(slice).take(SLICES).collect();
+    let mut slices: Vec<f64> = std::iter::repeat_with(slice).take(slices).collect();
     (median(&mut slices), slices[0])
 }
 

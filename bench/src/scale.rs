@@ -97,8 +97,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// Measures all sizes up to `most`: subscribers, publishers (of which every other sees all, so no more than a tenth), rooms, members.
-pub fn run(most: usize, pictures: usize) -> Report {
+/// Measures all sizes up to `most`: subscribers, publishers (of which every other sees all, so no more than a tenth), rooms, members. What is said is
+/// timed in so many slices.
+pub fn run(most: usize, pictures: usize, slices: usize) -> Report {
     let steps = |most: usize| [1, 2, 5, 10, 50, 100, 500].into_iter().filter(move |n| *n <= most);
     let more_subscribers = steps(most).map(|subscribers| Size { rooms: 1, publishers: 1, subscribers });
     let more_publishers = [1, 2, 5, 10, 20].into_iter().filter(|n| *n <= most).map(|publishers| Size {
@@ -111,16 +112,16 @@ pub fn run(most: usize, pictures: usize) -> Report {
         more_subscribers.chain(more_publishers).chain(more_rooms).map(|size| media_row(size, pictures)).collect();
     let members = steps(most).map(|members| (1, members));
     let rooms = steps(most).map(|rooms| (rooms, 10));
-    Report { media, talk: members.chain(rooms).map(|(rooms, members)| talk_row(rooms, members)).collect() }
+    Report { media, talk: members.chain(rooms).map(|(rooms, members)| talk_row(rooms, members, slices)).collect() }
 }
 
-fn talk_row(rooms: usize, members: usize) -> TalkRow {
+fn talk_row(rooms: usize, members: usize, slices: usize) -> TalkRow {
     let mut talk = Talk::new(rooms, members);
     let last = rooms * members - 1;
-    let (_, event_ns) = time(&mut || assert_eq!(talk.say(last), members));
+    let (_, event_ns) = time(&mut || assert_eq!(talk.say(last), members), slices);
     // The room has a place for whoever comes and goes.
     let mut talk = Talk::new(rooms, members.min(signaling::limits::ROOM_SEATS_DEFAULT - 1));
-    let (_, join_ns) = time(&mut || assert!(black_box(talk.come_and_go()) > 0));
+    let (_, join_ns) = time(&mut || assert!(black_box(talk.come_and_go()) > 0), slices);
     TalkRow {
         rooms,
         members,
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_forwarded_grows_as_those_who_get_it() {
-        let report = run(5, 2);
+        let report = run(5, 2, 1);
         for row in &report.media {
             let Size { rooms, publishers, subscribers } = row.size;
             let burst = if publishers > 1 { SMALL_BURST } else { BURST } as usize;

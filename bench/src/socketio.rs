@@ -97,7 +97,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `http://host:port` (or `https://`) and joins the namespace `/`.
+    /// Connects to `http://host:port` and joins the namespace `/`.
     pub async fn connect(url: &str) -> io::Result<Client> {
         Client::connect_with(url, None, &Trust::default()).await
     }

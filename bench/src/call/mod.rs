@@ -308,5 +308,5 @@ async fn restart(shared: Arc<Shared>) {
 }
 
 async fn scrape(options: &Options) -> Option<std::io::Result<metrics::Samples>> {
-    Some(metrics::scrape(options.metrics.as_deref()?).await)
+    Some(metrics::scrape(options.metrics.as_deref()?, &options.trust).await)
 }

@@ -93,7 +93,7 @@ impl Sampler {
 
     async fn second(&mut self, measured: bool) -> Second {
         let page = match &self.shared.options.metrics {
-            Some(url) => metrics::scrape(url).await.ok(),
+            Some(url) => metrics::scrape(url, &self.shared.options.trust).await.ok(),
             None => None,
         };
         let (server_cores, server_bytes) = self.server(page);

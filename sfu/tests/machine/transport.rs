@@ -270,3 +270,36 @@ fn roles_are_agreed_upon_once() {
     world.assert_media(0, 1);
     world.assert_media(1, 0);
 }
+
+/// Takes the server's offer that the tab left unanswered, and answers it as one that calls itself passive.
+fn answer_passively(world: &mut World, tab: usize) {
+    let (_, _, offer) = world.descriptions.iter().rfind(|(to, is_offer, _)| *to == tab && *is_offer).expect("an offer");
+    let sdp = world.tabs[tab].answer(offer, world.now.mono).replace("a=setup:active", "a=setup:passive");
+    world.request(Request::Answer { peer: PeerId(tab as u64), sdp, tracks: vec![] });
+    world.settle();
+}
+
+#[test]
+fn a_later_answer_changes_no_roles() {
+    let mut world = World::call(2, &BOTH);
+    world.silent.push(1);
+    world.request(Request::RestartIce { peer: PeerId(1) });
+    world.tabs[1].restart();
+    world.settle();
+    answer_passively(&mut world, 1);
+    world.run_ms(500);
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    world.assert_media(0, 1);
+    world.assert_media(1, 0);
+}
+
+#[test]
+fn a_first_answer_that_is_passive_is_refused() {
+    let mut world = World::call(1, &BOTH);
+    let tab = world.join(1, &[]);
+    world.silent.push(tab);
+    world.run_ms(1_500);
+    answer_passively(&mut world, tab);
+    let refused = |e: &Event| matches!(e, Event::Refused { refusal: Refusal::InvalidSdp, .. });
+    assert!(world.events.len() == 1 && refused(&world.events[0]), "{:?}", world.events);
+}
