@@ -41,8 +41,9 @@ export async function untilContent(pages, ms = SOON_MS) {
     }, ms, () => `${page.as.user} (${page.browserName}) sees and hears everyone as themselves; ${wrong}`);
   }));
   // Of a pair that does not meet both ends are told of.
-  const faults = looks.filter((one) => one.status === 'rejected').map((one) => one.reason.message);
-  assert.deepEqual(faults, []);
+  const faults = await Promise.all(looks.map(async (look, at) => look.status === 'rejected'
+    && `${look.reason.message}; counters ${JSON.stringify(await pages[at].evaluate(() => window.probe.counters()).catch(({ message }) => message))}`));
+  assert.deepEqual(faults.filter(Boolean), []);
 }
 
 function contentFault(seen, expected) {
